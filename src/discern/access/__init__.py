@@ -1,0 +1,1 @@
+"""Who is asking: API keys and the principal they stand for."""

@@ -1,0 +1,1 @@
+"""What every other part speaks of: verdicts, errors, identifiers, time. Pure, no I/O."""

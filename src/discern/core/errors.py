@@ -1,0 +1,152 @@
+"""Errors carry facts; the doors give them a status, an exit code and a shape.
+
+The tree is by who must act:
+
+- `CallerError`: the caller sends something else.
+- `OperatorError`: whoever runs this installation changes something.
+- `InternalError`: we have a defect.
+
+Every class has a stable `code`. A message says what is wrong and where; `mend` says how to put it right.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+Fact = str | int | float | bool | None | list[str]
+
+
+class DiscernError(Exception):
+    """Root of every error this project raises on purpose.
+
+    `detail` is one sentence for people, `mend` what to do about it, `facts` the values a program may want (limits,
+    names). `retry_after` is in seconds, or None where trying again changes nothing.
+    """
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(
+        self, detail: str, *, mend: str | None = None, retry_after: float | None = None, **facts: Fact
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.mend = mend
+        self.retry_after = retry_after
+        self.facts = facts
+
+    def __str__(self) -> str:
+        return f"{self.detail} {self.mend}" if self.mend else self.detail
+
+
+class CallerError(DiscernError):
+    """The caller can put it right."""
+
+    code = "bad_request"
+
+
+class OperatorError(DiscernError):
+    """Whoever runs this installation can put it right."""
+
+    code = "misconfigured"
+
+
+class InternalError(DiscernError):
+    """A defect of ours."""
+
+    code = "internal"
+
+
+class EmptyInput(CallerError):
+    """There are no bytes to look at."""
+
+    code = "empty_input"
+
+
+class UnsupportedInput(CallerError):
+    """The content is of a type this detector does not take."""
+
+    code = "unsupported_input"
+
+
+class UnreadableInput(CallerError):
+    """The content claims a type but cannot be decoded: truncated, corrupt, or without a picture in it."""
+
+    code = "unreadable_input"
+
+
+class InputTooLarge(CallerError):
+    """A limit on bytes, pixels, frames or seconds fired. Facts: `limit` (its setting), `allowed`, `found`."""
+
+    code = "input_too_large"
+
+
+class NoFaceFound(CallerError):
+    """The detector looks at faces, none was found, and its manifest says to refuse."""
+
+    code = "no_face_found"
+
+
+class InvalidRecord(CallerError):
+    """A record breaks the manifest's fields. Fact `faults` names every fault, one string each."""
+
+    code = "invalid_record"
+
+
+class MalformedRequest(CallerError):
+    """The request itself cannot be understood: broken JSON, a wrong parameter, a multipart body without a file."""
+
+    code = "malformed_request"
+
+
+class UnknownDetector(CallerError):
+    """No detector has this name, or it has no such version."""
+
+    code = "unknown_detector"
+
+
+class UnknownVerdict(CallerError):
+    """No verdict of this workspace has this id."""
+
+    code = "unknown_verdict"
+
+
+class Unauthenticated(CallerError):
+    """The API key is missing, malformed, unknown or revoked."""
+
+    code = "unauthenticated"
+
+
+class Overloaded(OperatorError):
+    """More is waiting than this installation is set to hold. Facts: `limit` (its setting), `allowed`."""
+
+    code = "overloaded"
+
+
+class BundleRefused(OperatorError):
+    """A bundle is not what a bundle must be. Facts: `file` (inside the bundle) and `reason`."""
+
+    code = "bundle_refused"
+
+
+class BundleUntrusted(BundleRefused):
+    """A bundle's signature is missing, broken, or by a key this installation does not trust."""
+
+    code = "bundle_untrusted"
+
+
+class InvalidSettings(OperatorError):
+    """A setting is unknown, mistyped or out of range."""
+
+    code = "invalid_settings"
+
+
+class StorageUnavailable(OperatorError):
+    """The database or the disk did not take a write; nothing was acknowledged."""
+
+    code = "storage_unavailable"
+
+
+class DetectorFailed(OperatorError):
+    """A detector's first stage failed, so there is no score to degrade from. Facts: `detector`, `stage`."""
+
+    code = "detector_failed"

@@ -1,0 +1,99 @@
+"""The verdict: what a detector answered about one input, and how it came to it.
+
+- `score` is the calibrated probability of the positive class, in [0, 1].
+- `decision` follows from `score` and `thresholds` alone, except that a degraded verdict is always `review`.
+- A verdict never changes after it was made; a cached or corrected answer is a verdict of its own.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+Decision = Literal["clear", "review", "flag"]
+InputKind = Literal["image", "video", "record"]
+
+
+class Thresholds(msgspec.Struct, frozen=True):
+    """Two cut points on the calibrated score: below `review_from` clear, from `flag_from` flag, between them review."""
+
+    review_from: float
+    flag_from: float
+
+
+class StageReading(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one stage did for one input.
+
+    `score` is the stage's calibrated score (for video: pooled over the frames it saw), None when the stage failed.
+    `milliseconds` is the input's share of the stage's run time. `rows` counts frames for video, 1 otherwise.
+    """
+
+    name: str
+    score: float | None
+    milliseconds: float
+    rows: int = 1
+    error: str | None = None
+
+
+class FaceBox(msgspec.Struct, frozen=True):
+    """Where a face was found, in pixels of the upright image."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+class InputFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept about an input: never its content.
+
+    `sha256` is of the bytes as sent; for a record, of its canonical JSON. `width` and `height` are in pixels, upright.
+    `face` is "found", "not_found", or None where the detector does not look for one.
+    """
+
+    kind: InputKind
+    sha256: str
+    bytes: int
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+    frames: int | None = None
+    face: Literal["found", "not_found"] | None = None
+    face_box: FaceBox | None = None
+
+
+class FrameScore(msgspec.Struct, frozen=True):
+    """The score of one sampled video frame at `seconds` from the start."""
+
+    seconds: float
+    score: float
+    decided_by: str
+
+
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One answer, as it leaves the service and as it stands on the ledger.
+
+    `label` is the class the decision asserts: the positive class for `flag`, the negative for `clear`, None for
+    `review`. `degraded` names the failed stage when a later stage could not answer. `milliseconds` is decode to
+    decision.
+    """
+
+    id: str
+    workspace: str
+    detector: str
+    version: str
+    decision: Decision
+    label: str | None
+    score: float
+    thresholds: Thresholds
+    decided_by: str
+    stages: tuple[StageReading, ...]
+    input: InputFacts
+    created_at: datetime
+    milliseconds: float
+    cached: bool = False
+    degraded: str | None = None
+    frames: tuple[FrameScore, ...] = ()

@@ -1,0 +1,1 @@
+"""The plane: the only way to a verdict, and the ledger that keeps it."""

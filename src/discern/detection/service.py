@@ -1,0 +1,118 @@
+"""The plane: `detect(request) -> verdict`, under every door.
+
+- Decoding and inference run off the event loop, at most `threads` at a time.
+- The verdict depends on the content, the bundle and the settings alone, so every door gives the same one.
+- `recorded` answers only after the ledger has the verdict; when the ledger fails there is no answer.
+"""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+from anyio import to_thread
+
+from discern.core.clock import Clock, utc_now
+from discern.core.errors import Overloaded, UnsupportedInput
+from discern.core.ids import uuid7
+from discern.core.verdict import Verdict
+from discern.detection.ports import DetectorSource, Ledger
+from discern.detection.types import Detect, DetectionRequest
+from discern.detectors.assessment import Detector
+from discern.inputs.faces import FaceLocator
+from discern.inputs.prepare import prepare_media, prepare_record_input
+from discern.inputs.spec import RecordSpec
+from discern.inputs.types import InputLimits, Prepared
+
+
+class Plane:
+    """Turns requests into verdicts. `threads` is how many inputs are in work at the same time."""
+
+    def __init__(
+        self,
+        detectors: DetectorSource,
+        limits: InputLimits,
+        locator: FaceLocator,
+        *,
+        threads: int,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._detectors = detectors
+        self._limits = limits
+        self._locator = locator
+        self._clock = clock
+        self._slots = anyio.CapacityLimiter(threads)
+
+    async def detect(self, request: DetectionRequest) -> Verdict:
+        """Return the verdict on one input. Raises CallerError for an input that cannot be judged."""
+        return await to_thread.run_sync(self._detect, request, limiter=self._slots)
+
+    def _detect(self, request: DetectionRequest) -> Verdict:
+        detector = self._detectors.get(request.detector, request.version)
+        started = time.perf_counter()
+        prepared = self._prepare(detector, request)
+        assessment = detector.assess(prepared)
+        manifest = detector.manifest
+        return Verdict(
+            id=str(uuid7()),
+            workspace=request.workspace,
+            detector=manifest.name,
+            version=manifest.version,
+            decision=assessment.decision,
+            label=assessment.label,
+            score=assessment.score,
+            thresholds=manifest.decision.thresholds,
+            decided_by=assessment.decided_by,
+            stages=assessment.stages,
+            input=prepared.facts,
+            created_at=self._clock(),
+            milliseconds=round((time.perf_counter() - started) * 1000, 3),
+            degraded=assessment.degraded,
+            frames=assessment.frames,
+        )
+
+    def _prepare(self, detector: Detector, request: DetectionRequest) -> Prepared:
+        manifest, content = detector.manifest, request.content
+        wants_record = isinstance(manifest.input, RecordSpec)
+        if isinstance(content, dict) != wants_record:
+            given, wanted = ("a record", "an image") if isinstance(content, dict) else ("bytes", "a JSON record")
+            raise UnsupportedInput(f"{manifest.name} takes {wanted}, not {given}.", mend=f"Send {wanted}.")
+        if isinstance(manifest.input, RecordSpec):
+            assert isinstance(content, dict)  # noqa: S101 - told above; for the type checker
+            return prepare_record_input(content, manifest.input)
+        assert not isinstance(content, dict)  # noqa: S101 - likewise
+        return prepare_media(content, manifest.input, manifest.video, self._limits, self._locator)
+
+
+def recorded(detect: Detect, ledger: Ledger) -> Detect:
+    """Wrap `detect` so that an answer leaves only after the ledger has it."""
+
+    async def detect_and_record(request: DetectionRequest) -> Verdict:
+        verdict = await detect(request)
+        await to_thread.run_sync(ledger.append, [(verdict, request.principal)])
+        return verdict
+
+    return detect_and_record
+
+
+def bounded(detect: Detect, most: int) -> Detect:
+    """Wrap `detect` so that at most `most` requests are in work or waiting; further ones are refused at once."""
+    inside = 0
+
+    async def detect_or_refuse(request: DetectionRequest) -> Verdict:
+        nonlocal inside
+        if inside >= most:
+            raise Overloaded(
+                f"{most} requests are already in work or waiting.",
+                mend="Try again in a second, or raise `max_waiting`.",
+                retry_after=1.0,
+                limit="max_waiting",
+                allowed=most,
+            )
+        inside += 1
+        try:
+            return await detect(request)
+        finally:
+            inside -= 1
+
+    return detect_or_refuse

@@ -1,0 +1,48 @@
+"""The nouns of detection."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+
+from discern.core.verdict import Decision, Verdict
+from discern.inputs.types import MediaContent, Record
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionRequest:
+    """One question: what does this detector say of this input?
+
+    `principal` is who asks, for the ledger. `version` None means the version that answers by default.
+    """
+
+    workspace: str
+    principal: str
+    detector: str
+    content: MediaContent | Record
+    version: str | None = None
+
+
+Detect = Callable[[DetectionRequest], Awaitable[Verdict]]
+"""The plane's one signature; every wrapper has it too."""
+
+
+class VerdictPage(msgspec.Struct, frozen=True):
+    """A page of verdicts, newest first. `next` continues it, None at the end."""
+
+    verdicts: tuple[Verdict, ...]
+    next: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictQuery:
+    """Which verdicts: after `after` in the order newest first, at most `limit`, filtered by what is not None."""
+
+    workspace: str
+    limit: int = 50
+    after: UUID | None = None
+    detector: str | None = None
+    decision: Decision | None = None

@@ -1,0 +1,163 @@
+"""A bundle on disk: opened, checked against its manifest and its signature, and read so that what is checked is what is used.
+
+- Every file is listed with its SHA-256, every listed file is there, and nothing else is.
+- There are no symbolic links, special files, odd names or kinds of files other than .onnx, .json, .md and .yaml.
+- `read` checks the digest of the very bytes it returns, so a file changed after opening is refused, never used.
+- Nothing in a bundle is run here; `vetting` does that in a process apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from discern.detectors.contents import BYTES_BY_SUFFIX, check_content, check_name, decode_text
+from discern.detectors.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
+from discern.detectors.manifest_file import MANIFEST_BYTES, parse_manifest
+from discern.detectors.refusal import printable, refused
+from discern.detectors.signing import SIGNATURE_BYTES, TrustStore, verify_signature
+
+FILES = 64
+FOLDERS = 16
+TOTAL_BYTES = 2 * 1024**3
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_OWN = frozenset({MANIFEST_NAME, SIGNATURE_NAME})
+_RESTORE = "Restore the file from where the bundle came from, or pack and sign the bundle again."
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One version of a detector as it stands on disk.
+
+    `digest` is the SHA-256 of the manifest's bytes in hex; as the manifest lists every file's digest, it identifies the whole.
+    `signer` is the fingerprint of the key that signed it, or None when it was opened without a trust store.
+    """
+
+    manifest: Manifest
+    root: Path
+    digest: str
+    signer: str | None
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a listed file, checked. Raises BundleRefused when they are not what the manifest lists."""
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            raise refused(name, "the manifest does not list it")
+        content = read_file(self.root, name, BYTES_BY_SUFFIX[PurePosixPath(name).suffix])
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise refused(name, "its content is not what the manifest lists (SHA-256 differs)", _RESTORE)
+        return content
+
+    def card(self) -> str:
+        """Return the detector's card, Markdown text."""
+        return decode_text(self.manifest.card, self.read(self.manifest.card))
+
+
+def open_bundle(root: Path, trust: TrustStore | None, *, inspected: Collection[str] = ()) -> Bundle:
+    """Open the bundle in the folder `root`, checking all that can be checked without running it.
+
+    With `trust` None the signature is not looked at and `signer` is None: to explain a bundle, never to run it. A bundle
+    whose digest is in `inspected` has its digests and signature checked, but its contents are not parsed again: the digest
+    says that they are byte for byte the ones that were. Raises BundleRefused, or BundleUntrusted for the signature.
+    """
+    root = root.resolve()
+    sizes = list_files(root)
+    if MANIFEST_NAME not in sizes:
+        raise refused(MANIFEST_NAME, "there is none, so this is not a bundle", "Make one with `discern detector pack`.")
+    content = read_file(root, MANIFEST_NAME, MANIFEST_BYTES)
+    manifest = parse_manifest(content)
+    digest = hashlib.sha256(content).hexdigest()
+    _check_listing(manifest, sizes)
+    bundle = Bundle(manifest=manifest, root=root, digest=digest, signer=None)
+    for name in sorted(manifest.files):
+        file_content = bundle.read(name)
+        if digest not in inspected:
+            check_content(name, file_content)
+    if trust is None:
+        return bundle
+    if SIGNATURE_NAME not in sizes:
+        signature = None
+    else:
+        signature = read_file(root, SIGNATURE_NAME, SIGNATURE_BYTES)
+    signer = verify_signature(signature, {**manifest.files, MANIFEST_NAME: digest}, trust)
+    return Bundle(manifest=manifest, root=root, digest=digest, signer=signer)
+
+
+def _check_listing(manifest: Manifest, sizes: dict[str, int]) -> None:
+    """Raise BundleRefused unless the manifest lists exactly the files that are there, all of known kinds."""
+    for name in sorted(_OWN & manifest.files.keys()):
+        raise refused(MANIFEST_NAME, f"files lists {name}, which cannot hold its own digest", "Leave it out of `files`.")
+    present = sizes.keys() - _OWN
+    for name in sorted(present - manifest.files.keys()):
+        check_name(name)
+        raise refused(name, "the manifest does not list it", "Remove the file, or pack the bundle again.")
+    for name in sorted(manifest.named_files - manifest.files.keys()):
+        raise refused(MANIFEST_NAME, f"it names {name}, but `files` does not list it", "Pack the bundle again.")
+    for name in sorted(manifest.files.keys() - present):
+        raise refused(name, "the manifest lists it, but it is missing", _RESTORE)
+    for name in sorted(present):
+        check_name(name)
+        allowed = BYTES_BY_SUFFIX[PurePosixPath(name).suffix]
+        if sizes[name] > allowed:
+            raise refused(name, f"it has {sizes[name]} bytes and at most {allowed} are read")
+
+
+def list_files(root: Path) -> dict[str, int]:
+    """Return every file under `root`, as path relative to it -> bytes. Raises BundleRefused for what a bundle cannot hold."""
+    if not root.is_dir():
+        raise refused(str(root), "it is not a folder", "Give the folder that holds detector.yaml.")
+    sizes: dict[str, int] = {}
+    folders = [PurePosixPath()]
+    for folder in folders:
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                name = (folder / entry.name).as_posix()
+                status = entry.stat(follow_symlinks=False)
+                _check_entry(name, status.st_mode)
+                if stat.S_ISDIR(status.st_mode):
+                    folders.append(folder / entry.name)
+                    if len(folders) > FOLDERS:
+                        raise refused(name, f"the bundle has more than {FOLDERS} folders")
+                    continue
+                sizes[name] = status.st_size
+                if len(sizes.keys() - _OWN) > FILES:
+                    raise refused(name, f"the bundle has more than {FILES} files")
+                if sum(sizes.values()) > TOTAL_BYTES:
+                    raise refused(name, f"the bundle has more than {TOTAL_BYTES} bytes in all")
+    return sizes
+
+
+def _check_entry(name: str, mode: int) -> None:
+    if stat.S_ISLNK(mode):
+        raise refused(name, "it is a symbolic link", "Put the file itself into the bundle.")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise refused(name, "it is neither a file nor a folder", "Remove it from the bundle.")
+    if not _PART.fullmatch(PurePosixPath(name).name):
+        raise refused(
+            name,
+            f"its name {printable(PurePosixPath(name).name, 100)!r} is not made of letters, digits, '_', '-' and '.'",
+            "Rename or remove the file.",
+        )
+
+
+def read_file(root: Path, name: str, limit: int) -> bytes:
+    """Return the bytes of one regular file of a bundle, at most `limit`, never through a symbolic link at its end."""
+    try:
+        descriptor = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise refused(name, f"it cannot be opened: {error.strerror}", _RESTORE) from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise refused(name, "it is not a regular file", _RESTORE)
+        if status.st_size > limit:
+            raise refused(name, f"it has {status.st_size} bytes and at most {limit} are read")
+        content = file.read(status.st_size + 1)
+    if len(content) != status.st_size:
+        raise refused(name, "it changed while it was being read", "Try again when nothing writes to it.")
+    return content

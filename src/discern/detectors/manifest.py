@@ -1,0 +1,163 @@
+"""The manifest, `detector.yaml`: one version of a detector as data.
+
+- Unknown keys are refused, at every depth.
+- An early exit can never decide otherwise than the thresholds would: `clear_below <= review_from` and
+  `flag_above >= flag_from`.
+- The last stage has no exits; every other stage has.
+- `files` lists every file of the bundle but the manifest and the signature, with its SHA-256.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from discern.core.verdict import Thresholds
+from discern.inputs.spec import ImageSpec, InputSpec, VideoSpec
+
+MANIFEST_NAME = "detector.yaml"
+SIGNATURE_NAME = "signature.json"
+DETECTOR_NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+SEMANTIC_VERSION = r"^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})$"
+_TAKES = re.compile(r"^(input|[a-z][a-z0-9_]*\.(score|probability|[A-Za-z_][A-Za-z0-9_]*))$")
+
+
+def _inside_the_bundle(value: str) -> str:
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or "\\" in value or "\0" in value or str(path) != value:
+        raise ValueError(f"{value!r} is not a plain relative path inside the bundle")
+    return value
+
+
+BundlePath = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_inside_the_bundle)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Classes(_Closed):
+    """The names of the two classes."""
+
+    negative: str = Field(min_length=1, max_length=64)
+    positive: str = Field(min_length=1, max_length=64)
+
+
+class Calibration(_Closed):
+    """Temperature scaling (Guo et al. 2017, arXiv:1706.04599): calibrated = sigmoid(logit(p) / temperature)."""
+
+    temperature: float = Field(default=1.0, gt=0.01, lt=100)
+
+
+class Exits(_Closed):
+    """Where a stage decides by itself: a calibrated score below `clear_below` or from `flag_above`."""
+
+    clear_below: Share
+    flag_above: Share
+
+
+class Stage(_Closed):
+    """One model of the cascade.
+
+    `takes` maps graph inputs to sources: `input` (the image or record tensor), `STAGE.score` (an earlier stage's
+    calibrated score), `STAGE.probability` (its raw one) or `STAGE.OUTPUT` (any other output of its graph, such as an
+    embedding). When it is left out, the graph's single input takes `input`.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
+    model: BundlePath
+    probability: str | None = Field(
+        default=None,
+        description="Graph output with the probability; left out: the one named `probability`, or the only one.",
+    )
+    takes: dict[str, str] | None = None
+    calibration: Calibration = Calibration()
+    exits: Exits | None = None
+
+    @model_validator(mode="after")
+    def _takes_are_readable(self) -> Self:
+        for tensor, source in (self.takes or {}).items():
+            if not _TAKES.match(source):
+                raise ValueError(
+                    f"stage {self.name}: {tensor} takes {source!r}; use `input`, `STAGE.score` or `STAGE.OUTPUT`"
+                )
+        if not self.model.endswith(".onnx"):
+            raise ValueError(f"stage {self.name}: {self.model} is not an .onnx file; models are ONNX only")
+        return self
+
+
+class DecisionRule(_Closed):
+    """The two thresholds and what they were chosen by."""
+
+    review_from: Share
+    flag_from: Share
+    chosen_by: dict[str, Any] = Field(
+        default_factory=dict, description="Evidence for the choice: constraint, data, digests."
+    )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The two cut points as the verdict carries them."""
+        return Thresholds(review_from=self.review_from, flag_from=self.flag_from)
+
+
+class Manifest(_Closed):
+    """Everything a bundle says of itself."""
+
+    format: Literal[1]
+    name: str = Field(pattern=DETECTOR_NAME, max_length=64)
+    version: str = Field(pattern=SEMANTIC_VERSION)
+    task: str = Field(min_length=1, max_length=500)
+    input: InputSpec
+    classes: Classes
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=8)
+    decision: DecisionRule
+    video: VideoSpec | None = None
+    reference: BundlePath | None = None
+    card: BundlePath
+    files: dict[BundlePath, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _stages_fit_together(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError("two stages have the same name")
+        for position, stage in enumerate(self.stages):
+            last = position == len(self.stages) - 1
+            if last == (stage.exits is not None):
+                raise ValueError(f"stage {stage.name}: the last stage has no exits and every other stage needs them")
+            for source in (stage.takes or {}).values():
+                origin = source.partition(".")[0]
+                if source != "input" and origin not in names[:position]:
+                    raise ValueError(f"stage {stage.name} takes {source!r}, but no earlier stage is called {origin!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _exits_agree_with_the_thresholds(self) -> Self:
+        rule = self.decision
+        if rule.review_from > rule.flag_from:
+            raise ValueError(f"decision: review_from {rule.review_from} is above flag_from {rule.flag_from}")
+        for stage in self.stages:
+            exits = stage.exits
+            if exits and (exits.clear_below > rule.review_from or exits.flag_above < rule.flag_from):
+                raise ValueError(
+                    f"stage {stage.name}: an exit would decide otherwise than the thresholds "
+                    f"(clear_below must be at most {rule.review_from}, flag_above at least {rule.flag_from})"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _video_needs_an_image_detector(self) -> Self:
+        if self.video is not None and not isinstance(self.input, ImageSpec):
+            raise ValueError("video: only a detector with `input.kind: image` can take video")
+        return self
+
+    @property
+    def named_files(self) -> frozenset[str]:
+        """Files the manifest refers to, which must all stand in `files`."""
+        named = {stage.model for stage in self.stages} | {self.card}
+        return frozenset(named | ({self.reference} if self.reference else set()))

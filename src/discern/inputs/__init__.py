@@ -1,0 +1,1 @@
+"""Untrusted bytes become arrays: sniffed, limited, decoded, cropped."""

@@ -1,0 +1,42 @@
+"""The nouns of this layer: what comes in, the limits it meets, what goes on to a detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discern.core.verdict import InputFacts
+
+MediaContent = bytes | Path
+"""Image or video content: the bytes themselves, or a local file that is read in pieces."""
+
+Scalar = str | int | float | bool | None
+Record = dict[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class InputLimits:
+    """Bounds checked before anything is decoded. Bytes as sent, pixels as width x height, seconds of play time."""
+
+    image_bytes: int = 25_000_000
+    image_pixels: int = 50_000_000
+    video_bytes: int = 200_000_000
+    video_pixels: int = 8_847_360  # one 4096 x 2160 frame
+    video_seconds: float = 600.0
+    record_bytes: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An input as the first stage takes it, and what is kept of it.
+
+    `tensor` is uint8 [rows, height, width, 3] RGB, or float32 [1, fields]. `seconds` holds each row's time in a clip
+    and is empty for images and records.
+    """
+
+    tensor: NDArray[np.uint8] | NDArray[np.float32]
+    facts: InputFacts
+    seconds: tuple[float, ...] = ()

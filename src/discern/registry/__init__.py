@@ -1,0 +1,1 @@
+"""Which detectors there are: bundles shipped in the package and bundles added to the home folder."""

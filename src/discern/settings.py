@@ -1,0 +1,146 @@
+"""The one table of settings, and the only file that reads the environment.
+
+- A setting comes from the environment (`DISCERN_NAME`), else from `discern.toml` in the home folder, else from its
+  default.
+- An unknown `DISCERN_*` variable or key of `discern.toml` is refused: a typing error must not silently mean the
+  default.
+- Settings never change while a process runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from discern.core.errors import InvalidSettings
+
+PREFIX = "DISCERN_"
+SETTINGS_FILE = "discern.toml"
+
+
+def _setting(default: Any, text: str, *, unit: str = "", minimum: float | None = None) -> Any:  # noqa: ANN401
+    return field(default=default, metadata={"help": text, "unit": unit, "minimum": minimum})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an operator can set. The reference page is generated from this table."""
+
+    home: Path = _setting(Path("~/.discern"), "Folder for the database, added detectors, keys and `discern.toml`.")
+    host: str = _setting("127.0.0.1", "Address the server listens on.")
+    port: int = _setting(8000, "Port the server listens on; 0 takes a free one.", minimum=0)
+    log_level: str = _setting("info", "Least severe level that is logged: debug, info, warning or error.")
+    ledger_durability: str = _setting(
+        "normal",
+        "`normal` survives the death of the process, `full` also the loss of power, for a disk flush a write.",
+    )
+    detection_threads: int = _setting(
+        0, "Inputs decoded and judged at the same time; 0 means one for each processor core.", minimum=0
+    )
+    inference_threads: int = _setting(1, "Threads one model run may use.", minimum=1)
+    max_waiting: int = _setting(256, "Requests that may be in work or waiting before further ones get 503.", minimum=1)
+    face_model: Path | None = _setting(None, "YuNet face detector (.onnx) to use instead of the built-in cascade.")
+    image_bytes: int = _setting(25_000_000, "Largest image.", unit="bytes", minimum=1)
+    image_pixels: int = _setting(50_000_000, "Most pixels an image may decode to.", unit="pixels", minimum=1)
+    video_bytes: int = _setting(200_000_000, "Largest video.", unit="bytes", minimum=1)
+    video_pixels: int = _setting(8_847_360, "Most pixels a video frame may have.", unit="pixels", minimum=1)
+    video_seconds: float = _setting(600.0, "Longest video.", unit="seconds", minimum=0)
+    record_bytes: int = _setting(1_000_000, "Largest record.", unit="bytes", minimum=1)
+    vetting_bytes: int = _setting(
+        4_000_000_000,
+        "Memory the child that tries a bundle's models may use.",
+        unit="bytes",
+        minimum=100_000_000,
+    )
+    vetting_seconds: float = _setting(60.0, "Time that trying a bundle's models may take.", unit="seconds", minimum=0.1)
+
+    @property
+    def body_bytes(self) -> int:
+        """Largest request body: the largest input, and room for multipart framing."""
+        return max(self.image_bytes, self.video_bytes, self.record_bytes) + 64 * 1024
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of this process.
+
+    Raises InvalidSettings naming the variable or key, where it came from, and what is allowed.
+    """
+    variables = os.environ if environment is None else environment
+    given = {key[len(PREFIX) :].lower(): value for key, value in variables.items() if key.startswith(PREFIX)}
+    home = Path(given.get("home", str(Settings.home))).expanduser().absolute()
+    values: dict[str, Any] = {}
+    for name, raw in _read_file(home / SETTINGS_FILE).items():
+        values[name] = _convert(name, raw, f"{home / SETTINGS_FILE}: {name}")
+    for name, raw in given.items():
+        values[name] = _convert(name, raw, f"{PREFIX}{name.upper()}")
+    values["home"] = home
+    settings = Settings(**values)
+    for name, allowed in _CHOICES.items():
+        if getattr(settings, name) not in allowed:
+            raise InvalidSettings(
+                f"{name} is {getattr(settings, name)!r}.", mend=f"Use one of: {', '.join(allowed)}.", setting=name
+            )
+    return settings
+
+
+_CHOICES = {"log_level": ("debug", "info", "warning", "error"), "ledger_durability": ("normal", "full")}
+_TYPES: dict[str, Any] = get_type_hints(Settings)
+_FIELDS = {entry.name: entry for entry in dataclasses.fields(Settings)}
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings(
+            f"{path} is not valid TOML: {error}.", mend="Correct the file or move it away."
+        ) from error
+
+
+def _convert(name: str, raw: Any, where: str) -> Any:  # noqa: ANN401
+    if name not in _FIELDS:
+        near = difflib.get_close_matches(name, _FIELDS, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "The settings are listed in docs/reference/settings.md."
+        raise InvalidSettings(f"{where}: there is no such setting.", mend=hint, setting=name)
+    wanted = _TYPES[name]
+    try:
+        value = _as_type(wanted, raw)
+    except (TypeError, ValueError) as error:
+        expected = getattr(wanted, "__name__", "path")
+        raise InvalidSettings(
+            f"{where}: {raw!r} is not of type {expected}.", mend="Correct it.", setting=name
+        ) from error
+    minimum = _FIELDS[name].metadata["minimum"]
+    if minimum is not None and not value >= minimum:
+        raise InvalidSettings(
+            f"{where}: {raw!r} is below the least allowed, {minimum}.", mend="Raise it.", setting=name
+        )
+    return value
+
+
+def _as_type(wanted: Any, raw: Any) -> Any:  # noqa: ANN401
+    if isinstance(raw, bool):
+        raise TypeError("no setting is a boolean")
+    if wanted is int:
+        return int(raw.replace("_", "")) if isinstance(raw, str) else _exact_int(raw)
+    if wanted is float:
+        return float(raw)
+    if not isinstance(raw, str):
+        raise TypeError("a string is needed")
+    if wanted is str:
+        return raw
+    return Path(raw).expanduser().absolute() if raw else None
+
+
+def _exact_int(raw: Any) -> int:  # noqa: ANN401
+    if not isinstance(raw, int):
+        raise TypeError("a whole number is needed")
+    return raw

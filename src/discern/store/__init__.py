@@ -1,0 +1,1 @@
+"""Plumbing of the database: engine, transactions, migrations. It knows no feature."""

@@ -1,0 +1,128 @@
+"""The database of one installation.
+
+- Opening brings the schema up to date, or refuses a schema that a later Discern wrote.
+- A committed transaction survives the death of the process (WAL); with durability `full` also the loss of power.
+- Constructors do no I/O: `open()` does.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from discern.core.errors import StorageUnavailable
+from discern.store.migrations import LATEST_REVISION, upgrade
+
+Durability = Literal["normal", "full"]
+_BUSY_SECONDS = 10
+
+
+class Database:
+    """SQLite in one file of the home folder."""
+
+    def __init__(self, path: Path, *, durability: Durability = "normal") -> None:
+        self._path = path
+        self._durability = durability
+        self._engine: Engine | None = None
+
+    def open(self) -> None:
+        """Create or upgrade the database. Raises StorageUnavailable where it cannot be used, and says why."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageUnavailable(
+                f"{self._path.parent} cannot be created: {error.strerror}.",
+                mend="Set DISCERN_HOME to a writable folder.",
+            ) from error
+        engine = create_engine(f"sqlite:///{self._path}", connect_args={"timeout": _BUSY_SECONDS})
+        event.listen(engine, "connect", self._prepare_connection)
+        event.listen(engine, "begin", _begin_immediate_for_writers)
+        try:
+            with engine.connect() as connection:
+                revision = current_revision(connection)
+            if revision != LATEST_REVISION:
+                upgrade(engine, revision)
+        except SQLAlchemyError as error:
+            engine.dispose()
+            raise _unavailable(self._path, error) from error
+        self._path.chmod(0o600)
+        self._engine = engine
+
+    def close(self) -> None:
+        """Give all connections back."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading. Raises StorageUnavailable when the database does not answer."""
+        with self._translated(), self._ready().connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction: committed when the block ends, rolled back when it raises.
+
+        Raises StorageUnavailable when it could not be committed; nothing was written then.
+        """
+        with self._translated(), self._ready().connect() as fresh:
+            connection = fresh.execution_options(writes=True)
+            with connection.begin():
+                yield connection
+
+    def ping(self) -> None:
+        """Raise StorageUnavailable unless a query is answered."""
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def _ready(self) -> Engine:
+        if self._engine is None:
+            raise StorageUnavailable("The database is not open.", mend="Start the service again.")
+        return self._engine
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise _unavailable(self._path, error) from error
+
+    def _prepare_connection(self, connection: sqlite3.Connection, _record: object) -> None:
+        # pysqlite would open transactions by itself, too late for BEGIN IMMEDIATE.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'full' else 'NORMAL'}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Return the schema revision the database is at, None for an empty one."""
+    known = connection.execute(text("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")).first()
+    if known is None:
+        return None
+    row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
+    return None if row is None else str(row[0])
+
+
+def _begin_immediate_for_writers(connection: Connection) -> None:
+    # A deferred transaction that turns into a writer cannot wait for another writer: it fails at once as busy.
+    immediate = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _unavailable(path: Path, error: Any) -> StorageUnavailable:  # noqa: ANN401
+    reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+    return StorageUnavailable(
+        f"The database {path} did not answer: {reason}.",
+        mend="See that the disk is not full, the folder is writable and no other program holds the file.",
+        retry_after=1.0,
+    )

@@ -1,0 +1,39 @@
+"""Schema migrations, run by Alembic inside the process that opens the database.
+
+- A schema that a later Discern wrote is refused, never touched.
+- Two processes that start at the same time do not upgrade at the same time: a lock file stands between them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from discern.core.errors import StorageUnavailable
+
+LATEST_REVISION = "0001"
+_FOLDER = Path(__file__).parent
+
+
+def upgrade(engine: Engine, revision: str | None) -> None:
+    """Bring the schema from `revision` to the latest. Raises StorageUnavailable for a revision nobody here knows."""
+    known = {path.name.partition("_")[0] for path in (_FOLDER / "versions").glob("[0-9]*.py")}
+    if revision is not None and revision not in known:
+        raise StorageUnavailable(
+            f"The database has schema {revision}; this Discern knows schemas up to {LATEST_REVISION}.",
+            mend="Run the version of Discern that wrote it, or a later one, or restore a backup.",
+        )
+    # Imported here: Alembic costs a noticeable part of a second and is needed once in a schema's life.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER))
+    database = engine.url.database
+    with Path(f"{database}.migrating").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
