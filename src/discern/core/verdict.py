@@ -73,7 +73,7 @@ class FrameScore(msgspec.Struct, frozen=True):
     decided_by: str
 
 
-class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+class Verdict(msgspec.Struct, frozen=True):
     """One answer, as it leaves the service and as it stands on the ledger.
 
     `label` is the class the decision asserts: the positive class for `flag`, the negative for `clear`, None for

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
-from discern.core.verdict import Verdict
+from discern.core.verdict import InputKind, Verdict
 from discern.detectors.assessment import Detector
 
 
@@ -22,4 +22,37 @@ class Ledger(Protocol):
 
     def append(self, verdicts: Sequence[tuple[Verdict, str]]) -> None:
         """Write verdicts with their principals in one transaction; on return they survive the death of the process."""
+        ...
+
+
+class Asker(Protocol):
+    """Who asks: an id for the ledger and the workspace the question is asked in."""
+
+    @property
+    def id(self) -> str:
+        """Identifier of the principal."""
+        ...
+
+    @property
+    def workspace(self) -> str:
+        """Workspace of the principal."""
+        ...
+
+
+InputReader = Callable[[Any, int], Awaitable[bytes]]
+"""Reads the input of an HTTP request, at most so many bytes. Raises InputTooLarge or MalformedRequest."""
+
+PrincipalReader = Callable[[Any], Asker]
+"""Tells who sent an HTTP request."""
+
+
+class DetectorListing(Protocol):
+    """Which detectors there are, for a door that chooses one by the kind of input."""
+
+    def find(self, name: str, version: str | None = None) -> object:
+        """Return the usable bundle of this name. Raises UnknownDetector or BundleRefused."""
+        ...
+
+    def taking(self, kind: InputKind) -> list[str]:
+        """Return the names of the usable detectors that take this kind of input."""
         ...

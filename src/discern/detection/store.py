@@ -46,7 +46,7 @@ class VerdictStore:
         self._database = database
 
     def append(self, entries: Sequence[tuple[Verdict, str]]) -> None:
-        """Write verdicts with their principals in one transaction. Raises StorageUnavailable; nothing is written then."""
+        """Write verdicts with their principals in one transaction, or raise StorageUnavailable and write none."""
         rows = [
             {
                 "id": UUID(verdict.id),

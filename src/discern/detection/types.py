@@ -14,7 +14,7 @@ from discern.inputs.types import MediaContent, Record
 
 @dataclass(frozen=True, slots=True)
 class DetectionRequest:
-    """One question: what does this detector say of this input?
+    """One question: what a detector says of an input.
 
     `principal` is who asks, for the ledger. `version` None means the version that answers by default.
     """

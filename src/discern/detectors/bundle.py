@@ -20,12 +20,12 @@ from discern.detectors.contents import BYTES_BY_SUFFIX, check_content, check_nam
 from discern.detectors.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from discern.detectors.manifest_file import MANIFEST_BYTES, parse_manifest
 from discern.detectors.refusal import printable, refused
-from discern.detectors.signing import SIGNATURE_BYTES, TrustStore, verify_signature
+from discern.detectors.trust import SIGNATURE_BYTES, TrustStore, verify_signature
 
 FILES = 64
 FOLDERS = 16
 TOTAL_BYTES = 2 * 1024**3
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _OWN = frozenset({MANIFEST_NAME, SIGNATURE_NAME})
 _RESTORE = "Restore the file from where the bundle came from, or pack and sign the bundle again."
 
@@ -137,7 +137,7 @@ def _check_entry(name: str, mode: int) -> None:
         raise refused(name, "it is a symbolic link", "Put the file itself into the bundle.")
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise refused(name, "it is neither a file nor a folder", "Remove it from the bundle.")
-    if not _PART.fullmatch(PurePosixPath(name).name):
+    if not PART.fullmatch(PurePosixPath(name).name):
         raise refused(
             name,
             f"its name {printable(PurePosixPath(name).name, 100)!r} is not made of letters, digits, '_', '-' and '.'",

@@ -41,9 +41,10 @@ def calibrate(probabilities: ArrayLike, temperature: float) -> NDArray[np.float6
 def fit_temperature(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Return the temperature with the lowest mean negative log-likelihood on held-out predictions.
 
-    `probabilities` and `labels` have shape [n]; labels are 0 or 1 and both occur. The likelihood is convex in 1 / temperature, so
-    it has one minimum, which a golden-section search over log temperature finds; a minimum outside 0.05..20 gives that bound
-    (perfectly separated data want 0, a ranking that is no better than chance wants infinity).
+    `probabilities` and `labels` have shape [n]; labels are 0 or 1 and both occur. The likelihood is convex in 1 /
+    temperature, so it has one minimum, which a golden-section search over log temperature finds; a minimum outside
+    0.05..20 gives that bound (perfectly separated data want 0, a ranking that is no better than chance wants
+    infinity).
     Raises ValueError when the data cannot fit a temperature.
     """
     raw, truth = _checked(probabilities, labels)
@@ -83,7 +84,7 @@ def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.fl
     raw = np.asarray(probabilities, dtype=np.float64)
     given = np.asarray(labels)
     if raw.ndim != 1 or raw.shape != given.shape:
-        raise ValueError(f"probabilities of shape {raw.shape} and labels of shape {given.shape} are not two equal columns")
+        raise ValueError(f"probabilities {raw.shape} and labels {given.shape} are not two columns of equal length")
     if not np.all((raw >= 0) & (raw <= 1)):
         raise ValueError("a probability is NaN or outside [0, 1]")
     if not np.all((given == 0) | (given == 1)):

@@ -1,10 +1,13 @@
 """The cascade: cheap stages decide clear rows, the rest go on.
 
-- Rows never influence each other: a row gets the score it gets alone (to 1e-6), whatever else is in the batch and in which order.
-- A row leaves after the first stage whose score is below `clear_below` or at least `flag_above`; the last stage keeps none.
-- The rows that reach a stage are the rows that the stage before left open; each has a reading of every stage it reached.
-- A later stage that fails on a row leaves it degraded, with the score of the stage before. A first stage that fails leaves no
-  score. Neither spoils the row's neighbours: a batch that fails is run again row by row.
+- Rows never influence each other: a row gets the score it gets alone (to 1e-6), whatever else is in the batch and in
+  which order.
+- A row leaves after the first stage whose score is below `clear_below` or at least `flag_above`; the last stage keeps
+  none.
+- The rows that reach a stage are the rows that the stage before left open; each has a reading of every stage it
+  reached.
+- A later stage that fails on a row leaves it degraded, with the score of the stage before. A first stage that fails
+  leaves no score. Neither spoils the row's neighbours: a batch that fails is run again row by row.
 - Memory is bounded: rows run in chunks, which the caller does not see.
 """
 
@@ -17,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from discern.core.errors import BundleRefused
 from discern.core.verdict import StageReading
 from discern.detectors.calibration import calibrate
+from discern.detectors.refusal import refused
 from discern.detectors.runtime import ROUNDING, StageFailed, StageModel
 from discern.inputs.spec import ImageSpec
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from discern.core.errors import BundleRefused
     from discern.detectors.manifest import Manifest, Stage
     from discern.detectors.runtime import TensorInfo
     from discern.inputs.spec import RecordSpec
@@ -41,8 +45,9 @@ CHUNK_BYTES = 2_500_000
 class RowOutcome:
     """What the cascade made of one row.
 
-    `score` is the calibrated score of `decided_by`, the last stage that answered; None when the first stage failed, and then
-    `error` says why. `degraded` names the later stage that failed. `readings` follow the stages the row reached.
+    `score` is the calibrated score of `decided_by`, the last stage that answered; None when the first stage failed,
+    and then `error` says why. `degraded` names the later stage that failed. `readings` follow the stages the row
+    reached.
     """
 
     score: float | None
@@ -94,7 +99,7 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """What a stage gave: raw `probability` [answered] and other `outputs` of the rows at positions `answered`; why the rest failed."""
+    """What a stage gave: raw `probability` and other `outputs` of the rows `answered`; `faults` of the rest."""
 
     answered: NDArray[np.intp]
     probability: NDArray[np.float64]
@@ -105,8 +110,8 @@ class _Answers:
 class Cascade:
     """The stages of one bundle, wired.
 
-    With `early_exits` off every stage sees every row, which is how each stage is measured by itself. A cascade may be run by
-    several threads at once.
+    With `early_exits` off every stage sees every row, which is how each stage is measured by itself. A cascade may be
+    run by several threads at once.
     Raises BundleRefused when a model's inputs and outputs do not fit what the manifest says.
     """
 
@@ -116,7 +121,7 @@ class Cascade:
         )
 
     def run(self, rows: NDArray[Any]) -> list[RowOutcome]:
-        """Return the outcome of every row, in order. `rows` is the tensor of `Prepared`: [rows, ...]; it is not changed."""
+        """Return the outcome of every row, in order. `rows` is a `Prepared.tensor`, [rows, ...]; it is not changed."""
         size = _chunk_size(rows)
         return [
             outcome for start in range(0, len(rows), size) for outcome in self._run_chunk(rows[start : start + size])
@@ -180,6 +185,9 @@ def _row_by_row(step: _Step, feeds: Mapping[str, NDArray[Any]], count: int) -> _
             piece = step.model.run({name: values[row : row + 1] for name, values in feeds.items()}, step.outputs)
         except StageFailed as failure:
             faults[row] = failure.reason
+            continue
+        if pieces and any(value.shape != pieces[0][name].shape for name, value in piece.items()):
+            faults[row] = "an output that a later stage takes has a different shape for each row"
             continue
         pieces.append(piece)
         answered.append(row)
@@ -248,9 +256,7 @@ def _taken_later(manifest: Manifest, position: int) -> tuple[str, ...]:
     return tuple(sorted(taken - {"score", "probability"}))
 
 
-def _feed(
-    manifest: Manifest, stage: Stage, info: TensorInfo, source: str, models: Mapping[str, StageModel]
-) -> _Feed:
+def _feed(manifest: Manifest, stage: Stage, info: TensorInfo, source: str, models: Mapping[str, StageModel]) -> _Feed:
     if info.dtype is None:
         raise _unfit(stage, f"input {info.name} is not a tensor of numbers")
     origin, _, output = source.partition(".")
@@ -264,7 +270,8 @@ def _feed(
         found = next((other for other in models[origin].outputs if other.name == output), None)
         if found is None or found.dtype is None:
             raise _unfit(stage, f"input {info.name} takes {source}, but the graph of {origin} has no such tensor")
-        _must_fit(stage, info, source, found.dtype, found.shape[1:])
+        # Without a declared shape the graph says nothing that could be compared.
+        _must_fit(stage, info, source, found.dtype, (found.shape or info.shape)[1:])
     one_number = output in {"score", "probability"} and len(info.shape) == 2
     return _Feed(info.name, source, info.dtype, as_column=one_number)
 
@@ -278,6 +285,8 @@ def _input_tensor(spec: ImageSpec | RecordSpec) -> tuple[np.dtype[Any], tuple[in
 def _must_fit(
     stage: Stage, info: TensorInfo, source: str, dtype: np.dtype[Any], row_shape: tuple[int | None, ...]
 ) -> None:
+    if not info.shape:
+        raise _unfit(stage, f"input {info.name} declares no shape")
     wanted = info.shape[1:]
     fits = len(info.shape) == len(row_shape) + 1 and all(
         want is None or have is None or want == have for want, have in zip(wanted, row_shape, strict=True)
@@ -285,7 +294,8 @@ def _must_fit(
     if info.dtype != dtype or not fits:
         raise _unfit(
             stage,
-            f"input {info.name} is {info.dtype} [rows{_listed(wanted)}], but {source} is {dtype} [rows{_listed(row_shape)}]",
+            f"input {info.name} is {info.dtype} [rows{_listed(wanted)}], "
+            f"but {source} is {dtype} [rows{_listed(row_shape)}]",
         )
 
 
@@ -294,9 +304,4 @@ def _listed(shape: tuple[int | None, ...]) -> str:
 
 
 def _unfit(stage: Stage, reason: str) -> BundleRefused:
-    return BundleRefused(
-        f"{stage.model}: {reason}.",
-        mend="Make the graph and the manifest's stage agree.",
-        file=stage.model,
-        reason=reason,
-    )
+    return refused(stage.model, reason, f"Make the graph and stage {stage.name} of the manifest agree.")

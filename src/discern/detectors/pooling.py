@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def pooled_frames(scores: Sequence[float], video: VideoSpec) -> list[int]:
-    """Return the positions of the frames that enter the pool: all, the highest, or the `top` highest (earlier frames first on a tie).
+    """Return the positions of the frames that enter the pool: all, the highest, or the `top` highest.
 
+    Of equal scores the earlier frame enters first.
     Raises ValueError for no scores, or one that is not finite.
     """
     if not scores or not all(math.isfinite(score) for score in scores):

@@ -80,8 +80,8 @@ class TensorInfo:
 class StageModel:
     """One opened ONNX model.
 
-    `inputs` and `outputs` describe the graph; `probability` is the name of the output that holds the probability of the positive
-    class: the one asked for, else the one named `probability`, else the only one that holds floats.
+    `inputs` and `outputs` describe the graph; `probability` is the name of the output that holds the probability of
+    the positive class: the one asked for, else the one named `probability`, else the only one that holds floats.
     Raises StageFailed when the bytes are not a model that ONNX Runtime opens, or that output cannot be told.
     """
 
@@ -100,9 +100,9 @@ class StageModel:
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         """Return the probability, shape [rows], and the other `outputs` asked for, shape [rows, ...].
 
-        `feeds` holds every graph input, shape [rows, ...], in the graph's own type; feeds are not changed. A probability output of
-        shape [rows, 1] is flattened, of [rows, 2] the second column is taken; it stays float32 or float64 (float16 becomes
-        float32) and may hold any value.
+        `feeds` holds every graph input, shape [rows, ...], in the graph's own type; feeds are not changed. A
+        probability output of shape [rows, 1] is flattened, of [rows, 2] the second column is taken; it stays float32
+        or float64 (float16 becomes float32) and may hold any value.
         Raises StageFailed when ONNX Runtime fails or an output does not have one entry per row.
         """
         rows = self._rows(feeds)

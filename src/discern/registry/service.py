@@ -17,12 +17,13 @@ from pathlib import Path
 import structlog
 
 from discern.core.errors import BundleRefused, OperatorError, UnknownDetector
+from discern.core.verdict import InputKind
 from discern.detectors.assessment import Detector, load_detector
 from discern.detectors.bundle import Bundle, open_bundle
 from discern.detectors.signing import TrustStore
 from discern.detectors.vetting import VettingLimits, vet
 from discern.registry.rules import Signature, folder_signature
-from discern.registry.types import Listed, Origin, version_order
+from discern.registry.types import Listed, Origin, takes, version_order
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,7 @@ class Catalogue:
             return [entry for versions in self._listed.values() for entry in versions.values()]
 
     def find(self, name: str, version: str | None = None) -> Listed:
-        """Return a usable bundle. Raises UnknownDetector, or BundleRefused where the version asked for does not hold."""
+        """Return a usable bundle. Raises UnknownDetector, or BundleRefused where none holds."""
         with self._lock:
             self._refresh()
             versions = self._listed.get(name)
@@ -81,9 +82,18 @@ class Catalogue:
             raise BundleRefused(f"{name} {version} cannot be used: {entry.refused}")
         return entry
 
+    def usable(self, name: str, version: str | None = None) -> Bundle:
+        """Return a usable bundle. Raises what `find` raises."""
+        return self._bundle_of(self.find(name, version))
+
+    def taking(self, kind: InputKind) -> list[str]:
+        """Return the names of the usable detectors that take this kind of input."""
+        names = {entry.name for entry in self.list() if entry.bundle and kind in takes(entry.bundle.manifest)}
+        return sorted(names)
+
     def get(self, name: str, version: str | None = None) -> Detector:
         """Return a detector ready to run. Raises what `find` raises, and BundleRefused where its models do not run."""
-        bundle = self._usable(self.find(name, version))
+        bundle = self._bundle_of(self.find(name, version))
         loaded = self._loaded.get(bundle.digest)
         if loaded is not None:
             return loaded
@@ -101,7 +111,7 @@ class Catalogue:
 
         Raises BundleRefused or BundleUntrusted; nothing is changed then.
         """
-        bundle = open_bundle(source, self._trust())
+        bundle = open_bundle(source, self.trust())
         manifest = bundle.manifest
         with self._lock:
             self._refresh()
@@ -143,19 +153,20 @@ class Catalogue:
             try:
                 self.get(name)
             except BundleRefused as error:
-                log.error("detector_refused", detector=name, reason=str(error))
+                log.warning("detector_refused", detector=name, reason=str(error))
 
     def ping(self) -> None:
         """Raise BundleRefused unless at least one detector can be used."""
         if not any(entry.bundle is not None for entry in self.list()):
             raise BundleRefused("No detector can be used.", mend="`discern detector list` gives the reasons.")
 
-    def _usable(self, entry: Listed) -> Bundle:
+    def _bundle_of(self, entry: Listed) -> Bundle:
         if entry.bundle is None:
             raise BundleRefused(f"{entry.name} {entry.version} cannot be used: {entry.refused}")
         return entry.bundle
 
-    def _trust(self) -> TrustStore:
+    def trust(self) -> TrustStore:
+        """Return the keys this installation trusts: those of the package and those in `trust/`."""
         return TrustStore(self._trust_folders)
 
     def _refresh(self) -> None:
@@ -163,7 +174,7 @@ class Catalogue:
         if signature == self._signature:
             return
         listed: dict[str, dict[str, Listed]] = {}
-        trust = self._trust()
+        trust = self.trust()
         # Shipped bundles first: a bundle put into the home folder by hand never takes a shipped version's place.
         for root, origin in (*_folders(self._builtin, "builtin"), *_folders(self._added, "added")):
             entry = self._inspect(root, origin, trust)
@@ -179,7 +190,7 @@ class Catalogue:
         try:
             bundle = open_bundle(root, trust)
         except BundleRefused as error:
-            log.error("bundle_refused", path=str(root), reason=str(error))
+            log.warning("bundle_refused", path=str(root), reason=str(error))
             return Listed(name, version, origin, root, None, str(error))
         manifest = bundle.manifest
         if origin == "added" and (manifest.name, manifest.version) != (name, version):
@@ -203,7 +214,7 @@ class Catalogue:
         shutil.rmtree(coming, ignore_errors=True)
         shutil.copytree(bundle.root, coming)
         # What was verified is what is kept: the copy is opened again before it takes its place.
-        copied = open_bundle(coming, self._trust())
+        copied = open_bundle(coming, self.trust())
         if copied.digest != bundle.digest:
             shutil.rmtree(coming)
             raise BundleRefused(f"{bundle.root} changed while it was being added.", mend="Add it again.")

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from discern.core.verdict import InputKind
 from discern.detectors.bundle import Bundle
+from discern.detectors.manifest import Manifest
 
 Origin = Literal["builtin", "added"]
 
@@ -21,6 +23,11 @@ class Listed:
     root: Path
     bundle: Bundle | None
     refused: str | None = None
+
+
+def takes(manifest: Manifest) -> tuple[InputKind, ...]:
+    """Return the kinds of input a detector takes."""
+    return (manifest.input.kind, "video") if manifest.video else (manifest.input.kind,)
 
 
 def version_order(version: str) -> tuple[int, ...]:

@@ -1,0 +1,57 @@
+# Each target brings what it needs, on a machine that has Python 3.11 or later, make and the package index.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Bytecode is written on first use, so it need not double the installation beforehand.
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
+
+# Exact versions with hashes, for every platform and Python we support; no index is named.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+  --custom-compile-command "make lock" --constraint requirements/constraints.in
+
+.PHONY: up test lint types docs bench lock clean
+.DEFAULT_GOAL := test
+
+up: $(VENV)/.runtime
+	$(BIN)/discern up
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+docs: $(VENV)/.test
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(VENV)/.test
+	$(BIN)/python -m bench.run
+
+lock: $(VENV)/.test
+	$(PIP) uv
+	$(COMPILE) --output-file requirements/runtime.txt pyproject.toml
+	$(COMPILE) --extra test --extra train --extra lint --extra docs --constraint requirements/runtime.txt \
+	  --output-file requirements/development.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache site dist
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Discern needs Python 3.11 or later; name one: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/runtime.txt
+	$(PIP) --no-deps -e .
+	touch $@
+
+$(VENV)/.test: requirements/development.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/development.txt
+	$(PIP) --no-deps -e .
+	touch $@ $(VENV)/.runtime

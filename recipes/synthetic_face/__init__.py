@@ -1,0 +1,1 @@
+"""How the shipped `synthetic-face` detector is trained and measured."""

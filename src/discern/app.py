@@ -1,0 +1,133 @@
+"""The one composition root: what Discern is made of, put together from settings.
+
+- Nothing here does I/O until `Services.open()`.
+- The plane's wrappers stand in one list, `_wrap`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import discern
+from discern.access.service import Keys
+from discern.access.store import KeyStore
+from discern.detection.service import Plane, bounded, recorded
+from discern.detection.store import VerdictStore
+from discern.detection.types import Detect
+from discern.detectors.vetting import VettingLimits
+from discern.inputs.faces import face_locator
+from discern.inputs.types import InputLimits
+from discern.registry.service import Catalogue
+from discern.settings import Settings
+from discern.store.database import Database
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+BUILTIN = Path(__file__).parent / "detectors" / "builtin"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of one installation."""
+
+    settings: Settings
+    limits: InputLimits
+    database: Database
+    keys: Keys
+    catalogue: Catalogue
+    verdicts: VerdictStore
+    detect: Detect
+
+    def open(self) -> None:
+        """Open the database. Raises StorageUnavailable."""
+        self.database.open()
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.database.close()
+
+
+def build_services(settings: Settings) -> Services:
+    """Put the parts together."""
+    limits = InputLimits(
+        image_bytes=settings.image_bytes,
+        image_pixels=settings.image_pixels,
+        video_bytes=settings.video_bytes,
+        video_pixels=settings.video_pixels,
+        video_seconds=settings.video_seconds,
+        record_bytes=settings.record_bytes,
+    )
+    database = Database(
+        settings.home / "discern.db", durability=cast("Literal['normal', 'full']", settings.ledger_durability)
+    )
+    catalogue = Catalogue(
+        builtin=BUILTIN,
+        home=settings.home,
+        limits=VettingLimits(memory_bytes=settings.vetting_bytes, wall_seconds=settings.vetting_seconds),
+        inference_threads=settings.inference_threads,
+    )
+    plane = Plane(
+        catalogue,
+        limits,
+        face_locator(settings.face_model),
+        threads=settings.detection_threads or os.cpu_count() or 1,
+    )
+    verdicts = VerdictStore(database)
+    return Services(
+        settings=settings,
+        limits=limits,
+        database=database,
+        keys=Keys(KeyStore(database)),
+        catalogue=catalogue,
+        verdicts=verdicts,
+        detect=_wrap(plane.detect, verdicts, settings),
+    )
+
+
+def _wrap(detect: Detect, verdicts: VerdictStore, settings: Settings) -> Detect:
+    """Put the plane into its wrappers, the innermost first."""
+    detect = recorded(detect, verdicts)
+    return bounded(detect, settings.max_waiting)
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the HTTP application over `services`, which the caller has opened and closes."""
+    # Imported here: the command line answers without an HTTP framework.
+    from fastapi import FastAPI  # noqa: PLC0415
+
+    from discern.detection.api import detection_routes, ledger_routes  # noqa: PLC0415
+    from discern.http.authentication import Authentication, principal_of  # noqa: PLC0415
+    from discern.http.bodies import read_input  # noqa: PLC0415
+    from discern.http.description import describe  # noqa: PLC0415
+    from discern.http.health import health_routes  # noqa: PLC0415
+    from discern.http.problems import install_problem_handlers  # noqa: PLC0415
+    from discern.registry.api import registry_routes  # noqa: PLC0415
+
+    app = FastAPI(
+        title="Discern",
+        version=discern.__version__,
+        description="Verdicts on images, videos and records, each on record before it is answered.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_middleware(Authentication, authenticate=services.keys.authenticate)
+    install_problem_handlers(app)
+    app.include_router(health_routes({"database": services.database.ping, "detectors": services.catalogue.ping}))
+    app.include_router(registry_routes(services.catalogue))
+    app.include_router(
+        detection_routes(
+            services.detect,
+            services.catalogue,
+            services.limits,
+            read_input=read_input,
+            principal_of=principal_of,
+        )
+    )
+    app.include_router(ledger_routes(services.verdicts, principal_of=principal_of))
+    describe(app)
+    return app

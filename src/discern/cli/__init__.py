@@ -1,0 +1,1 @@
+"""The `discern` command: one door among others, put together from the features' commands."""

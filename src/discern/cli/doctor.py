@@ -1,0 +1,104 @@
+"""`discern doctor`: what is missing or wrong here, with a hint each."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from discern.app import Services, build_services
+from discern.core.errors import DiscernError
+from discern.inputs.faces import face_locator
+from discern.registry.types import Listed
+from discern.settings import Settings
+from discern.store.metadata import DEFAULT_WORKSPACE
+
+_LEAST_FREE_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `hint` says what to do where it is not well."""
+
+    what: str
+    well: bool
+    found: str
+    hint: str = ""
+
+
+def doctor_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
+    """Add the command to `cli`."""
+
+    @cli.command("doctor")
+    def doctor() -> None:
+        """Look at everything an installation needs; exit 1 where something is wrong."""
+        table = Table("", "What", "Found", "Hint")
+        well = True
+        for finding in examine(load):
+            well = well and finding.well
+            table.add_row(
+                "[green]ok[/]" if finding.well else "[red]wrong[/]", finding.what, finding.found, finding.hint
+            )
+        Console().print(table)
+        raise typer.Exit(0 if well else 1)
+
+
+def examine(load: Callable[[], Settings]) -> Iterator[Finding]:
+    """Yield findings; what cannot be looked at because of an earlier one is left out."""
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    yield Finding("Python", sys.version_info >= (3, 11), python, "Discern needs 3.11 or later.")
+    try:
+        settings = load()
+    except DiscernError as error:
+        yield Finding("settings", well=False, found=error.detail, hint=error.mend or "")
+        return
+    yield Finding("settings", well=True, found=f"home is {settings.home}")
+    services = build_services(settings)
+    try:
+        services.open()
+    except DiscernError as error:
+        yield Finding("database", well=False, found=error.detail, hint=error.mend or "")
+        return
+    try:
+        yield Finding("database", well=True, found="opens and answers")
+        yield from _examine_home(services)
+        yield from (_examine_detector(services, entry) for entry in services.catalogue.list())
+    finally:
+        services.close()
+
+
+def _examine_home(services: Services) -> Iterator[Finding]:
+    home = services.settings.home
+    mode = home.stat().st_mode & 0o077
+    yield Finding(
+        "home folder",
+        mode == 0,
+        "only you can read it" if mode == 0 else "other users can read it",
+        "" if mode == 0 else f"chmod 700 {home}",
+    )
+    free = shutil.disk_usage(home).free
+    enough = free >= _LEAST_FREE_BYTES
+    yield Finding("disk", enough, f"{free / 1e9:.1f} GB free", "" if enough else "Free some, or move DISCERN_HOME.")
+    live = [key for key in services.keys.list(DEFAULT_WORKSPACE) if key.revoked_at is None]
+    yield Finding(
+        "API keys", well=True, found=f"{len(live)} live", hint="" if live else "`discern up` makes the first one."
+    )
+    try:
+        face_locator(services.settings.face_model)
+        yield Finding("face locator", well=True, found=str(services.settings.face_model or "built in"))
+    except DiscernError as error:
+        yield Finding("face locator", well=False, found=error.detail, hint=error.mend or "")
+
+
+def _examine_detector(services: Services, entry: Listed) -> Finding:
+    what = f"{entry.name} {entry.version}"
+    try:
+        services.catalogue.get(entry.name, entry.version)
+    except DiscernError as error:
+        return Finding(what, well=False, found=error.detail, hint=error.mend or "")
+    return Finding(what, well=True, found=f"signature holds, models run ({entry.origin})")

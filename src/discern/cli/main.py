@@ -1,0 +1,79 @@
+"""Entry point of the `discern` command.
+
+- Exit code 2 means the command was typed wrongly, 1 that it failed, 0 that it did what it says; `detect` adds 10
+  and 20.
+- Errors go to standard error as one sentence and a hint, never as a traceback, unless they are a defect of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+
+import typer
+
+import discern
+from discern.access.cli import key_commands
+from discern.app import Services, build_services
+from discern.cli.doctor import doctor_command
+from discern.cli.logs import configure_logging
+from discern.cli.up import up_command
+from discern.core.errors import DiscernError, UnknownDetector
+from discern.detection.cli import detect_command
+from discern.detection.cli_verdicts import verdict_commands
+from discern.registry.cli import detector_commands
+from discern.settings import load_settings
+
+USAGE_ERROR = 2
+FAILURE = 1
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        build_cli()()
+    except DiscernError as error:
+        sys.stderr.write(f"discern: {error}\n")
+        sys.exit(USAGE_ERROR if isinstance(error, UnknownDetector) else FAILURE)
+
+
+def build_cli() -> typer.Typer:
+    """Return the command line. Nothing is read or opened before a command asks for it."""
+    cli = typer.Typer(
+        name="discern",
+        help="Takes a trained detector to production.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @cache
+    def services() -> Services:
+        return build_services(load_settings())
+
+    @cache
+    def opened() -> Services:
+        services().open()
+        return services()
+
+    @cli.callback()
+    def options(
+        _version: bool = typer.Option(
+            False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ) -> None:
+        configure_logging("warning")
+
+    up_command(cli, load_settings)
+    detect_command(cli, lambda: (opened().detect, opened().catalogue))
+    doctor_command(cli, load_settings)
+    cli.add_typer(detector_commands(lambda: services().catalogue, lambda: load_settings().home))
+    cli.add_typer(verdict_commands(lambda: opened().verdicts))
+    cli.add_typer(key_commands(lambda: opened().keys))
+    return cli
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"discern {discern.__version__}")
+        raise typer.Exit

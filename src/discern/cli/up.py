@@ -1,0 +1,84 @@
+"""`discern up`: start the server.
+
+- The first start makes an API key and prints it once; only its hash is kept.
+- The socket is bound before anything is printed, so what is printed is true.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+
+import typer
+
+import discern
+from discern.app import Services, build_services, create_app
+from discern.cli.logs import configure_logging
+from discern.core.errors import InvalidSettings
+from discern.settings import Settings
+from discern.store.metadata import DEFAULT_WORKSPACE
+
+_BACKLOG = 2048
+_GRACE_SECONDS = 30
+
+
+def up_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
+    """Add the command to `cli`."""
+
+    @cli.command("up")
+    def up() -> None:
+        """Start the server; stop it with Ctrl-C or SIGTERM."""
+        settings = load()
+        configure_logging(settings.log_level)
+        services = build_services(settings)
+        services.open()
+        try:
+            listener = _bind(settings)
+            _announce(services, listener)
+            # The first question need not wait for the models; a detector asked for earlier is loaded then and there.
+            threading.Thread(target=services.catalogue.load_all, name="load-detectors", daemon=True).start()
+            _serve(services, listener)
+        finally:
+            services.close()
+
+
+def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise InvalidSettings(
+            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
+            mend="Stop what uses the port, or set DISCERN_PORT or DISCERN_HOST.",
+        ) from error
+
+
+def _announce(services: Services, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    typer.echo(f"Discern {discern.__version__} listens on {url} (API page: {url}/docs, data: {services.settings.home})")
+    if host not in {"127.0.0.1", "::1"}:
+        typer.echo("It is reachable from other machines without TLS: put a TLS-terminating proxy in front.", err=True)
+    issued = services.keys.issue_first(DEFAULT_WORKSPACE)
+    if issued is not None:
+        typer.echo(
+            f"\nYour API key, shown this once: {issued.secret}\n\nTry it:\n"
+            f'  curl -H "Authorization: Bearer {issued.secret}" --data-binary @photo.jpg '
+            f"{url}/v1/detectors/synthetic-face/verdicts\n"
+        )
+
+
+def _serve(services: Services, listener: socket.socket) -> None:
+    import uvicorn  # noqa: PLC0415 - other commands do without
+
+    config = uvicorn.Config(
+        create_app(services),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        lifespan="off",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[listener])

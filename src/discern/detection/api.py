@@ -1,0 +1,118 @@
+"""Routes of detection: ask for a verdict, and read the ledger."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from discern.core.errors import UnknownVerdict
+from discern.core.verdict import Decision
+from discern.detection.ports import DetectorSource, InputReader, PrincipalReader
+from discern.detection.records import parse_record
+from discern.detection.store import VerdictStore
+from discern.detection.types import Detect, DetectionRequest, VerdictQuery
+from discern.inputs.spec import RecordSpec
+from discern.inputs.types import InputLimits
+
+_MEDIA = {"type": "string", "format": "binary"}
+_BODY = {
+    "required": True,
+    "description": "An image or a video as raw bytes, one file of a multipart upload, or a JSON record. The type is "
+    "told from the content; the Content-Type header only tells multipart from the rest.",
+    "content": {
+        "application/octet-stream": {"schema": _MEDIA},
+        "multipart/form-data": {
+            "schema": {"type": "object", "required": ["file"], "properties": {"file": _MEDIA}},
+        },
+        "application/json": {"schema": {"type": "object"}, "example": {"amount": 12.5, "weekend": False}},
+    },
+}
+
+
+def detection_routes(
+    detect: Detect,
+    detectors: DetectorSource,
+    limits: InputLimits,
+    *,
+    read_input: InputReader,
+    principal_of: PrincipalReader,
+) -> APIRouter:
+    """Return the route that asks; `read_input` and `principal_of` come from the HTTP layer."""
+    router = APIRouter(prefix="/v1", tags=["verdicts"])
+
+    @router.post(
+        "/detectors/{name}/verdicts",
+        summary="Ask a detector about one input",
+        response_class=Response,
+        responses=_answers("Verdict", "The verdict; it is on the ledger."),
+        openapi_extra={"requestBody": _BODY},
+    )
+    async def create_verdict(request: Request, name: str, version: str | None = None) -> Response:
+        detector = await to_thread.run_sync(detectors.get, name, version)
+        is_record = isinstance(detector.manifest.input, RecordSpec)
+        most = limits.record_bytes
+        if not is_record:
+            most = max(limits.image_bytes, limits.video_bytes) if detector.manifest.video else limits.image_bytes
+        content = await read_input(request, most)
+        principal = principal_of(request)
+        verdict = await detect(
+            DetectionRequest(
+                workspace=principal.workspace,
+                principal=principal.id,
+                detector=name,
+                version=detector.manifest.version,
+                content=parse_record(content) if is_record else content,
+            )
+        )
+        return _json(verdict)
+
+    return router
+
+
+def ledger_routes(verdicts: VerdictStore, *, principal_of: PrincipalReader) -> APIRouter:
+    """Return the routes that read the ledger."""
+    router = APIRouter(prefix="/v1", tags=["verdicts"])
+
+    @router.get(
+        "/verdicts",
+        summary="Read the ledger, newest first",
+        response_class=Response,
+        responses=_answers("VerdictPage", "A page; give its `next` as `after` to go on."),
+    )
+    async def list_verdicts(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        after: UUID | None = None,
+        detector: str | None = None,
+        decision: Decision | None = None,
+    ) -> Response:
+        query = VerdictQuery(principal_of(request).workspace, limit, after, detector, decision)
+        return _json(await to_thread.run_sync(verdicts.page, query))
+
+    @router.get(
+        "/verdicts/{verdict_id}",
+        summary="Read one verdict",
+        response_class=Response,
+        responses=_answers("Verdict", "The verdict as it was answered."),
+    )
+    async def show_verdict(request: Request, verdict_id: UUID) -> Response:
+        verdict = await to_thread.run_sync(verdicts.get, principal_of(request).workspace, verdict_id)
+        if verdict is None:
+            raise UnknownVerdict(f"There is no verdict {verdict_id}.", mend="`GET /v1/verdicts` lists them.")
+        return _json(verdict)
+
+    return router
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _answers(schema: str, description: str) -> dict[int | str, dict[str, Any]]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {200: {"description": description, "content": content}}

@@ -1,0 +1,60 @@
+"""`discern verdicts`: read the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from discern.core.errors import UnknownVerdict
+from discern.core.verdict import Decision
+from discern.detection.store import VerdictStore
+from discern.detection.types import VerdictQuery
+from discern.store.metadata import DEFAULT_WORKSPACE
+
+
+def verdict_commands(ledger: Callable[[], VerdictStore]) -> typer.Typer:
+    """Return the `verdicts` group."""
+    group = typer.Typer(name="verdicts", help="The ledger.", no_args_is_help=True)
+
+    @group.command("list")
+    def list_verdicts(
+        limit: int = typer.Option(20, min=1, max=500, help="How many."),
+        detector: str | None = typer.Option(None, "--detector", "-d", help="Only of this detector."),
+        decision: Decision | None = typer.Option(None, help="Only with this decision."),
+        after: UUID | None = typer.Option(None, help="Go on after this id."),
+        as_json: bool = typer.Option(False, "--json", help="One JSON object a line instead of a table."),
+    ) -> None:
+        """List verdicts, newest first."""
+        page = ledger().page(VerdictQuery(DEFAULT_WORKSPACE, limit, after, detector, decision))
+        if as_json:
+            for verdict in page.verdicts:
+                typer.echo(msgspec.json.encode(verdict).decode())
+            return
+        table = Table("Id", "When", "Detector", "Decision", "Score", "Input", box=None, pad_edge=False)
+        for verdict in page.verdicts:
+            table.add_row(
+                verdict.id,
+                verdict.created_at.isoformat(timespec="seconds"),
+                f"{verdict.detector} {verdict.version}",
+                verdict.decision,
+                f"{verdict.score:.4f}",
+                f"{verdict.input.kind} {verdict.input.sha256[:12]}",
+            )
+        Console().print(table)
+        if page.next:
+            typer.echo(f"There are more: --after {page.next}", err=True)
+
+    @group.command("show")
+    def show(verdict_id: UUID = typer.Argument(help="Id of the verdict.")) -> None:
+        """Print one verdict as JSON."""
+        verdict = ledger().get(DEFAULT_WORKSPACE, verdict_id)
+        if verdict is None:
+            raise UnknownVerdict(f"There is no verdict {verdict_id}.", mend="`discern verdicts list` lists them.")
+        typer.echo(msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode())
+
+    return group

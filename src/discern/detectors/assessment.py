@@ -1,0 +1,237 @@
+"""A loaded detector: prepared inputs in, assessments out.
+
+- One input's assessment does not depend on what else is assessed with it (to 1e-6); a failure is the answer of its
+  own input only.
+- A degraded assessment is always `review`, whatever its score.
+- A clip is degraded when any of its frames is: the frame might have changed the pooled score.
+- `score`, `decided_by` and the readings add up: `decided_by` is a stage with a score, rows are counted once per stage.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from discern.core.errors import DetectorFailed, DiscernError, InternalError
+from discern.core.verdict import FrameScore, StageReading
+from discern.detectors.cascade import Cascade, RowOutcome
+from discern.detectors.pooling import pool, pooled_frames
+from discern.detectors.refusal import refused
+from discern.detectors.runtime import StageFailed, StageModel
+from discern.detectors.thresholds import decide
+from discern.inputs.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from discern.core.verdict import Decision
+    from discern.detectors.bundle import Bundle
+    from discern.detectors.manifest import Manifest, Stage
+    from discern.inputs.spec import VideoSpec
+    from discern.inputs.types import Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What a detector makes of one input: the part of a verdict that follows from the bundle and the input alone.
+
+    `score` is calibrated, in [0, 1]; `label` is the class that `decision` asserts, None for review. `degraded` names
+    the first stage of the cascade that failed on some of the input. `frames` is empty unless the input is a clip.
+    """
+
+    score: float
+    decision: Decision
+    label: str | None
+    decided_by: str
+    stages: tuple[StageReading, ...]
+    degraded: str | None = None
+    frames: tuple[FrameScore, ...] = ()
+
+
+class Detector:
+    """One bundle's models, wired and ready; may be used by several threads at once.
+
+    `models` holds one opened model per stage name. With `early_exits` off every stage answers for every row.
+    Raises BundleRefused when the models do not fit the manifest.
+    """
+
+    def __init__(
+        self, manifest: Manifest, digest: str, models: Mapping[str, StageModel], *, early_exits: bool = True
+    ) -> None:
+        self.manifest = manifest
+        self.digest = digest
+        self._models = models
+        self._cascade = Cascade(manifest, models, early_exits=early_exits)
+
+    def assess(self, prepared: Prepared) -> Assessment:
+        """Return the assessment of one input.
+
+        Raises DetectorFailed when the first stage failed on all of it, InternalError when its tensor is not what the
+        manifest says.
+        """
+        result = self.assess_many([prepared])[0]
+        if isinstance(result, DiscernError):
+            raise result
+        return result
+
+    def assess_many(self, prepared: Sequence[Prepared]) -> list[Assessment | DiscernError]:
+        """Return per input, in order, its assessment or the error `assess` would raise, from one run of the cascade."""
+        faults = [_mismatch(one, self.manifest) for one in prepared]
+        tensors = [one.tensor for one, fault in zip(prepared, faults, strict=True) if fault is None]
+        outcomes: list[RowOutcome] = []
+        if tensors:
+            outcomes = self._cascade.run(tensors[0] if len(tensors) == 1 else np.concatenate(tensors))
+        results: list[Assessment | DiscernError] = []
+        start = 0
+        for one, fault in zip(prepared, faults, strict=True):
+            if fault is not None:
+                results.append(fault)
+                continue
+            end = start + len(one.tensor)
+            results.append(_concluded(outcomes[start:end], self.manifest, one.seconds))
+            start = end
+        return results
+
+    def without_exits(self) -> Detector:
+        """Return a detector on the same opened models whose every stage answers for every row."""
+        return Detector(self.manifest, self.digest, self._models, early_exits=False)
+
+
+def load_detector(bundle: Bundle, *, threads: int = 1) -> Detector:
+    """Return the detector of an opened bundle. `threads` is how many threads one run of one model may use.
+
+    Raises BundleRefused, naming the file, when a model cannot be read, opened, or does not fit the manifest.
+    """
+    models = {stage.name: _opened(bundle, stage, threads) for stage in bundle.manifest.stages}
+    return Detector(bundle.manifest, bundle.digest, models)
+
+
+def conclude(outcomes: Sequence[RowOutcome], manifest: Manifest, seconds: Sequence[float] = ()) -> Assessment:
+    """Return the assessment that the outcomes of one input's rows amount to.
+
+    `seconds` holds the time of each row in a clip, and is empty for an image or a record, which has one row. A clip's
+    score is the pool of its frames' scores by `manifest.video`; it is decided by the stage that decided most of the
+    frames in the pool (the later stage on a tie).
+    Raises DetectorFailed when the first stage failed on every row.
+    """
+    scored = [(outcome.score, outcome.decided_by) for outcome in outcomes if outcome.score is not None]
+    if not scored:
+        raise _detector_failed(outcomes, manifest)
+    if not seconds:
+        score, decided_by = scored[0]
+        return _assessment(score, decided_by, outcomes[0].readings, outcomes[0].degraded, (), manifest)
+    if manifest.video is None:
+        raise _takes_no_video(manifest)
+    scores = [score for score, _ in scored]
+    deciders = [scored[frame][1] for frame in pooled_frames(scores, manifest.video)]
+    frames = tuple(
+        FrameScore(second, outcome.score, outcome.decided_by)
+        for second, outcome in zip(seconds, outcomes, strict=True)
+        if outcome.score is not None
+    )
+    return _assessment(
+        pool(scores, manifest.video),
+        _most_deciding(deciders, manifest),
+        _pooled_readings(outcomes, manifest, manifest.video),
+        _first_failing(outcomes, manifest),
+        frames,
+        manifest,
+    )
+
+
+def _concluded(
+    outcomes: Sequence[RowOutcome], manifest: Manifest, seconds: Sequence[float]
+) -> Assessment | DiscernError:
+    try:
+        return conclude(outcomes, manifest, seconds)
+    except DetectorFailed as failure:
+        return failure
+
+
+def _assessment(
+    score: float,
+    decided_by: str,
+    stages: tuple[StageReading, ...],
+    degraded: str | None,
+    frames: tuple[FrameScore, ...],
+    manifest: Manifest,
+) -> Assessment:
+    decision = "review" if degraded else decide(score, manifest.decision.thresholds)
+    labels = {"flag": manifest.classes.positive, "clear": manifest.classes.negative}
+    return Assessment(score, decision, labels.get(decision), decided_by, stages, degraded, frames)
+
+
+def _most_deciding(deciders: Sequence[str], manifest: Manifest) -> str:
+    counts = Counter(deciders)
+    order = [stage.name for stage in manifest.stages]
+    return max(counts, key=lambda name: (counts[name], order.index(name)))
+
+
+def _pooled_readings(outcomes: Sequence[RowOutcome], manifest: Manifest, video: VideoSpec) -> tuple[StageReading, ...]:
+    readings = []
+    for stage in manifest.stages:
+        seen = [reading for outcome in outcomes for reading in outcome.readings if reading.name == stage.name]
+        if not seen:
+            continue
+        scores = [reading.score for reading in seen if reading.score is not None]
+        errors = [reading.error for reading in seen if reading.error is not None]
+        readings.append(
+            StageReading(
+                stage.name,
+                pool(scores, video) if scores else None,
+                sum(reading.milliseconds for reading in seen),
+                len(seen),
+                f"{len(errors)} of {len(seen)} frames: {errors[0]}" if errors else None,
+            )
+        )
+    return tuple(readings)
+
+
+def _first_failing(outcomes: Sequence[RowOutcome], manifest: Manifest) -> str | None:
+    failing = {outcome.degraded for outcome in outcomes}
+    if any(outcome.score is None for outcome in outcomes):
+        failing.add(manifest.stages[0].name)
+    return next((stage.name for stage in manifest.stages if stage.name in failing), None)
+
+
+def _detector_failed(outcomes: Sequence[RowOutcome], manifest: Manifest) -> DetectorFailed:
+    stage, reason = manifest.stages[0].name, outcomes[0].error or "no reason given"
+    return DetectorFailed(
+        f"{manifest.name}: stage {stage} gave no score: {reason}.",
+        mend="`discern detector check` on its bundle shows what it cannot answer.",
+        detector=manifest.name,
+        stage=stage,
+        reason=reason,
+    )
+
+
+def _mismatch(prepared: Prepared, manifest: Manifest) -> InternalError | None:
+    """Return what is wrong with a tensor that was not prepared by this manifest's `input`, or None."""
+    tensor, spec = prepared.tensor, manifest.input
+    image = isinstance(spec, ImageSpec)
+    shape = (spec.height, spec.width, 3) if isinstance(spec, ImageSpec) else (len(spec.fields),)
+    rows = len(prepared.seconds) if prepared.seconds else 1
+    wanted = np.dtype(np.uint8 if image else np.float32)
+    if tensor.dtype != wanted or tensor.shape != (rows, *shape):
+        return InternalError(
+            f"{manifest.name} takes a tensor of {wanted} {[rows, *shape]}, "
+            f"but one of {tensor.dtype} {list(tensor.shape)} arrived."
+        )
+    if prepared.seconds and manifest.video is None:
+        return _takes_no_video(manifest)
+    return None
+
+
+def _opened(bundle: Bundle, stage: Stage, threads: int) -> StageModel:
+    content = bundle.read(stage.model)
+    try:
+        return StageModel(stage.name, content, threads=threads, probability=stage.probability)
+    except StageFailed as failure:
+        raise refused(stage.model, failure.reason) from failure
+
+
+def _takes_no_video(manifest: Manifest) -> InternalError:
+    return InternalError(f"{manifest.name}: frames of a clip arrived, but the manifest has no `video`.")

@@ -1,0 +1,1 @@
+"""What every route shares: authentication, bodies under limits, problem documents, health, the API page."""

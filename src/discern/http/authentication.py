@@ -1,0 +1,59 @@
+"""No request passes without a principal, but to the few open paths.
+
+- A path is closed unless it stands in OPEN_PATHS; a route added later is closed without anybody thinking of it.
+- The key is checked before a byte of the body is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from anyio import to_thread
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from discern.access.types import Principal
+from discern.core.errors import DiscernError
+from discern.http.problems import problem_response
+
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+OPEN_FOLDER = "/docs/files/"
+
+
+class Authentication:
+    """ASGI middleware that puts the principal into `scope["state"]`."""
+
+    def __init__(self, app: ASGIApp, authenticate: Callable[[str | None], Principal]) -> None:
+        self._app = app
+        self._authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401 unless the path is open or the key is good."""
+        if scope["type"] == "lifespan" or is_open(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        try:
+            principal = await to_thread.run_sync(self._authenticate, _bearer(Headers(scope=scope)))
+        except DiscernError as error:
+            await problem_response(error)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["principal"] = principal
+        await self._app(scope, receive, send)
+
+
+def is_open(path: str) -> bool:
+    """Tell whether a path is answered without a key: health and the description of the API."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
+
+
+def principal_of(request: Any) -> Principal:  # noqa: ANN401 - any Starlette connection
+    """Return who asks. Raises KeyError outside the middleware, which no route can be."""
+    principal = request.scope["state"]["principal"]
+    assert isinstance(principal, Principal)  # noqa: S101 - put there by the middleware
+    return principal
+
+
+def _bearer(headers: Headers) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None

@@ -1,0 +1,80 @@
+"""The OpenAPI document and the page at /docs, which needs no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fastapi_offline
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from discern.core.verdict import Verdict
+from discern.detection.types import VerdictPage
+from discern.http.authentication import is_open
+from discern.http.problems import MEDIA_TYPE
+
+_FILES = "/docs/files"
+
+
+def describe(app: FastAPI) -> None:
+    """Give `app` its OpenAPI document with our schemas, errors and the key, and the page that shows it."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+    app.mount(_FILES, StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static"), name="docs-files")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="Discern API",
+            swagger_js_url=f"{_FILES}/swagger-ui-bundle.js",
+            swagger_css_url=f"{_FILES}/swagger-ui.css",
+            swagger_favicon_url=f"{_FILES}/favicon.png",
+        )
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    _, components = msgspec.json.schema_components((Verdict, VerdictPage), ref_template="#/components/schemas/{name}")
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas |= components | {"Problem": _PROBLEM_SCHEMA}
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            if not is_open(path):
+                operation["security"] = [{"key": []}]
+                operation["responses"] |= {"default": _PROBLEM_RESPONSE}
+    return document
+
+
+_PROBLEM_SCHEMA = {
+    "title": "Problem",
+    "description": "An error (RFC 9457). `code` is stable; further members are facts about the error.",
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string"},
+        "detail": {"type": "string"},
+        "mend": {"type": "string", "description": "What to do about it."},
+    },
+}
+_PROBLEM_RESPONSE = {
+    "description": "An error.",
+    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}

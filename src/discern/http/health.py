@@ -1,0 +1,49 @@
+"""Whether the process lives, and whether it can answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+from anyio import to_thread
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from discern.core.errors import DiscernError
+
+Ping = Callable[[], None]
+
+
+def health_routes(parts: Mapping[str, Ping]) -> APIRouter:
+    """Return `/livez` and `/readyz`. Each part's ping raises a DiscernError while it cannot do its work."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/livez", summary="Does the process live?", response_class=Response)
+    async def livez() -> Response:
+        return _answer(200, {"status": "alive"})
+
+    @router.get(
+        "/readyz",
+        summary="Can it answer?",
+        response_class=Response,
+        responses={503: {"description": "A part cannot do its work; `parts` says which."}},
+    )
+    async def readyz() -> Response:
+        states = {name: await to_thread.run_sync(_state, ping) for name, ping in parts.items()}
+        ready = all(state == "ok" for state in states.values())
+        return _answer(200 if ready else 503, {"status": "ready" if ready else "not ready", "parts": states})
+
+    return router
+
+
+def _state(ping: Ping) -> str:
+    try:
+        ping()
+    except DiscernError as error:
+        # The path is open to anybody, so only the code is told; the log has the sentence.
+        return error.code
+    return "ok"
+
+
+def _answer(status: int, body: dict[str, object]) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")

@@ -1,0 +1,113 @@
+"""The one table from errors to HTTP, and the one shape errors have there: RFC 9457 problem documents.
+
+- A more specific class stands before the class it derives from.
+- A defect of ours tells the caller nothing but its code; the log has the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from discern.core import errors
+
+log = structlog.get_logger(__name__)
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """How a kind of error looks over HTTP."""
+
+    status: int
+    title: str
+
+
+PROBLEMS: dict[type[errors.DiscernError], Problem] = {
+    errors.EmptyInput: Problem(400, "The input is empty"),
+    errors.MalformedRequest: Problem(400, "The request cannot be understood"),
+    errors.Unauthenticated: Problem(401, "A valid API key is needed"),
+    errors.UnknownDetector: Problem(404, "No such detector"),
+    errors.UnknownVerdict: Problem(404, "No such verdict"),
+    errors.InputTooLarge: Problem(413, "The input is over a limit"),
+    errors.UnsupportedInput: Problem(415, "The input is of a type that is not taken"),
+    errors.UnreadableInput: Problem(422, "The input cannot be decoded"),
+    errors.NoFaceFound: Problem(422, "No face was found"),
+    errors.InvalidRecord: Problem(422, "The record does not fit the detector's fields"),
+    errors.CallerError: Problem(400, "The request cannot be answered"),
+    errors.BundleUntrusted: Problem(503, "The detector's signature does not hold"),
+    errors.BundleRefused: Problem(503, "The detector cannot be used"),
+    errors.DetectorFailed: Problem(503, "The detector failed"),
+    errors.StorageUnavailable: Problem(503, "The database did not answer"),
+    errors.Overloaded: Problem(503, "Too much is waiting"),
+    errors.InvalidSettings: Problem(500, "The installation is misconfigured"),
+    errors.OperatorError: Problem(500, "The installation is misconfigured"),
+    errors.InternalError: Problem(500, "A defect of ours"),
+    errors.DiscernError: Problem(500, "A defect of ours"),
+}
+_FRAMEWORK_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def problem_of(error: errors.DiscernError) -> Problem:
+    """Return the row of the table for an error."""
+    return PROBLEMS[next(kind for kind in type(error).__mro__ if kind in PROBLEMS)]
+
+
+def problem_response(error: errors.DiscernError) -> Response:
+    """Return the problem document for an error."""
+    row = problem_of(error)
+    headers: dict[str, str] = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if row.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="discern"'
+    return _document(row.status, error.code, row.title, error.detail, headers, mend=error.mend, **error.facts)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Make every error of `app`, the framework's own included, a problem document."""
+    app.add_exception_handler(errors.DiscernError, _answer_ours)
+    app.add_exception_handler(HTTPException, _answer_framework)
+    app.add_exception_handler(RequestValidationError, _answer_validation)
+    app.add_exception_handler(Exception, _answer_defect)
+
+
+async def _answer_ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.DiscernError)  # noqa: S101 - by registration
+    if not isinstance(error, errors.CallerError):
+        log.error("request_failed", path=request.url.path, code=error.code, detail=str(error))
+    return problem_response(error)
+
+
+async def _answer_framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - by registration
+    code = _FRAMEWORK_CODES.get(error.status_code, "malformed_request")
+    detail = f"{request.method} {request.url.path}: {error.detail}."
+    mend = "The routes are listed at /docs." if error.status_code in _FRAMEWORK_CODES else None
+    return _document(error.status_code, code, str(error.detail), detail, dict(error.headers or {}), mend=mend)
+
+
+async def _answer_validation(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - by registration
+    faults = [f"{'.'.join(str(part) for part in fault['loc'][1:])}: {fault['msg']}" for fault in error.errors()]
+    detail = f"The request's parameters are wrong: {'; '.join(faults)}."
+    return _document(422, "invalid_parameter", "A parameter is wrong", detail, {}, faults=faults)
+
+
+async def _answer_defect(request: Request, error: Exception) -> Response:
+    log.error("defect", path=request.url.path, exc_info=error)
+    detail = "Something went wrong that should not have; it is in the server's log."
+    return _document(500, errors.InternalError.code, "A defect of ours", detail, {})
+
+
+def _document(status: int, code: str, title: str, detail: str, headers: dict[str, str], **more: Any) -> Response:  # noqa: ANN401
+    body = {"type": f"urn:discern:error:{code}", "title": title, "status": status, "code": code, "detail": detail}
+    body |= {key: value for key, value in more.items() if value is not None}
+    return Response(msgspec.json.encode(body), status, headers, MEDIA_TYPE)

@@ -1,0 +1,157 @@
+"""The one entrance for inputs: untrusted content in, a tensor and the facts that are kept out.
+
+Invariants:
+
+- The same bytes give bit-identical tensors, whether they come as bytes or as a path.
+- The type is the content's; a name or a declared type is never asked.
+- Byte limits are checked before content is read, pixel and time limits before it is decoded; each refusal names its
+  setting.
+- Facts hold a digest, sizes and positions, never content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Literal, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from discern.core.errors import NoFaceFound, UnsupportedInput
+from discern.core.verdict import FaceBox, InputFacts
+from discern.inputs.faces import Box, FaceLocator, crop_square
+from discern.inputs.image import decode_image
+from discern.inputs.record import prepare_record
+from discern.inputs.sniffing import ImageFormat, VideoFormat, sniff
+from discern.inputs.source import Source, check_limit, opened
+from discern.inputs.spec import ImageSpec, RecordSpec, VideoSpec
+from discern.inputs.types import InputLimits, MediaContent, Prepared
+from discern.inputs.video import survey
+
+
+def prepare_media(
+    content: MediaContent, spec: ImageSpec, video: VideoSpec | None, limits: InputLimits, locator: FaceLocator
+) -> Prepared:
+    """An image, or the sampled frames of a video, as uint8 [rows, height, width, 3] RGB.
+
+    Each row is cropped as `spec` says; for a video each frame on its own face. Where `spec.no_face` is "refuse", frames
+    without a face are left out.
+
+    Raises `EmptyInput`, `UnsupportedInput` (also for a video without a `video` section), `UnreadableInput`,
+    `InputTooLarge` and `NoFaceFound`.
+    """
+    with opened(content) as source:
+        sniffed = sniff(source.head)
+        if sniffed.kind == "image":
+            return _image(source, sniffed.format, spec, limits, locator)
+        if video is None:
+            raise UnsupportedInput(
+                f"The input is a video ({sniffed.format.upper()}); this detector takes images only.",
+                mend="Send one frame as an image, or use a detector whose manifest has a video section.",
+                found=sniffed.format,
+            )
+        return _video(source, sniffed.format, spec, video, limits, locator)
+
+
+def prepare_record_input(record: Mapping[str, object], spec: RecordSpec, limits: InputLimits | None = None) -> Prepared:
+    """A record as float32 [1, fields]; its digest and bytes are of its canonical JSON.
+
+    Canonical JSON has sorted keys, no spaces, and is UTF-8. Raises `InvalidRecord`, and `InputTooLarge` for a record
+    whose JSON has more than `limits.record_bytes` (checked only where limits are given).
+    """
+    tensor = prepare_record(record, spec)
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in record.items()}
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    encoded = canonical.encode("utf-8")
+    if limits is not None:
+        check_limit("record_bytes", limits.record_bytes, len(encoded), "bytes")
+    digest = hashlib.sha256(encoded).hexdigest()
+    return Prepared(tensor=tensor, facts=InputFacts(kind="record", sha256=digest, bytes=len(encoded)))
+
+
+def _image(
+    source: Source, image_format: ImageFormat, spec: ImageSpec, limits: InputLimits, locator: FaceLocator
+) -> Prepared:
+    source.check_bytes("image_bytes", limits.image_bytes)
+    content = source.read()
+    rgb = decode_image(content, image_format, limits)
+    box = locator.locate(rgb) if spec.crop == "face" else None
+    if spec.crop == "face" and box is None and spec.no_face == "refuse":
+        raise NoFaceFound("No face was found in the image.", mend="Send a picture that shows a face from the front.")
+    height, width = rgb.shape[:2]
+    facts = InputFacts(
+        kind="image",
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+        format=image_format,
+        width=width,
+        height=height,
+        face=_face(spec, found=box is not None),
+        face_box=None if box is None else FaceBox(left=box.left, top=box.top, width=box.width, height=box.height),
+    )
+    return Prepared(tensor=_cropped(rgb, box, spec)[np.newaxis], facts=facts)
+
+
+def _video(
+    source: Source,
+    video_format: VideoFormat,
+    spec: ImageSpec,
+    video: VideoSpec,
+    limits: InputLimits,
+    locator: FaceLocator,
+) -> Prepared:
+    source.check_bytes("video_bytes", limits.video_bytes)
+    digest = source.sha256()
+    clip = survey(source.file, source.size, video_format, video.frames, limits)
+    rows: list[NDArray[np.uint8]] = []
+    seconds: list[float] = []
+    found_any = False
+    width = height = sampled = 0
+    for second, rgb in clip.frames():
+        sampled += 1
+        if sampled == 1:
+            height, width = rgb.shape[:2]
+        box = locator.locate(rgb) if spec.crop == "face" else None
+        found_any |= box is not None
+        if spec.crop == "face" and box is None and spec.no_face == "refuse":
+            continue
+        rows.append(_cropped(rgb, box, spec))
+        seconds.append(second)
+    if not rows:
+        raise NoFaceFound(
+            f"No face was found in any of the {sampled} sampled frames.",
+            mend="Send a clip that shows a face from the front.",
+            frames=sampled,
+        )
+    facts = InputFacts(
+        kind="video",
+        sha256=digest,
+        bytes=source.size,
+        format=video_format,
+        width=width,
+        height=height,
+        seconds=clip.seconds,
+        frames=len(rows),
+        face=_face(spec, found=found_any),
+    )
+    return Prepared(tensor=np.stack(rows), facts=facts, seconds=tuple(seconds))
+
+
+def _cropped(rgb: NDArray[np.uint8], box: Box | None, spec: ImageSpec) -> NDArray[np.uint8]:
+    if spec.crop != "none":
+        return crop_square(rgb, box, margin=spec.face_margin, width=spec.width, height=spec.height)
+    rows, columns = rgb.shape[:2]
+    if (rows, columns) == (spec.height, spec.width):
+        return rgb
+    shrinking = spec.width * spec.height < rows * columns
+    interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    return cast("NDArray[np.uint8]", cv2.resize(rgb, (spec.width, spec.height), interpolation=interpolation))
+
+
+def _face(spec: ImageSpec, *, found: bool) -> Literal["found", "not_found"] | None:
+    if spec.crop != "face":
+        return None
+    return "found" if found else "not_found"

@@ -1,0 +1,179 @@
+"""The import law and the house limits, held by reading the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "discern"
+FILES = sorted(path for path in SOURCE.rglob("*.py") if "versions" not in path.parts)
+FEATURES = {"access", "detection", "registry"}
+
+# Rank of the folders: a file imports only from its own folder and from lower ranks.
+RANKS = {"core": 0, "inputs": 1, "detectors": 2, "store": 2} | dict.fromkeys(FEATURES, 3) | {"http": 4, "app": 5, "cli": 6}
+# Rank of the files inside a feature.
+PARTS = {"types": 0, "rules": 1, "ports": 1, "records": 1, "store": 2, "sources": 2, "service": 3, "api": 4, "cli": 4}
+# Which files may touch a framework; everything else does without.
+OWNERS = {
+    "fastapi": ("http/", "app.py", "/api.py"),
+    "starlette": ("http/", "/api.py"),
+    "uvicorn": ("cli/up.py",),
+    "typer": ("cli/", "/cli.py", "/cli_verdicts.py"),
+    "rich": ("cli/", "/cli.py", "/cli_verdicts.py"),
+    "sqlalchemy": ("store/", "/store.py"),
+    "alembic": ("store/migrations/",),
+    "onnxruntime": ("detectors/runtime.py",),
+    "model_signing": ("detectors/signing.py",),
+    "cv2": ("inputs/",),
+    "PIL": ("inputs/",),
+    "av": ("inputs/",),
+}
+MOST_LINES_A_FILE = 500
+MOST_LINES_A_FUNCTION = 60
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def name(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the folder (or top file) and the file of every import of our own."""
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[0] == "discern" and len(parts) > 1 and (SOURCE / parts[1]).exists() | (SOURCE / f"{parts[1]}.py").exists():
+            yield parts[1], parts[2] if len(parts) > 2 else ""
+
+
+def folder_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_imports_point_one_way(path: Path):
+    folder = folder_of(path)
+    if folder in {"settings", "__init__"}:
+        assert {other for other, _ in own_imports(path)} <= {"core"}
+        return
+    for other, _ in own_imports(path):
+        if other == "settings":
+            assert RANKS[folder] >= RANKS["app"], f"{name(path)} reads the settings; only the composition root hands them out"
+        elif other != folder:
+            allowed = other in FEATURES and folder in FEATURES
+            assert allowed or RANKS[other] < RANKS[folder], f"{name(path)} imports upward from {other}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if folder_of(path) in FEATURES], ids=name)
+def test_features_see_only_types_and_ports_of_each_other_and_their_files_point_one_way(path: Path):
+    folder, part = folder_of(path), path.stem.split("_")[0]
+    for other, file in own_imports(path):
+        if other in FEATURES and other != folder:
+            assert file in {"types", "ports"}, f"{name(path)} reaches into {other}/{file}"
+        if other == folder and part in PARTS:
+            assert PARTS[file] <= PARTS[part], f"{name(path)} imports upward from {file}"
+
+
+def test_there_are_no_import_loops():
+    graph: dict[str, set[str]] = {}
+    modules = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path for path in FILES}
+    for module, path in modules.items():
+        graph[module] = {
+            candidate
+            for imported in imports(path)
+            for candidate in (imported, imported.rpartition(".")[0])
+            if candidate in modules
+        }
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail[trail.index(module) :], module))
+        if module not in done:
+            for needed in sorted(graph[module]):
+                visit(needed, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_a_framework_stays_in_the_files_that_own_it(path: Path):
+    for module in imports(path):
+        owners = OWNERS.get(module.split(".")[0])
+        if owners is not None:
+            place = "/" + name(path)
+            assert any(place.startswith(f"/{owner}") or place.endswith(owner) for owner in owners), (
+                f"{name(path)} imports {module}"
+            )
+
+
+def test_only_the_settings_read_the_environment():
+    for path in FILES:
+        reads = {"environ", "getenv"} & {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+        assert not reads or name(path) == "settings.py", f"{name(path)} reads the environment"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_files_and_functions_stay_small(path: Path):
+    assert len(path.read_text().splitlines()) <= MOST_LINES_A_FILE, f"{name(path)} wants to be two files"
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= MOST_LINES_A_FUNCTION, f"{name(path)}: {node.name} has {lines} lines"
+
+
+def test_no_module_holds_an_app_an_engine_or_settings():
+    banned = {"create_app", "build_services", "load_settings", "create_engine", "Database", "FastAPI"}
+    for path in FILES:
+        for statement in tree(path).body:
+            if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Call):
+                called = statement.value.func
+                assert not (isinstance(called, ast.Name) and called.id in banned), f"{name(path)}:{statement.lineno}"
+
+
+def test_every_exception_is_caught_by_name():
+    for path in FILES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ExceptHandler):
+                broad = node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"}
+                last = node.body[-1]
+                passes_on = isinstance(last, ast.Raise) and last.exc is None
+                assert not broad or passes_on, f"{name(path)}:{node.lineno} swallows everything"
+
+
+def test_names_say_what_a_file_is_for():
+    vague = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
+    assert not [name(path) for path in FILES if path.stem in vague]
+
+
+def test_every_module_says_what_it_is_for():
+    for path in FILES:
+        assert ast.get_docstring(tree(path)), name(path)
+
+
+def test_the_repository_names_no_machine_and_no_package_index():
+    suffixes = {".py", ".md", ".toml", ".txt", ".in", ".yaml", ".yml", ".json", ""}
+    skipped = {".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", "__pycache__", "site", ".hypothesis"}
+    for path in ROOT.rglob("*"):
+        if path.is_file() and path.suffix in suffixes and not skipped & set(path.relative_to(ROOT).parts):
+            text = path.read_text(errors="ignore")
+            for banned in ("/" + "work/", "file://" + "/opt", "index-" + "url"):
+                assert banned not in text, f"{path.relative_to(ROOT)} mentions {banned}"
