@@ -46,5 +46,7 @@ def test_a_wrong_settings_file_is_refused_with_its_path(tmp_path: Path, text: st
 
 
 def test_a_body_may_be_as_large_as_the_largest_input(tmp_path: Path):
-    settings = load_settings({"DISCERN_HOME": str(tmp_path), "DISCERN_VIDEO_BYTES": "1000", "DISCERN_IMAGE_BYTES": "2000000"})
+    settings = load_settings(
+        {"DISCERN_HOME": str(tmp_path), "DISCERN_VIDEO_BYTES": "1000", "DISCERN_IMAGE_BYTES": "2000000"}
+    )
     assert settings.body_bytes > 2_000_000

@@ -4,7 +4,8 @@ The well-behaved models answer row by row and are exact enough to compute by han
 
 - `record_model`: sigmoid(weights . record + bias).
 - `image_model`: sigmoid(slope * (mean brightness / 255 - 0.5)), and the mean of each channel as `embedding`.
-- `stacked_model`: the same brightness plus an earlier score, sigmoid(slope * (brightness - 0.5) + weight * (score - 0.5)).
+- `stacked_model`: the same brightness plus an earlier score, sigmoid(slope * (brightness - 0.5) + weight * (score -
+  0.5)).
 """
 
 from __future__ import annotations
@@ -124,7 +125,9 @@ def identity_model(fields: int = 3) -> bytes:
 
 def out_of_range_model(fields: int = 3) -> bytes:
     """Probability = first field + 2."""
-    return _from_first_column([helper.make_node("Add", ["first", "two"], ["probability"])], fields, constant("two", 2.0))
+    return _from_first_column(
+        [helper.make_node("Add", ["first", "two"], ["probability"])], fields, constant("two", 2.0)
+    )
 
 
 def nan_model(fields: int = 3) -> bytes:
@@ -152,7 +155,7 @@ def wrong_shape_model(fields: int = 3) -> bytes:
 
 
 def allocating_model(gigabytes: int = 40, fields: int = 3) -> bytes:
-    """A file of a few hundred bytes that asks for `gigabytes` when run (ConstantOfShape, shape known only at run time)."""
+    """A file of a few hundred bytes that asks for `gigabytes` when run (a ConstantOfShape)."""
     nodes = [
         helper.make_node("Cast", ["first"], ["whole"], to=TensorProto.INT64),
         helper.make_node("ReduceMax", ["whole"], ["offset"], keepdims=1),
@@ -240,11 +243,13 @@ def custom_operator_model(domain: str = "com.example", *, imported: bool = True)
 
 def nested_model(depth: int) -> bytes:
     """If within If, `depth` subgraphs deep."""
-    body = helper.make_graph([helper.make_node("Identity", ["first"], ["inner0"])], "leaf", [], [tensor("inner0", ["rows"])])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["first"], ["inner0"])], "leaf", [], [tensor("inner0", ["rows"])]
+    )
     for level in range(1, depth):
         node = helper.make_node("If", ["true"], [f"inner{level}"], then_branch=body, else_branch=body)
         body = helper.make_graph([node], f"level{level}", [], [tensor(f"inner{level}", ["rows"])])
-        if level > 6:  # noqa: PLR2004 - both branches double the size; past a few levels one branch is enough
+        if level > 6:  # both branches double the size; past a few levels one branch is enough
             del node.attribute[1]
             body = helper.make_graph([node], f"level{level}", [], [tensor(f"inner{level}", ["rows"])])
     node = helper.make_node("If", ["true"], ["probability"], then_branch=body)

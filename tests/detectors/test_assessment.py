@@ -26,9 +26,7 @@ SCREEN, EXPERT = "screen", "expert"
 
 def cascade_manifest(pool: str = "top_mean", top: int = 2, **changes: Any) -> Manifest:
     """Review from 0.4, flag from 0.8; the classes are dark and bright."""
-    return Manifest.model_validate(
-        models.cascade_manifest(video={"frames": 4, "pool": pool, "top": top}, **changes)
-    )
+    return Manifest.model_validate(models.cascade_manifest(video={"frames": 4, "pool": pool, "top": top}, **changes))
 
 
 def outcome(*scores: float | None, milliseconds: float = 1.0) -> RowOutcome:
@@ -81,8 +79,9 @@ def test_a_clip_pools_its_frames_and_lists_them() -> None:
 def test_a_clips_readings_count_rows_sum_time_and_pool_what_the_stage_saw() -> None:
     frames = [outcome(0.05), outcome(0.5, 0.9, milliseconds=2.0), outcome(0.6, 0.3, milliseconds=4.0)]
     screen, expert = conclude(frames, cascade_manifest(), (0.0, 1.0, 2.0)).stages
-    assert (screen.name, screen.rows, screen.milliseconds, screen.score) == (SCREEN, 3, 7.0, pytest.approx(0.55))
-    assert (expert.name, expert.rows, expert.milliseconds, expert.score) == (EXPERT, 2, 6.0, pytest.approx(0.6))
+    assert (screen.name, screen.rows, screen.milliseconds) == (SCREEN, 3, 7.0)
+    assert (expert.name, expert.rows, expert.milliseconds) == (EXPERT, 2, 6.0)
+    assert [screen.score, expert.score] == pytest.approx([0.55, 0.6])
 
 
 def test_a_stage_that_no_frame_reached_has_no_reading() -> None:
@@ -254,7 +253,9 @@ def test_a_bundle_loads_and_answers(tmp_path: Path) -> None:
 def test_the_number_of_threads_changes_no_answer(tmp_path: Path) -> None:
     bundle = open_bundle(models.write_bundle(tmp_path / "b", models.cascade_manifest(), models.CASCADE_FILES), None)
     one, two = load_detector(bundle, threads=1), load_detector(bundle, threads=2)
-    assert one.assess(prepared(pictures(140))).score == pytest.approx(two.assess(prepared(pictures(140))).score, abs=1e-6)
+    assert one.assess(prepared(pictures(140))).score == pytest.approx(
+        two.assess(prepared(pictures(140))).score, abs=1e-6
+    )
 
 
 def test_a_model_changed_after_the_bundle_was_opened_is_refused(tmp_path: Path) -> None:

@@ -113,7 +113,9 @@ def test_a_minimum_outside_the_range_gives_the_bound() -> None:
         ([], [], "only one class"),
     ],
 )
-def test_data_that_cannot_fit_a_temperature_are_refused(probabilities: list[float], labels: list[int], reason: str) -> None:
+def test_data_that_cannot_fit_a_temperature_are_refused(
+    probabilities: list[float], labels: list[int], reason: str
+) -> None:
     with pytest.raises(ValueError, match=reason):
         fit_temperature(probabilities, labels)
 

@@ -59,15 +59,16 @@ def table_model(column: int, fields: int = 3) -> bytes:
 def manifest(*stages: dict[str, Any], thresholds: tuple[float, float] = (0.4, 0.8)) -> Manifest:
     """Record stages that exit below 0.2 and from 0.9, the last one excepted."""
     listed: list[dict[str, Any]] = [
-        {"model": f"{stage['name']}.onnx", "exits": {"clear_below": 0.2, "flag_above": 0.9}} | stage
-        for stage in stages
+        {"model": f"{stage['name']}.onnx", "exits": {"clear_below": 0.2, "flag_above": 0.9}} | stage for stage in stages
     ]
     listed[-1].pop("exits")
     decision = {"review_from": thresholds[0], "flag_from": thresholds[1]}
     return Manifest.model_validate(models.record_manifest(stages=listed, decision=decision))
 
 
-def by_columns(*models_bytes: bytes, temperatures: Sequence[float] = (1.0, 1.0, 1.0)) -> tuple[Cascade, list[CountedModel]]:
+def by_columns(
+    *models_bytes: bytes, temperatures: Sequence[float] = (1.0, 1.0, 1.0)
+) -> tuple[Cascade, list[CountedModel]]:
     """A cascade of record stages called screen, expert, judge."""
     names = [SCREEN, EXPERT, JUDGE][: len(models_bytes)]
     opened = [CountedModel(name, content) for name, content in zip(names, models_bytes, strict=True)]
@@ -101,9 +102,8 @@ def test_a_stage_that_no_row_reaches_does_not_run() -> None:
 
 
 def test_an_exit_is_below_one_cut_and_from_the_other() -> None:
-    cascade, _ = by_columns(column_model(0), column_model(1))
     quarter_cuts = {"clear_below": 0.25, "flag_above": 0.75}
-    stages = [{"name": SCREEN, "exits": quarter_cuts}, {"name": EXPERT}]
+    stages: list[dict[str, Any]] = [{"name": SCREEN, "exits": quarter_cuts}, {"name": EXPERT}]
     opened = {SCREEN: StageModel(SCREEN, column_model(0)), EXPERT: StageModel(EXPERT, column_model(1))}
     cascade = Cascade(manifest(*stages, thresholds=(0.4, 0.6)), opened)
     below, above = np.nextafter(np.float32(0.25), np.float32(0)), np.nextafter(np.float32(0.75), np.float32(0))
@@ -116,8 +116,8 @@ def test_exits_look_at_the_calibrated_score() -> None:
     cascade, _ = by_columns(column_model(0), column_model(1), temperatures=(3.0, 0.5))
     (outcome,) = cascade.run(rows((0.15, 0.6, 0)))
     assert outcome.decided_by == EXPERT
-    assert outcome.readings[0].score == pytest.approx(calibrate(np.float32([0.15]), 3.0)[0], abs=0)
-    assert outcome.score == calibrate(np.float32([0.6]), 0.5)[0]
+    assert outcome.readings[0].score == calibrate(np.array([0.15], np.float32), 3.0)[0]
+    assert outcome.score == calibrate(np.array([0.6], np.float32), 0.5)[0]
 
 
 def test_without_exits_every_stage_sees_every_row() -> None:
@@ -221,7 +221,11 @@ def test_a_later_stage_may_take_an_embedding_beside_the_input() -> None:
 def test_a_stage_may_take_what_a_stage_two_before_it_gave() -> None:
     copy = helper.make_node("Identity", ["before"], ["probability"])
     judge = models.build([copy], [models.tensor("before", ["rows"])], [models.tensor("probability", ["rows"])])
-    stages = [{"name": SCREEN}, {"name": EXPERT}, {"name": JUDGE, "takes": {"before": "screen.score"}}]
+    stages: list[dict[str, Any]] = [
+        {"name": SCREEN},
+        {"name": EXPERT},
+        {"name": JUDGE, "takes": {"before": "screen.score"}},
+    ]
     opened = {
         SCREEN: StageModel(SCREEN, column_model(0)),
         EXPERT: StageModel(EXPERT, column_model(1)),
@@ -236,7 +240,11 @@ def test_a_stage_may_take_what_a_stage_two_before_it_gave() -> None:
     [
         (None, {"record": ["rows", 3], "other": ["rows"]}, "say in `takes`"),
         ({"record": "input", "nothing": "screen.score"}, {"record": ["rows", 3]}, "`takes` names the inputs"),
-        ({"record": "input"}, {"record": ["rows", 4]}, r"float32 \[rows, 4\], but the detector.s input is float32 \[rows, 3\]"),
+        (
+            {"record": "input"},
+            {"record": ["rows", 4]},
+            r"float32 \[rows, 4\], but the detector.s input is float32 \[rows, 3\]",
+        ),
         ({"record": "input"}, {"record": ["rows", 3, 1]}, r"\[rows, 3, 1\]"),
         ({"record": "screen.score"}, {"record": ["rows", 3]}, "must be floats of shape"),
         ({"record": "screen.absent"}, {"record": ["rows", 3]}, "the graph of screen has no such tensor"),
@@ -254,7 +262,9 @@ def test_a_graph_that_does_not_fit_the_manifest_is_refused(
 
 def test_an_image_graph_that_wants_floats_is_refused() -> None:
     nodes = [helper.make_node("ReduceMean", ["image"], ["probability"], axes=[1, 2, 3], keepdims=0)]
-    floats = models.build(nodes, [models.tensor("image", ["rows", 32, 32, 3])], [models.tensor("probability", ["rows"])])
+    floats = models.build(
+        nodes, [models.tensor("image", ["rows", 32, 32, 3])], [models.tensor("probability", ["rows"])]
+    )
     opened = {"only": StageModel("only", floats.SerializeToString())}
     with pytest.raises(BundleRefused, match=r"image is float32 \[rows, 32, 32, 3\], but the detector.s input is uint8"):
         Cascade(Manifest.model_validate(models.image_manifest()), opened)
@@ -321,7 +331,9 @@ def test_a_model_that_always_fails_gives_every_row_its_own_failure() -> None:
             raise StageFailed(self.name, f"down for {len(next(iter(feeds.values())))} of {outputs}")
 
     opened = {SCREEN: StageModel(SCREEN, column_model(0)), EXPERT: Down(EXPERT, column_model(1))}
-    outcomes = Cascade(manifest({"name": SCREEN}, {"name": EXPERT}), opened).run(rows((0.5, 0.5, 0), (0.0, 0.5, 0), (0.6, 0, 0)))
+    outcomes = Cascade(manifest({"name": SCREEN}, {"name": EXPERT}), opened).run(
+        rows((0.5, 0.5, 0), (0.0, 0.5, 0), (0.6, 0, 0))
+    )
     assert described(outcomes) == [(SCREEN, 0.5), (SCREEN, 0.0), (SCREEN, 0.6)]
     assert [outcome.degraded for outcome in outcomes] == [EXPERT, None, EXPERT]
 
@@ -346,7 +358,8 @@ def image_cascade() -> Cascade:
 def images(count: int, seed: int = 3) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     brightness = rng.integers(0, 256, (count, 1, 1, 1))
-    return np.clip(brightness + rng.integers(-20, 21, (count, 32, 32, 3)), 0, 255).astype(np.uint8)
+    noisy: NDArray[np.int64] = brightness + rng.integers(-20, 21, (count, 32, 32, 3))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
 def test_a_batch_gives_what_its_rows_give_alone() -> None:

@@ -24,7 +24,12 @@ def video(way: Way, top: int = 4) -> VideoSpec:
 
 @pytest.mark.parametrize(
     ("way", "top", "expected", "entering"),
-    [("mean", 4, 0.45, [0, 1, 2, 3]), ("max", 4, 0.9, [1]), ("top_mean", 2, 0.75, [1, 3]), ("top_mean", 16, 0.45, [1, 3, 0, 2])],
+    [
+        ("mean", 4, 0.45, [0, 1, 2, 3]),
+        ("max", 4, 0.9, [1]),
+        ("top_mean", 2, 0.75, [1, 3]),
+        ("top_mean", 16, 0.45, [1, 3, 0, 2]),
+    ],
 )
 def test_each_way_pools_what_it_says(way: Way, top: int, expected: float, entering: list[int]) -> None:
     frames = [0.3, 0.9, 0.0, 0.6]

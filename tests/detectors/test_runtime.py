@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def shaped_model(width: int | None, dtype: int = TensorProto.FLOAT) -> bytes:
 
 
 def outputs_model(*names: str) -> bytes:
-    """Each named float output is one field of the record; an int64 output `label` comes first, as converters make it."""
+    """Each named float output is one field of the record; an int64 output `label` stands before them."""
     nodes = [helper.make_node("Cast", ["record"], ["all"], to=TensorProto.INT64)]
     nodes.append(helper.make_node("Gather", ["all", "column0"], ["label"], axis=1))
     initializers = []
@@ -108,11 +109,54 @@ def test_the_probability_output_is_the_one_named_then_probability_then_the_only_
 
 @pytest.mark.parametrize(
     ("names", "asked", "reason"),
-    [(("logit", "chance"), None, "which output"), (("logit",), "chance", "no output 'chance'"), (("logit",), "label", "no output")],
+    [
+        (("logit", "chance"), None, "which output"),
+        (("logit",), "chance", "no output 'chance'"),
+        (("logit",), "label", "no output"),
+    ],
 )
 def test_an_output_that_cannot_be_told_is_refused(names: tuple[str, ...], asked: str | None, reason: str) -> None:
     with pytest.raises(StageFailed, match=reason):
         StageModel("only", outputs_model(*names), probability=asked)
+
+
+def classifier_model(*outputs: str) -> bytes:
+    """A linear classifier as scikit-learn's converter writes one: `label`, `probabilities` [rows, 2], and `zipped` maps."""
+    nodes = [
+        helper.make_node(
+            "LinearClassifier",
+            ["record"],
+            ["label", "probabilities"],
+            domain="ai.onnx.ml",
+            coefficients=[-1.0, 2.0, -0.5, 1.0, -2.0, 0.5],
+            intercepts=[0.0, 0.0],
+            classlabels_ints=[0, 1],
+            post_transform="LOGISTIC",
+        ),
+        helper.make_node("ZipMap", ["probabilities"], ["zipped"], domain="ai.onnx.ml", classlabels_int64s=[0, 1]),
+    ]
+    maps = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    )
+    known = {
+        "label": models.tensor("label", ["rows"], TensorProto.INT64),
+        "probabilities": models.tensor("probabilities", ["rows", 2]),
+        "zipped": helper.make_value_info("zipped", maps),
+    }
+    inputs, listed = [models.tensor("record", ["rows", 3])], [known[name] for name in outputs]
+    return models.build(nodes, inputs, listed, domains={"ai.onnx.ml": 3}).SerializeToString()
+
+
+def test_a_classifier_from_a_converter_answers_with_its_second_class() -> None:
+    rows = np.array([[1, 2, 3], [0, 0, 0]], dtype=np.float32)
+    model = StageModel("only", classifier_model("label", "probabilities", "zipped"))
+    assert model.probability == "probabilities"
+    assert model.run({"record": rows})["probabilities"] == pytest.approx([1 / (1 + math.exp(1.5)), 0.5], rel=1e-6)
+
+
+def test_a_classifier_that_gives_maps_only_is_refused_with_the_way_out() -> None:
+    with pytest.raises(StageFailed, match="without ZipMap"):
+        StageModel("only", classifier_model("label", "zipped"))
 
 
 def test_only_the_outputs_asked_for_come_back() -> None:
@@ -129,6 +173,28 @@ def test_only_the_outputs_asked_for_come_back() -> None:
 def test_bytes_that_are_no_runnable_model_are_refused(content: bytes) -> None:
     with pytest.raises(StageFailed, match="stage only: ONNX Runtime does not open the model"):
         StageModel("only", content)
+
+
+def test_any_damage_to_a_model_is_a_refusal_of_ours_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    random, sound = Random(4), models.record_model()
+    ends = {"answered": 0, "refused": 0}
+    for _ in range(150):
+        damaged = bytearray(sound)
+        for place in random.sample(range(len(damaged)), random.choice([1, 2, 4])):
+            damaged[place] = random.randrange(256)
+        try:
+            StageModel("only", bytes(damaged)).run({"record": records(0.5)})
+        except StageFailed:
+            ends["refused"] += 1
+        else:
+            ends["answered"] += 1
+    assert min(ends.values()) > 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_names_that_are_not_utf_8_are_refused() -> None:
+    with pytest.raises(StageFailed, match="utf-8"):
+        StageModel("only", models.record_model().replace(b"record", b"\xffecord"))
 
 
 @pytest.mark.parametrize(

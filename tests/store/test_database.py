@@ -94,9 +94,13 @@ def test_processes_that_start_together_upgrade_one_after_the_other(tmp_path: Pat
 
 
 def test_a_transaction_that_raises_leaves_nothing(database: Database):
-    with pytest.raises(RuntimeError), database.write() as connection:
-        connection.execute(text("INSERT INTO workspaces VALUES ('half', '2026-01-01 00:00:00')"))
-        raise RuntimeError
+    def write_half() -> None:
+        with database.write() as connection:
+            connection.execute(text("INSERT INTO workspaces VALUES ('half', '2026-01-01 00:00:00')"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     with database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM workspaces")).scalar() == 1
 

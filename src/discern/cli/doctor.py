@@ -67,7 +67,7 @@ def examine(load: Callable[[], Settings]) -> Iterator[Finding]:
     try:
         yield Finding("database", well=True, found="opens and answers")
         yield from _examine_home(services)
-        yield from (_examine_detector(services, entry) for entry in services.catalogue.list())
+        yield from (_examine_detector(services, entry) for entry in services.catalogue.all())
     finally:
         services.close()
 

@@ -1,4 +1,4 @@
-"""A bundle on disk: opened, checked against its manifest and its signature, and read so that what is checked is what is used.
+"""A bundle on disk: opened, checked against its manifest and its signature, and read.
 
 - Every file is listed with its SHA-256, every listed file is there, and nothing else is.
 - There are no symbolic links, special files, odd names or kinds of files other than .onnx, .json, .md and .yaml.
@@ -34,8 +34,9 @@ _RESTORE = "Restore the file from where the bundle came from, or pack and sign t
 class Bundle:
     """One version of a detector as it stands on disk.
 
-    `digest` is the SHA-256 of the manifest's bytes in hex; as the manifest lists every file's digest, it identifies the whole.
-    `signer` is the fingerprint of the key that signed it, or None when it was opened without a trust store.
+    `digest` is the SHA-256 of the manifest's bytes in hex; as the manifest lists every file's digest, it identifies
+    the whole. `signer` is the fingerprint of the key that signed it, or None when it was opened without a trust
+    store.
     """
 
     manifest: Manifest
@@ -44,7 +45,7 @@ class Bundle:
     signer: str | None
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a listed file, checked. Raises BundleRefused when they are not what the manifest lists."""
+        """Return the bytes of a listed file. Raises BundleRefused when they are not what the manifest lists."""
         expected = self.manifest.files.get(name)
         if expected is None:
             raise refused(name, "the manifest does not list it")
@@ -61,9 +62,10 @@ class Bundle:
 def open_bundle(root: Path, trust: TrustStore | None, *, inspected: Collection[str] = ()) -> Bundle:
     """Open the bundle in the folder `root`, checking all that can be checked without running it.
 
-    With `trust` None the signature is not looked at and `signer` is None: to explain a bundle, never to run it. A bundle
-    whose digest is in `inspected` has its digests and signature checked, but its contents are not parsed again: the digest
-    says that they are byte for byte the ones that were. Raises BundleRefused, or BundleUntrusted for the signature.
+    With `trust` None the signature is not looked at and `signer` is None: to explain a bundle, never to run it. A
+    bundle whose digest is in `inspected` has its digests and signature checked, but its contents are not parsed
+    again: the digest says that they are byte for byte the ones that were. Raises BundleRefused, or BundleUntrusted
+    for the signature.
     """
     root = root.resolve()
     sizes = list_files(root)
@@ -80,10 +82,7 @@ def open_bundle(root: Path, trust: TrustStore | None, *, inspected: Collection[s
             check_content(name, file_content)
     if trust is None:
         return bundle
-    if SIGNATURE_NAME not in sizes:
-        signature = None
-    else:
-        signature = read_file(root, SIGNATURE_NAME, SIGNATURE_BYTES)
+    signature = read_file(root, SIGNATURE_NAME, SIGNATURE_BYTES) if SIGNATURE_NAME in sizes else None
     signer = verify_signature(signature, {**manifest.files, MANIFEST_NAME: digest}, trust)
     return Bundle(manifest=manifest, root=root, digest=digest, signer=signer)
 
@@ -91,7 +90,9 @@ def open_bundle(root: Path, trust: TrustStore | None, *, inspected: Collection[s
 def _check_listing(manifest: Manifest, sizes: dict[str, int]) -> None:
     """Raise BundleRefused unless the manifest lists exactly the files that are there, all of known kinds."""
     for name in sorted(_OWN & manifest.files.keys()):
-        raise refused(MANIFEST_NAME, f"files lists {name}, which cannot hold its own digest", "Leave it out of `files`.")
+        raise refused(
+            MANIFEST_NAME, f"files lists {name}, which cannot hold its own digest", "Leave it out of `files`."
+        )
     present = sizes.keys() - _OWN
     for name in sorted(present - manifest.files.keys()):
         check_name(name)
@@ -108,7 +109,7 @@ def _check_listing(manifest: Manifest, sizes: dict[str, int]) -> None:
 
 
 def list_files(root: Path) -> dict[str, int]:
-    """Return every file under `root`, as path relative to it -> bytes. Raises BundleRefused for what a bundle cannot hold."""
+    """Return the size of every file under `root` by its path. Raises BundleRefused for what a bundle cannot hold."""
     if not root.is_dir():
         raise refused(str(root), "it is not a folder", "Give the folder that holds detector.yaml.")
     sizes: dict[str, int] = {}

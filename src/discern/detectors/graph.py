@@ -2,8 +2,8 @@
 
 Neither the onnx package nor onnxruntime is used, and nothing is built out of the file but the summary that is returned.
 
-- A tensor's bytes are in the file: external data are refused wherever a tensor can stand (initializers, attributes, sparse tensors,
-  subgraphs, functions, training information).
+- A tensor's bytes are in the file: external data are refused wherever a tensor can stand (initializers, attributes,
+  sparse tensors, subgraphs, functions, training information).
 - Only operators of `ai.onnx` and `ai.onnx.ml` are taken, and no functions of the file's own.
 - Sizes are compared as whole numbers of any length, so nothing overflows.
 - Memory is bounded by the file's size and time by a count of fields, whatever the file holds; nothing recurses.
@@ -30,8 +30,10 @@ DIMENSION = 2**31
 DIMENSIONS = 32
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _MESSAGE_DEPTH = 100
-_FIELDS = 5_000_000
-_UNUSED_NUMBERS = re.compile(rb"(?:\x3d.{4}|\x40[\x80-\xff]{0,9}[\x00-\x7f])++", re.DOTALL)  # AttributeProto.floats, .ints
+FIELDS = 2_000_000
+# Runs of AttributeProto.floats, .ints and short .strings, of which a forest of decision trees has millions.
+_SHORT = b"|".join(re.escape(bytes([length])) + b".{%d}" % length for length in range(32))
+_UNUSED_VALUES = re.compile(rb"(?:\x3d.{4}|\x40[\x80-\xff]{0,9}[\x00-\x7f]|\x4a(?:" + _SHORT + rb"))++", re.DOTALL)
 _MEND = "Export the model to a single ONNX file with standard operators, its weights inside."
 
 Shape = tuple[int | str | None, ...]
@@ -48,7 +50,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Graph:
-    """What an ONNX file holds. `operators` is domain -> operator -> count; `weight_bytes` sums all tensors in the file."""
+    """What an ONNX file holds. `operators` is domain -> operator -> count; `weight_bytes` sums all its tensors."""
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -58,19 +60,22 @@ class Graph:
     weight_bytes: int
 
 
-def inspect_graph(content: bytes, name: str) -> Graph:
-    """Return what the ONNX file `content` holds. Raises BundleRefused, naming the file as `name`, when it is not fit."""
+def inspect_graph(content: bytes, name: str, *, budget: int = FIELDS) -> Graph:
+    """Return what the ONNX file `content` holds. Raises BundleRefused, which names the file, when it is not fit.
+
+    `budget` is the most fields of the format that are looked at, which bounds the time to a few seconds.
+    """
     if len(content) > MODEL_BYTES:
         raise refused(name, f"it has {len(content)} bytes and at most {MODEL_BYTES} are taken")
     what = recognise(content)
     if what is not None:
         raise refused(name, f"it is not an ONNX file but {what}", _MEND)
     try:
-        return _Inspection(content, name).run()
+        return _Inspection(content, name, budget).run()
     except Malformed as error:
         raise refused(name, f"it is not an ONNX file, or it is damaged ({error})", _MEND) from None
     except OverBudget:
-        raise refused(name, f"it is made of more than {_FIELDS} fields") from None
+        raise refused(name, f"it is made of more than {budget} fields") from None
 
 
 @dataclass
@@ -85,8 +90,8 @@ class _Frame:
 
 
 class _Inspection:
-    def __init__(self, content: bytes, name: str) -> None:
-        self.reader = WireReader(content, _FIELDS)
+    def __init__(self, content: bytes, name: str, budget: int) -> None:
+        self.reader = WireReader(content, budget)
         self.size = len(content)
         self.name = name
         self.extras: set[str] = set()
@@ -156,7 +161,7 @@ class _Inspection:
             depth += 1
         if len(stack) > _MESSAGE_DEPTH:
             raise self._refused(f"it is nested more than {_MESSAGE_DEPTH} messages deep")
-        runs = _UNUSED_NUMBERS if kind == "AttributeProto" else None
+        runs = _UNUSED_VALUES if kind == "AttributeProto" else None
         stack.append(_Frame(kind, via, self.reader.fields(begin, end, runs), depth))
 
     # What is known once a message has been walked.

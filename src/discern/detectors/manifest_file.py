@@ -1,6 +1,7 @@
 """`detector.yaml` as bytes: read strictly, written plainly.
 
-- Aliases, anchors, merge keys, explicit tags and keys given twice are refused: the text means one thing and cannot blow up.
+- Aliases, anchors, merge keys, explicit tags and keys given twice are refused: the text means one thing and cannot
+  blow up.
 - Every fault of the manifest is named in one error, by its key path.
 - What `dump_manifest` writes, `parse_manifest` reads back identical.
 """
@@ -25,6 +26,15 @@ _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BaseDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
+class _NotPlain(yaml.YAMLError):
+    """YAML that is well-formed and still not taken."""
+
+    def __init__(self, problem: str, mark: object) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.problem_mark = mark
+
+
 class _Loader(_BaseLoader):  # type: ignore[misc] # the base is chosen at run time: libyaml's where it is built in
     """The safe loader, with keys given twice and merge keys refused."""
 
@@ -32,12 +42,10 @@ class _Loader(_BaseLoader):  # type: ignore[misc] # the base is chosen at run ti
         seen: set[tuple[str, Any]] = set()
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not taken", key.start_mark)
+                raise _NotPlain("merge keys (<<) are not taken", key.start_mark)
             identity = (key.tag, key.value if isinstance(key.value, str) else id(key))
             if identity in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {printable(key.value, 80)!r} is given twice", key.start_mark
-                )
+                raise _NotPlain(f"the key {printable(key.value, 80)!r} is given twice", key.start_mark)
             seen.add(identity)
         result: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return result
@@ -49,7 +57,9 @@ def parse_manifest(content: bytes) -> Manifest:
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
-        faults = [_fault(one["loc"], one["msg"], data) for one in error.errors(include_url=False, include_context=False)]
+        faults = [
+            _fault(one["loc"], one["msg"], data) for one in error.errors(include_url=False, include_context=False)
+        ]
     shown = faults[:_FAULTS] + ([f"and {len(faults) - _FAULTS} more"] if len(faults) > _FAULTS else [])
     reason = "; ".join(shown)
     raise BundleRefused(f"{MANIFEST_NAME}: {reason}.", mend=_MEND, file=MANIFEST_NAME, reason=reason, faults=shown)
@@ -65,7 +75,12 @@ def load_manifest(content: bytes) -> dict[str, Any]:
         data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
     except yaml.YAMLError as error:
         raise refused(MANIFEST_NAME, _syntax(error), _MEND) from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # bad UTF-8; a date, number or key out of range
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # bad UTF-8; a date, number or key out of range
         raise refused(MANIFEST_NAME, f"it cannot be read: {printable(error)}", _MEND) from None
     if not isinstance(data, dict):
         raise refused(MANIFEST_NAME, "it is not a mapping of keys to values", _MEND)
@@ -87,13 +102,13 @@ def _check_events(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_BaseLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.constructor.ConstructorError(None, None, "anchors and aliases are not taken", event.start_mark)
+            raise _NotPlain("anchors and aliases are not taken", event.start_mark)
         if getattr(event, "tag", None):
-            raise yaml.constructor.ConstructorError(None, None, "explicit tags are not taken", event.start_mark)
+            raise _NotPlain("explicit tags are not taken", event.start_mark)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEPTH:
-                raise yaml.constructor.ConstructorError(None, None, f"more than {_DEPTH} levels deep", event.start_mark)
+                raise _NotPlain(f"it is nested more than {_DEPTH} levels deep", event.start_mark)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -111,9 +126,8 @@ def _fault(location: tuple[int | str, ...], message: str, data: object) -> str:
     here: Any = data
     for position, step in enumerate(location):
         last = position == len(location) - 1
-        if isinstance(here, dict) and step in here:
-            here = here[step]
-        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
+        in_list = isinstance(here, list) and isinstance(step, int) and step < len(here)
+        if in_list or (isinstance(here, dict) and step in here):
             here = here[step]
         elif not last or step == "[key]":
             continue

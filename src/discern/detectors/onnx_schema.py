@@ -1,14 +1,17 @@
 """The part of the ONNX format that static inspection reads, as data.
 
-Source: onnx.proto of ONNX (IR version 14), message and field names as there. A test compares it with the descriptors of the
-official `onnx` package, and checks that no field by which a tensor, a node or a graph can be reached is left out.
+Source: onnx.proto of ONNX (IR version 14), message and field names as there. A test compares it with the descriptors
+of the official `onnx` package, and checks that no field by which a tensor, a node or a graph can be reached is left
+out.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-SCHEMA: Final[dict[str, dict[str, tuple[int, str]]]] = {  # message -> field -> (number, type; "[]" marks a repeated field)
+SCHEMA: Final[
+    dict[str, dict[str, tuple[int, str]]]
+] = {  # message -> field -> (number, type; "[]" marks a repeated field)
     "ModelProto": {
         "ir_version": (1, "int64"),
         "graph": (7, "GraphProto"),
@@ -92,9 +95,7 @@ SCHEMA: Final[dict[str, dict[str, tuple[int, str]]]] = {  # message -> field -> 
 }
 
 BY_NUMBER: Final = {
-    message: {
-        number: (name, kind.removesuffix("[]"), kind.endswith("[]")) for name, (number, kind) in fields.items()
-    }
+    message: {number: (name, kind.removesuffix("[]"), kind.endswith("[]")) for name, (number, kind) in fields.items()}
     for message, fields in SCHEMA.items()
 }
 """message -> field number -> (name, type, whether it may stand there many times)."""

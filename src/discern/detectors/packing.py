@@ -3,7 +3,8 @@
 - A bundle appears whole or not at all: it is made under a temporary name and renamed, and nothing is ever overwritten.
 - Only files that the manifest names are taken along.
 - The same bundle gives the same archive, byte for byte: names in order, no owners, no times.
-- Unpacking writes regular files of known kinds below one folder, whatever the archive says, within the limits of a bundle.
+- Unpacking writes regular files of known kinds below one folder, whatever the archive says, within the limits of a
+  bundle.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ _DAMAGED = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, Recursi
 def pack(source: Path, destination: Path) -> Bundle:
     """Make a bundle, not yet signed, in the folder `destination` out of the working folder `source`.
 
-    `source` holds a manifest, whose `files` is filled in here, and what the manifest names. Raises BundleRefused when the
-    result would not be a bundle, and OperatorError when `destination` exists or cannot be written.
+    `source` holds a manifest, whose `files` is filled in here, and what the manifest names. Raises BundleRefused when
+    the result would not be a bundle, and OperatorError when `destination` exists or cannot be written.
     """
     data = load_manifest(read_file(source, MANIFEST_NAME, MANIFEST_BYTES))
     data.pop("files", None)
@@ -61,8 +62,8 @@ def pack(source: Path, destination: Path) -> Bundle:
 def write_archive(root: Path, path: Path) -> Path:
     """Write the bundle in `root`, its signature included, as one file and return where it is.
 
-    `path` is the file to write, or a folder that gets NAME-VERSION.discern.tar.gz. Raises BundleRefused when the bundle does
-    not open, and OperatorError when the file exists.
+    `path` is the file to write, or a folder that gets NAME-VERSION.discern.tar.gz. Raises BundleRefused when the
+    bundle does not open, and OperatorError when the file exists.
     """
     bundle = open_bundle(root, None)
     top = f"{bundle.manifest.name}-{bundle.manifest.version}"

@@ -28,7 +28,7 @@ _TEXT = re.compile(rb"[\t\n\r\x20-\x7e]{16,}")
 _HEAD = 65_536
 
 
-def recognise(content: bytes) -> str | None:
+def recognise(content: bytes) -> str | None:  # noqa: PLR0911 - one return for each kind
     """Return what `content` is when it is plainly no ONNX model ("a pickle, ..."), or None."""
     head = content[:_HEAD]
     if not head:

@@ -12,7 +12,9 @@ _SHOWN = 300
 
 def printable(text: object, limit: int = _SHOWN) -> str:
     """Return `text` fit for a terminal or a log line: unprintable characters escaped, at most `limit` of them."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)[: limit + 1])
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)[: limit + 1]
+    )
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

@@ -16,6 +16,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
+from discern.detectors.refusal import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -35,6 +37,7 @@ _FAILURES = (
     native.NotImplemented,
     native.RuntimeException,
     MemoryError,  # how a failed allocation inside a kernel can arrive here
+    UnicodeDecodeError,  # a name in the graph, or in a message about it, that is not UTF-8
 )
 _DTYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -50,7 +53,6 @@ _DTYPES: Mapping[str, type[np.generic]] = {
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }
-_LONGEST_REASON = 300
 _FATAL_ONLY = 4
 
 
@@ -89,12 +91,15 @@ class StageModel:
         self.name = name
         try:
             self._session = onnxruntime.InferenceSession(
-                model_bytes, sess_options=_options(threads), providers=["CPUExecutionProvider"]
+                model_bytes,
+                sess_options=_options(threads),
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # it prints to standard output and tries the same provider again
             )
+            self.inputs = tuple(_described(node) for node in self._session.get_inputs())
+            self.outputs = tuple(_described(node) for node in self._session.get_outputs())
         except _FAILURES as error:
             raise StageFailed(name, f"ONNX Runtime does not open the model: {_one_line(error)}") from error
-        self.inputs = tuple(_described(node) for node in self._session.get_inputs())
-        self.outputs = tuple(_described(node) for node in self._session.get_outputs())
         self.probability = self._probability_output(probability)
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
@@ -127,7 +132,9 @@ class StageModel:
             return asked
         if "probability" in floats:
             return "probability"
-        if len(floats) != 1:
+        if not floats:
+            raise StageFailed(self.name, "no output is a tensor of floats; convert the model without ZipMap")
+        if len(floats) > 1:
             raise StageFailed(self.name, f"which output is the probability? Name one of {floats} in the stage")
         return floats[0]
 
@@ -177,5 +184,4 @@ def _described(node: onnxruntime.NodeArg) -> TensorInfo:
 
 
 def _one_line(error: BaseException) -> str:
-    line = " ".join(str(error).split()) or type(error).__name__
-    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."
+    return printable(" ".join(str(error).split()) or type(error).__name__)

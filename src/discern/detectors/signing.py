@@ -54,8 +54,11 @@ def sign_bundle(root: Path, private_key: Path) -> Bundle:
     digests = {**bundle.manifest.files, MANIFEST_NAME: bundle.digest}
     with tempfile.TemporaryDirectory(prefix="discern-sign-") as folder:
         written, public_file = Path(folder) / SIGNATURE_NAME, Path(folder) / "key.pub"
-        ignoring = hashing.Config().set_ignored_paths(paths=[SIGNATURE_NAME], ignore_git_paths=False)
-        signer = signing.Config().use_elliptic_key_signer(private_key=private_key).set_hashing_config(ignoring)
+        ignoring = hashing.Config().set_ignored_paths(  # type: ignore[no-untyped-call] # the library leaves it untyped
+            paths=[SIGNATURE_NAME], ignore_git_paths=False
+        )
+        config = signing.Config()  # type: ignore[no-untyped-call] # as above
+        signer = config.use_elliptic_key_signer(private_key=private_key).set_hashing_config(ignoring)
         signer.sign(bundle.root, written)
         signature = written.read_bytes()
         public_file.write_bytes(public)

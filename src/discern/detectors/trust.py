@@ -1,9 +1,9 @@
 """Whose signature is believed: the trusted public keys, and the check of a bundle's signature against them.
 
-The format is that of OpenSSF model-signing 1.x with an elliptic curve key: a Sigstore bundle (version 0.3, JSON) round a DSSE
-envelope round an in-toto statement that lists the SHA-256 of every file. `signing` writes it with the `model-signing` library;
-it is read here with `cryptography` alone, because importing that library costs about a second, most of it for keyless
-signing, which bundles do not use. A test proves that each reads what the other writes.
+The format is that of OpenSSF model-signing 1.x with an elliptic curve key: a Sigstore bundle (version 0.3, JSON)
+round a DSSE envelope round an in-toto statement that lists the SHA-256 of every file. `signing` writes it with the
+`model-signing` library; it is read here with `cryptography` alone, because importing that library costs about a
+second, most of it for keyless signing, which bundles do not use. A test proves that each reads what the other writes.
 
 - The signature must list exactly the files of the bundle, with exactly their digests: none more, none less.
 - Only signatures over the specified encoding count; the library's tolerance for its own early formats is not repeated.
@@ -78,7 +78,7 @@ class _Statement(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True)
 class TrustedKey:
-    """A public key whose signatures are believed. `fingerprint` is the SHA-256 of its DER SubjectPublicKeyInfo, in hex."""
+    """A public key whose signatures are believed. `fingerprint`: SHA-256 of its DER SubjectPublicKeyInfo, in hex."""
 
     path: Path
     fingerprint: str
@@ -87,7 +87,7 @@ class TrustedKey:
 
 @dataclass(frozen=True)
 class TrustStore:
-    """The public keys of `paths`: PEM files, or folders whose `*.pub` files are taken. A path that is not there adds none."""
+    """The public keys of `paths`: PEM files, or folders of `*.pub` files. A path that is not there adds none."""
 
     paths: tuple[Path, ...]
 
@@ -136,9 +136,10 @@ def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
 
 
 def verify_signature(signature: bytes | None, digests: Mapping[str, str], trust: TrustStore) -> str:
-    """Return the fingerprint of the trusted key that signed exactly `digests` (file -> SHA-256 in hex, manifest included).
+    """Return the fingerprint of the trusted key that signed exactly `digests`.
 
-    `signature` is the content of the signature file, None when there is none. Raises BundleUntrusted.
+    `digests` is file -> SHA-256 in hex, the manifest included. `signature` is the content of the signature file, None
+    when there is none. Raises BundleUntrusted.
     """
     if signature is None:
         raise untrusted(SIGNATURE_NAME, "there is none, so the bundle is not signed", _MEND)
@@ -166,7 +167,12 @@ def _parse_envelope(signature: bytes) -> _Envelope:
 
 def _signer(envelope: _Envelope, trust: TrustStore) -> str:
     # Pre-authentication encoding: DSSE protocol, version 1.
-    signed = b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD_TYPE), _PAYLOAD_TYPE.encode(), len(envelope.payload), envelope.payload)
+    signed = b"DSSEv1 %d %s %d %s" % (
+        len(_PAYLOAD_TYPE),
+        _PAYLOAD_TYPE.encode(),
+        len(envelope.payload),
+        envelope.payload,
+    )
     keys = trust.keys()
     for trusted in keys:
         try:

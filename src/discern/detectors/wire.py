@@ -1,8 +1,8 @@
 """The wire format of protocol buffers, read field by field without building messages.
 
-Source: the encoding specification of Protocol Buffers (protobuf.dev/programming-guides/encoding). A library would build an object
-for every two bytes that a hostile file spends on an empty message; here memory stays that of the file, time is bounded by
-a budget of fields, and nothing recurses.
+Source: the encoding specification of Protocol Buffers (protobuf.dev/programming-guides/encoding). A library would
+build an object for every two bytes that a hostile file spends on an empty message; here memory stays that of the
+file, time is bounded by a budget of fields, and nothing recurses.
 
 - A field is given as its place in the buffer; no bytes are copied.
 - Whatever is not well-formed raises `Malformed`; nothing is guessed.

@@ -37,13 +37,15 @@ async def read_input(request: Request, most: int) -> bytes:
             f"The multipart body cannot be read: {error.message.rstrip('.')}.",
             mend="Send one file, as `curl -F file=@photo.jpg` does.",
         ) from error
-    async with form:
+    try:
         files = [value for value in form.values() if isinstance(value, UploadFile)]
         if not files:
             raise MalformedRequest(
                 "The multipart body has no file.", mend="Send one, as `curl -F file=@photo.jpg` does."
             )
         content = await files[0].read()
+    finally:
+        await form.close()
     if len(content) > most:
         raise _too_large(most, len(content))
     return content

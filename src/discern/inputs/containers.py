@@ -23,7 +23,7 @@ _MOST_SAMPLES = 15_000_000
 _INDEX_PIECE = 4_000_000
 # libav reads sample tables wherever they stand, so they are looked for by name and not by their place in the tree.
 _TABLES = re.compile(rb"stsz|stz2|trun|cmov")
-_TABLE_HEAD = 16
+_TABLE_HEAD = 24
 _MOST_PARTS = 1_000_000
 _CHUNK_NAME = re.compile(rb"[ -~]{4}")
 _SEGMENT = 0x18538067
@@ -75,26 +75,33 @@ def _boxes_gap(file: BinaryIO, size: int) -> int:
 
 
 def _declared_samples(file: BinaryIO, start: int, length: int, size: int) -> int:
+    end = start + length
     total = 0
-    for at in range(start, start + length, _INDEX_PIECE):
-        file.seek(at)
-        piece = file.read(min(_INDEX_PIECE + _TABLE_HEAD, start + length - at))
-        for found in _TABLES.finditer(piece, 0, min(len(piece), _INDEX_PIECE + 3)):
-            total += _table_samples(piece[found.start() : found.start() + _TABLE_HEAD], size)
+    for at in range(start, end, _INDEX_PIECE):
+        before = min(4, at - start)
+        file.seek(at - before)
+        piece = file.read(min(before + _INDEX_PIECE + _TABLE_HEAD, end - at + before))
+        for found in _TABLES.finditer(piece, before, min(len(piece), before + _INDEX_PIECE + 3)):
+            wide = piece[max(0, found.start() - 4) : found.start()] == b"\0\0\0\1"
+            total += _table_samples(piece[found.start() : found.start() + _TABLE_HEAD], size, 12 if wide else 4)
     return total
 
 
-def _table_samples(table: bytes, size: int) -> int:
+def _table_samples(table: bytes, size: int, at: int) -> int:
+    """Samples that a table declares whose fields begin `at` bytes after the start of its name."""
     kind = table[:4]
     if kind == b"cmov":
-        raise UnreadableInput("The video has a compressed index, which is not taken.", mend="Save it once more as MP4.")
-    if len(table) < _TABLE_HEAD:
+        if b"dcom" in table:
+            raise UnreadableInput("The video's index is compressed, which is not taken.", mend="Save it again as MP4.")
         return 0
-    first, second = (int.from_bytes(table[at : at + 4], "big") for at in (8, 12))
+    fields = table[at : at + 12]
+    # A word in a text, such as "trunk". As numbers its letters are more than libav allocates for.
+    if len(fields) < 12 or min(fields) >= 0x20:
+        return 0
+    first, second = int.from_bytes(fields[4:8], "big"), int.from_bytes(fields[8:], "big")
     if kind == b"trun":
         return first
-    sample_bytes = first if kind == b"stsz" else 0
-    if sample_bytes * second > size:
+    if kind == b"stsz" and first * second > size:
         raise UnreadableInput("The video's index declares more bytes than the file has; it is cut short or corrupt.")
     return second
 

@@ -8,8 +8,8 @@ Invariants:
   fewer frames than that gives each frame once.
 - Limits are met before decoding where the container says enough, and in the decoder in any case.
 - A clip that is cut short or broken in its structure for more than 1 % of its bytes, or whose decoding fails before
-  the last sample, is refused with the second. Damage after the last sample is not looked for; a clip may end without pictures for a twentieth of
-  its time, at most half a second.
+  the last sample, is refused with the second. Damage after the last sample is not looked for; a clip may end without
+  pictures for a twentieth of its time, at most half a second.
 - libav is given the open file and the one demuxer of the sniffed format: nothing in a file can make it open another
   file or an address.
 """
@@ -49,15 +49,13 @@ _CODECS = frozenset(
 _MOST_FRAMES_A_SECOND = 60
 _EMPTY_TAIL_SECONDS = 0.5
 _EMPTY_TAIL_SHARE = 0.05
-_DEFAULT_RATE = 25
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
     """What the timestamps of a clip say, and which frames are to be taken.
 
-    `wanted` are positions in units of `unit` seconds, like `start`; with `counted` they are frame numbers. `leading`
-    packets stand before the first key frame.
+    `wanted` are positions in units of `unit` seconds, like `start`. `leading` packets stand before the first key frame.
     """
 
     file: BinaryIO
@@ -68,7 +66,6 @@ class Clip:
     wanted: tuple[int, ...]
     start: int
     unit: Fraction
-    counted: bool
     leading: int
 
     def frames(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
@@ -123,14 +120,13 @@ def survey(file: BinaryIO, size: int, video_format: VideoFormat, count: int, lim
         wanted=_evenly(positions, end, count),
         start=positions[0],
         unit=timeline.unit,
-        counted=timeline.counted,
         leading=timeline.leading,
     )
 
 
 def _cut_short(missing: int, seconds: float | None) -> UnreadableInput:
     where = "" if seconds is None else f" at second {seconds:.2f}"
-    what = f"{missing:,} of its bytes are missing or out of order" if missing else "its packets cannot be read further"
+    what = "a part of its bytes is missing or out of order" if missing else "its packets cannot be read further"
     return UnreadableInput(
         f"The video is cut short or corrupt{where}: {what}.",
         mend="Send the whole file.",
@@ -140,15 +136,11 @@ def _cut_short(missing: int, seconds: float | None) -> UnreadableInput:
 
 @dataclass
 class _Timeline:
-    """The timestamps of one stream's packets, from its first key frame on, in `unit` seconds.
-
-    Where a packet has none the frames are `counted` instead, at the rate the stream names.
-    """
+    """The timestamps of one stream's packets, from its first key frame on, in `unit` seconds."""
 
     limits: InputLimits
     times: list[int] = field(default_factory=list)
-    unit: Fraction = Fraction(1, _DEFAULT_RATE)
-    counted: bool = False
+    unit: Fraction = Fraction(1)
     leading: int = 0
     _latest: int = 0
     _latest_duration: int = 0
@@ -156,7 +148,8 @@ class _Timeline:
     def read(self, container: InputContainer, stream: VideoStream) -> bool:
         """Read all packets; True when they end in an error of the demuxer."""
         most = int(self.limits.video_seconds * _MOST_FRAMES_A_SECOND)
-        key_seen = broken = False
+        self.unit = stream.time_base or self.unit
+        key_seen = False
         packets = 0
         try:
             for packet in container.demux(stream):
@@ -172,18 +165,11 @@ class _Timeline:
                 if not packet.is_discard:
                     self._add(packet)
         except av.FFmpegError:
-            broken = True
-        rate = stream.guessed_rate
-        if not self.counted:
-            self.unit = stream.time_base or self.unit
-        elif rate:
-            self.unit = 1 / rate
-        return broken
+            return True
+        return False
 
     def positions(self) -> tuple[list[int], int]:
         """Sorted positions of the frames and the position where the clip ends."""
-        if self.counted:
-            return list(range(len(self.times))), len(self.times)
         if not self.times:
             return [], 0
         ordered = sorted(set(self.times))
@@ -192,12 +178,8 @@ class _Timeline:
 
     def _add(self, packet: Packet[VideoStream]) -> None:
         time = packet.pts if packet.pts is not None else packet.dts
-        if time is None:
-            self.counted = True
-            time = 0
-        first = self.times[0] if self.times else time
-        if not self.counted and time < first:
-            # Leads up to the first key frame from a picture that is not there.
+        if time is None or (self.times and time < self.times[0]):
+            # One without a time is shown with another; one before the first key frame depends on a picture not there.
             return
         if not self.times or time >= self._latest:
             self._latest, self._latest_duration = time, packet.duration or 0
@@ -257,9 +239,7 @@ class _Sampling:
 
     def _take(self, frame: VideoFrame) -> bool:
         _check_size(frame.width, frame.height, self._clip.limits)
-        if self._clip.counted:
-            self._position = self._frames_seen
-        elif frame.pts is not None:
+        if frame.pts is not None:
             self._position = frame.pts
         self._frames_seen += 1
         self._latest = frame

@@ -18,7 +18,7 @@ def registry_routes(catalogue: Catalogue) -> APIRouter:
 
     @router.get("", summary="List the detectors")
     async def list_detectors() -> dict[str, list[dict[str, Any]]]:
-        return {"detectors": [summary(entry) for entry in await to_thread.run_sync(catalogue.list)]}
+        return {"detectors": [summary(entry) for entry in await to_thread.run_sync(catalogue.all)]}
 
     @router.get("/{name}", summary="Show the version that answers by default")
     async def show_detector(name: str) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 
-from discern.detectors.bundle import open_bundle
-from discern.detectors.checks import run_checks
+from discern.detectors.bundle import open_bundle, read_file
+from discern.detectors.manifest import MANIFEST_NAME
+from discern.detectors.manifest_file import MANIFEST_BYTES, parse_manifest
 from discern.detectors.packing import pack, write_archive
 from discern.detectors.signing import generate_key, sign_bundle
 from discern.detectors.vetting import vet
@@ -35,7 +35,7 @@ def _looking(group: typer.Typer, catalogue: Callable[[], Catalogue]) -> None:
     def list_detectors() -> None:
         """List every bundle that was found, refused ones with the reason."""
         table = Table("Detector", "Version", "Takes", "Origin", "State", box=None, pad_edge=False)
-        for entry in catalogue().list():
+        for entry in catalogue().all():
             kinds = ", ".join(takes(entry.bundle.manifest)) if entry.bundle else ""
             state = f"[red]refused[/]: {entry.refused}" if entry.refused else "[green]usable[/]"
             table.add_row(entry.name, entry.version, kinds, entry.origin, state)
@@ -59,11 +59,15 @@ def _looking(group: typer.Typer, catalogue: Callable[[], Catalogue]) -> None:
         console.print(f"review from {rule.review_from:g}, flag from {rule.flag_from:g}; chosen by {rule.chosen_by}")
         console.print(f"digest {bundle.digest}\nsigned by {bundle.signer}\n{bundle.root}")
         if card:
+            from rich.markdown import Markdown  # noqa: PLC0415 - slow to import, and only shown here
+
             console.print(Markdown(bundle.card()))
 
     @group.command("check")
     def check(target: str = typer.Argument(help="Folder of a bundle, or NAME[@VERSION].")) -> None:
         """Run the executable contract; exit 1 where a check fails."""
+        from discern.detectors.checks.run import run_checks  # noqa: PLC0415 - other commands do without
+
         if Path(target).is_dir():
             bundle = open_bundle(Path(target), None)
             vet(bundle)
@@ -90,30 +94,30 @@ def _making(group: typer.Typer, home: Callable[[], Path]) -> None:
     @group.command("pack")
     def pack_bundle(
         source: Path = typer.Argument(exists=True, file_okay=False, help="Folder with detector.yaml, models and card."),
-        out: Path = typer.Option(Path(), "--out", "-o", help="Folder the bundle is made in."),
-        archive: bool = typer.Option(False, "--archive", help="Write one .tar.gz beside it too."),
+        out: Path | None = typer.Option(None, "--out", "-o", help="Folder to make; left out: NAME-VERSION here."),
     ) -> None:
-        """Make a bundle: digests of every file go into its manifest. Sign it next."""
-        manifest = open_working_manifest(source)
-        bundle = pack(source, out / manifest)
+        """Make a bundle: the digest of every file goes into its manifest. Sign it next."""
+        manifest = parse_manifest(read_file(source, MANIFEST_NAME, MANIFEST_BYTES))
+        bundle = pack(source, out or Path(f"{manifest.name}-{manifest.version}"))
         typer.echo(str(bundle.root))
-        if archive:
-            typer.echo(str(write_archive(bundle.root, out / f"{manifest}.discern.tar.gz")))
 
     @group.command("sign")
     def sign(
         path: Path = typer.Argument(exists=True, file_okay=False, help="Folder of a bundle."),
-        key: Path | None = typer.Option(
-            None, help="Private key (PEM, EC P-256); left out: the key of this installation."
-        ),
+        key: Path | None = typer.Option(None, help="Private key (PEM, EC P-256); left out: this installation's own."),
+        archive: bool = typer.Option(False, "--archive", help="Write the signed bundle as one file beside it too."),
     ) -> None:
-        """Sign a bundle with a key; this installation's own key is made, and trusted, the first time."""
+        """Sign a bundle; this installation's own key is made, and trusted here, the first time."""
         private = key or home() / "keys" / f"{_LOCAL_KEY}.key"
         if key is None and not private.exists():
             public = home() / "trust" / f"{_LOCAL_KEY}.pub"
+            for folder in (private.parent, public.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             typer.echo(f"Made the key {private}; this installation trusts {generate_key(private, public)}.", err=True)
         bundle = sign_bundle(path, private)
         typer.echo(f"{bundle.manifest.name} {bundle.manifest.version}: signed by {bundle.signer}")
+        if archive:
+            typer.echo(str(write_archive(bundle.root, bundle.root.resolve().parent)))
 
 
 def _keeping(group: typer.Typer, catalogue: Callable[[], Catalogue]) -> None:

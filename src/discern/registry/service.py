@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from discern.core.errors import BundleRefused, OperatorError, UnknownDetector
 from discern.core.verdict import InputKind
 from discern.detectors.assessment import Detector, load_detector
 from discern.detectors.bundle import Bundle, open_bundle
-from discern.detectors.signing import TrustStore
+from discern.detectors.packing import read_archive
+from discern.detectors.trust import TrustStore
 from discern.detectors.vetting import VettingLimits, vet
 from discern.registry.rules import Signature, folder_signature
 from discern.registry.types import Listed, Origin, takes, version_order
@@ -47,7 +49,7 @@ class Catalogue:
         self._loaded: dict[str, Detector] = {}
         self._loading: dict[str, threading.Lock] = {}
 
-    def list(self) -> list[Listed]:
+    def all(self) -> list[Listed]:
         """Return every bundle that was found, by name, newest version first."""
         with self._lock:
             self._refresh()
@@ -88,7 +90,7 @@ class Catalogue:
 
     def taking(self, kind: InputKind) -> list[str]:
         """Return the names of the usable detectors that take this kind of input."""
-        names = {entry.name for entry in self.list() if entry.bundle and kind in takes(entry.bundle.manifest)}
+        names = {entry.name for entry in self.all() if entry.bundle and kind in takes(entry.bundle.manifest)}
         return sorted(names)
 
     def get(self, name: str, version: str | None = None) -> Detector:
@@ -101,16 +103,24 @@ class Catalogue:
             loading = self._loading.setdefault(bundle.digest, threading.Lock())
         with loading:
             if bundle.digest not in self._loaded:
-                self._vet_once(bundle)
-                self._loaded[bundle.digest] = load_detector(bundle, threads=self._inference_threads)
+                try:
+                    self._vet_once(bundle)
+                    self._loaded[bundle.digest] = load_detector(bundle, threads=self._inference_threads)
+                except BundleRefused:
+                    # It held when it was listed: look again, so that the list says what is wrong.
+                    self._signature = None
+                    raise
                 log.info("detector_loaded", detector=name, version=bundle.manifest.version, digest=bundle.digest)
             return self._loaded[bundle.digest]
 
     def add(self, source: Path) -> Listed:
-        """Verify the bundle at `source`, try its models, and copy it to the home folder.
+        """Verify the bundle at `source`, a folder or an archive, try its models, and copy it to the home folder.
 
         Raises BundleRefused or BundleUntrusted; nothing is changed then.
         """
+        if source.is_file():
+            with tempfile.TemporaryDirectory(prefix="discern-add-") as folder:
+                return self.add(read_archive(source, Path(folder) / "bundle"))
         bundle = open_bundle(source, self.trust())
         manifest = bundle.manifest
         with self._lock:
@@ -149,7 +159,7 @@ class Catalogue:
 
     def load_all(self) -> None:
         """Load the version of every detector that answers by default; what cannot be loaded is logged."""
-        for name in {entry.name for entry in self.list()}:
+        for name in {entry.name for entry in self.all()}:
             try:
                 self.get(name)
             except BundleRefused as error:
@@ -157,7 +167,7 @@ class Catalogue:
 
     def ping(self) -> None:
         """Raise BundleRefused unless at least one detector can be used."""
-        if not any(entry.bundle is not None for entry in self.list()):
+        if not any(entry.bundle is not None for entry in self.all()):
             raise BundleRefused("No detector can be used.", mend="`discern detector list` gives the reasons.")
 
     def _bundle_of(self, entry: Listed) -> Bundle:

@@ -1,0 +1,90 @@
+"""An installation with three toy detectors, and the doors into it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from discern.app import Services, build_services, create_app
+from discern.cli.logs import configure_logging
+from discern.detectors.bundle import open_bundle
+from discern.detectors.packing import pack
+from discern.detectors.signing import generate_key, sign_bundle
+from discern.detectors.trust import TrustStore
+from discern.settings import Settings, load_settings
+from tests.detectors import models
+
+TOYS = (
+    (models.record_manifest(), models.RECORD_FILES),
+    (models.image_manifest(), models.IMAGE_FILES),
+    (models.cascade_manifest(), models.CASCADE_FILES),
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_log() -> None:
+    configure_logging("critical")
+
+
+@pytest.fixture(scope="session")
+def furnished_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with the toys signed and added, their models marked as tried; copied, never used itself."""
+    home = tmp_path_factory.mktemp("furnished")
+    for name in ("keys", "trust", "vetted"):
+        (home / name).mkdir()
+    generate_key(home / "keys" / "local.key", home / "trust" / "local.pub")
+    for manifest, files in TOYS:
+        source = models.write_source(home / "sources" / manifest["name"], manifest, files)
+        root = home / "detectors" / manifest["name"] / manifest["version"]
+        root.parent.mkdir(parents=True)
+        pack(source, root)
+        sign_bundle(root, home / "keys" / "local.key")
+        # Trying the models in a child process is tested where it is built; here it would only cost time.
+        (home / "vetted" / open_bundle(root, TrustStore((home / "trust",))).digest).touch()
+    return home
+
+
+@pytest.fixture
+def home(tmp_path: Path, furnished_home: Path) -> Path:
+    """A home folder of the test's own."""
+    return Path(shutil.copytree(furnished_home, tmp_path / "home"))
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """Settings that point at the home folder, with small limits."""
+    return load_settings(
+        {
+            "DISCERN_HOME": str(home),
+            "DISCERN_IMAGE_BYTES": "200000",
+            "DISCERN_IMAGE_PIXELS": "1000000",
+            "DISCERN_VIDEO_BYTES": "400000",
+            "DISCERN_RECORD_BYTES": "10000",
+        }
+    )
+
+
+@pytest.fixture
+def services(settings: Settings):
+    """The parts of the installation, open."""
+    services = build_services(settings)
+    services.open()
+    yield services
+    services.close()
+
+
+@pytest.fixture
+def client(services: Services) -> TestClient:
+    """An HTTP client that sends a valid key."""
+    client = TestClient(create_app(services), raise_server_exceptions=False)
+    client.headers["Authorization"] = f"Bearer {services.keys.issue('default', 'test').secret}"
+    return client
+
+
+@pytest.fixture
+def stranger(services: Services) -> TestClient:
+    """An HTTP client without a key."""
+    return TestClient(create_app(services), raise_server_exceptions=False)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from discern.app import Services
+from discern.core.errors import InvalidRecord, Overloaded, StorageUnavailable, UnknownDetector, UnsupportedInput
+from discern.core.verdict import Verdict
+from discern.detection.service import bounded, recorded
+from discern.detection.types import DetectionRequest, VerdictQuery
+from tests.media import clip, jpeg
+
+RECORD = {"a": 1.0, "b": -2.0, "c": 0.5}
+
+
+def ask(services: Services, detector: str, content, version: str | None = None) -> Verdict:
+    request = DetectionRequest("default", "key:test", detector, content, version)
+
+    async def run() -> Verdict:
+        return await services.detect(request)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("detector", "content"),
+    [("toy-record", RECORD), ("toy-image", jpeg(3)), ("toy-cascade", jpeg(6)), ("toy-image", clip())],
+)
+def test_a_verdict_is_on_the_ledger_as_it_was_answered(services: Services, detector: str, content):
+    verdict = ask(services, detector, content)
+    assert services.verdicts.page(VerdictQuery("default")).verdicts == (verdict,)
+
+
+def test_no_answer_leaves_that_the_ledger_does_not_have(services: Services):
+    class Broken:
+        def append(self, verdicts) -> None:
+            raise StorageUnavailable("The disk is full.")
+
+    answered = []
+
+    async def run() -> None:
+        detect = recorded(services.detect, Broken())
+        answered.append(await detect(DetectionRequest("default", "key:test", "toy-record", RECORD)))
+
+    with pytest.raises(StorageUnavailable):
+        asyncio.run(run())
+    assert answered == []
+
+
+def test_the_verdict_says_what_was_judged_and_how(services: Services):
+    before = datetime.now(UTC)
+    verdict = ask(services, "toy-cascade", jpeg(4))
+    assert (verdict.detector, verdict.version, verdict.workspace) == ("toy-cascade", "1.0.0", "default")
+    assert (verdict.input.kind, verdict.input.width, verdict.input.height) == ("image", 64, 48)
+    assert before <= verdict.created_at <= datetime.now(UTC)
+    assert verdict.decided_by == verdict.stages[-1].name
+    assert verdict.score == verdict.stages[-1].score
+    assert sum(stage.milliseconds for stage in verdict.stages) <= verdict.milliseconds
+
+
+def test_a_file_and_its_bytes_get_the_same_score_to_the_last_bit(services: Services, tmp_path: Path):
+    (tmp_path / "named.txt").write_bytes(jpeg(5))
+    by_path = ask(services, "toy-cascade", tmp_path / "named.txt")
+    by_bytes = ask(services, "toy-cascade", jpeg(5))
+    assert (by_path.score, by_path.input) == (by_bytes.score, by_bytes.input)
+
+
+def test_many_callers_at_once_each_get_the_answer_to_their_own_input(services: Services):
+    generator = np.random.default_rng(7)
+    records = [
+        {name: float(value) for name, value in zip("abc", row, strict=True)}
+        for row in generator.uniform(-3, 3, (300, 3))
+    ]
+    alone = [ask(services, "toy-record", record).score for record in records[:20]]
+
+    async def run() -> list[Verdict]:
+        detect = bounded(services.detect, 1000)
+        return await asyncio.gather(
+            *(
+                detect(DetectionRequest("default", f"key:{number}", "toy-record", record))
+                for number, record in enumerate(records[:200])
+            )
+        )
+
+    verdicts = asyncio.run(run())
+    assert [verdict.score for verdict in verdicts[:20]] == pytest.approx(alone, abs=1e-6)
+    digests = {verdict.input.sha256 for verdict in verdicts}
+    assert len(digests) == 200
+    assert len({verdict.id for verdict in verdicts}) == 200
+
+
+def test_more_than_the_bound_is_refused_at_once_and_named():
+    async def run() -> list[object]:
+        release = asyncio.Event()
+
+        async def slow(_request: DetectionRequest) -> Verdict:
+            await release.wait()
+            raise UnknownDetector("done")
+
+        detect = bounded(slow, 2)
+        request = DetectionRequest("default", "key:test", "toy-record", RECORD)
+        waiting = [asyncio.create_task(detect(request)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="max_waiting") as caught:
+            await detect(request)
+        assert caught.value.retry_after == 1.0
+        release.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        with pytest.raises(UnknownDetector):  # there is room again
+            await detect(request)
+        return waiting
+
+    assert len(asyncio.run(run())) == 2
+
+
+@pytest.mark.parametrize(("detector", "content"), [("toy-record", b"{}"), ("toy-image", {"a": 1})])
+def test_the_wrong_kind_of_input_is_named(services: Services, detector: str, content):
+    with pytest.raises(UnsupportedInput, match="takes"):
+        ask(services, detector, content)
+
+
+def test_what_cannot_be_judged_is_not_on_the_ledger(services: Services):
+    with pytest.raises(InvalidRecord):
+        ask(services, "toy-record", {"a": 1})
+    with pytest.raises(UnknownDetector):
+        ask(services, "nobody", RECORD)
+    with pytest.raises(UnknownDetector, match=r"no version '9\.9\.9'"):
+        ask(services, "toy-record", RECORD, "9.9.9")
+    assert services.verdicts.page(VerdictQuery("default")).verdicts == ()
