@@ -39,15 +39,17 @@ def _settings() -> str:
         "# Settings",
         _NOTE,
         "",
-        "Each comes from the environment, else from `discern.toml` in the home folder (without the prefix, in lower case), "
-        "else from its default. An unknown name is refused.",
+        "Each comes from the environment, else from `discern.toml` in the home folder (in lower case, without the",
+        "prefix), else from its default. An unknown name is refused.",
         "",
         "| variable | default | unit | meaning |",
         "|---|---|---|---|",
     ]
     for entry in fields(Settings):
         default = "" if entry.default is None else f"`{entry.default}`"
-        lines.append(f"| `{PREFIX}{entry.name.upper()}` | {default} | {entry.metadata['unit']} | {entry.metadata['help']} |")
+        lines.append(
+            f"| `{PREFIX}{entry.name.upper()}` | {default} | {entry.metadata['unit']} | {entry.metadata['help']} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -56,14 +58,18 @@ def _errors() -> str:
         "# Errors",
         _NOTE,
         "",
-        "Over HTTP every error is a problem document (RFC 9457) with these members: `type`, `title`, `status`, `code`, `detail`, "
-        "where it helps `mend` (what to do), and facts such as `limit`, `allowed`, `found` or `faults`. `code` is stable.",
+        "Over HTTP every error is a problem document (RFC 9457): `type`, `title`, `status`, `code`, `detail`, where it",
+        "helps `mend` (what to do), and facts such as `limit`, `allowed`, `found` or `faults`. `code` is stable.",
         "",
         "| code | status | title |",
         "|---|---|---|",
     ]
     rows = {kind.code: problem for kind, problem in reversed(PROBLEMS.items())}
-    framework = [("invalid_parameter", 422, "A parameter is wrong"), ("not_found", 404, "Not Found"), ("method_not_allowed", 405, "Method Not Allowed")]
+    framework = [
+        ("invalid_parameter", 422, "A parameter is wrong"),
+        ("not_found", 404, "Not Found"),
+        ("method_not_allowed", 405, "Method Not Allowed"),
+    ]
     table = [(code, problem.status, problem.title) for code, problem in rows.items()] + framework
     lines += [f"| `{code}` | {status} | {title} |" for code, status, title in sorted(table)]
     return "\n".join(lines) + "\n"

@@ -339,7 +339,7 @@ class Confused(Wrong):
 
 class Hoarding(Wrong):
     def assess_many(self, prepared: Sequence[Prepared]) -> list[Assessment | DiscernError]:
-        self.kept = [*getattr(self, "kept", []), np.ones(2_000_000)]
+        self.kept = [*getattr(self, "kept", []), np.ones(120_000)]
         return super().assess_many(prepared)
 
 

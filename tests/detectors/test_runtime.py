@@ -121,7 +121,7 @@ def test_an_output_that_cannot_be_told_is_refused(names: tuple[str, ...], asked:
 
 
 def classifier_model(*outputs: str) -> bytes:
-    """A linear classifier as scikit-learn's converter writes one: `label`, `probabilities` [rows, 2], and `zipped` maps."""
+    """A linear classifier as converters write one: `label`, `probabilities` [rows, 2] and the maps `zipped`."""
     nodes = [
         helper.make_node(
             "LinearClassifier",

@@ -6,6 +6,8 @@ import base64
 import json
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -311,10 +313,8 @@ def test_other_digests_and_files_listed_twice_are_refused(record_bundle: Bundle,
     assert "whole files by SHA-256" in refusal(record_bundle.root, trust)
 
 
+@pytest.mark.process
 def test_checking_a_signature_does_not_import_the_signing_library(record_bundle: Bundle, key: Path) -> None:
-    import subprocess
-    import sys
-
     program = (
         "import sys; from pathlib import Path; from discern.detectors.bundle import open_bundle; "
         "from discern.detectors.trust import TrustStore; "

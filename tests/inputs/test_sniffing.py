@@ -74,6 +74,11 @@ def test_what_is_not_taken_is_named(content: bytes, found: str) -> None:
     assert "JPEG, PNG, WebP and GIF" in str(caught.value)
 
 
+def test_a_damaged_beginning_is_said_to_be_damaged() -> None:
+    with pytest.raises(UnsupportedInput, match="a damaged PNG"):
+        sniff(b"\x89PNG\n\x1a\n" + bytes(20))
+
+
 def test_unknown_bytes_are_refused_without_a_guess() -> None:
     with pytest.raises(UnsupportedInput, match="not recognised") as caught:
         sniff(b"\x00\x01\x02\x03\xfe\xff" * 8)

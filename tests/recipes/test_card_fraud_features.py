@@ -15,7 +15,7 @@ from recipes.card_fraud.features import FEATURES, compute_features
 DAY = pd.Timedelta(days=1)
 
 
-def make_transactions(seed: int = 3, count: int = 700) -> pd.DataFrame:
+def make_transactions(seed: int = 3, count: int = 450) -> pd.DataFrame:
     """Payments of 12 customers at 9 terminals over 55 days, many at the same second, rows in no order."""
     random = np.random.default_rng(seed)
     seconds = random.integers(0, 55 * 86_400, count)
@@ -71,10 +71,10 @@ def features(transactions: pd.DataFrame) -> NDArray[np.float32]:
 def test_every_feature_equals_its_literal_definition(transactions: pd.DataFrame, features: NDArray[np.float32]) -> None:
     payments = [{str(key): value for key, value in row.items()} for row in transactions.to_dict("records")]
     expected = np.array([literal_features(payments, payment) for payment in payments])
-    assert features.shape == (len(transactions), len(FEATURES)) == (700, 15)
+    assert features.shape == (len(transactions), len(FEATURES)) == (450, 15)
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, expected, rtol=1e-6)
-    assert (features[:, 10] > 0).mean() > 0.5, "most terminals must have a risk for this comparison to say something"
+    assert (features[:, 14] > 0).mean() > 0.3, "many terminals must have a risk for this comparison to say something"
 
 
 def test_a_label_inside_the_last_seven_days_changes_no_feature(
@@ -105,7 +105,7 @@ def test_a_label_is_used_once_it_is_seven_days_old(transactions: pd.DataFrame, f
 def test_later_payments_change_nothing(transactions: pd.DataFrame, features: NDArray[np.float32]) -> None:
     now = pd.Timestamp("2018-05-05 12:00:00")
     until = (transactions["TX_DATETIME"] <= now).to_numpy()
-    assert 100 < until.sum() < 600
+    assert 100 < until.sum() < 400
     np.testing.assert_array_equal(compute_features(transactions[until]), features[until])
 
     altered = transactions.copy()

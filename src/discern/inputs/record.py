@@ -140,8 +140,10 @@ def _category(field: CategoryField, value: object) -> float:
     try:
         return float(field.categories.index(value))
     except ValueError:
-        near = difflib.get_close_matches(value, field.categories[:1000], n=1) if len(value) <= _LONGEST_SHOWN else []
-        hint = f"; did you mean {_shown(near[0])}?" if near else ""
+        # Only the case is forgiven here: comparing with ten thousand categories of every field would be slow.
+        folded = value.casefold() if len(value) <= _LONGEST_SHOWN else None
+        near = next((category for category in field.categories if category.casefold() == folded), None)
+        hint = f"; did you mean {_shown(near)}?" if near else ""
         raise _Fault(f"{_shown(value)} is not one of its {len(field.categories):,} categories{hint}") from None
 
 

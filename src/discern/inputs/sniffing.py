@@ -20,6 +20,7 @@ VideoFormat = Literal["mp4", "mov", "webm", "avi"]
 
 TAKEN = "JPEG, PNG, WebP and GIF images, MP4, MOV, WebM and AVI video"
 
+_TAKEN_EXTENSIONS = frozenset({"jpg", "png", "apng", "webp", "gif", "mp4", "mov", "webm", "avi"})
 # ISO base media brands (ISO/IEC 14496-12, annex E, and the MP4 registration authority) that mean moving pictures.
 _MP4_BRANDS = ("iso", "mp4", "avc", "dash", "M4V", "MSNV", "f4v", "3g", "mmp4", "cmf", "hvc", "av01")
 _STILL_OR_SOUND_BRANDS = {
@@ -133,7 +134,8 @@ def _name(head: bytes) -> str | None:
         return "Matroska"
     kind = filetype.guess(head)
     if kind is not None:
-        return f"{kind.extension.upper()} ({kind.mime})"
+        damaged = "a damaged " if kind.extension in _TAKEN_EXTENSIONS else ""
+        return f"{damaged}{kind.extension.upper()} ({kind.mime})"
     return _text_name(head)
 
 

@@ -10,6 +10,7 @@ Invariants:
 - A clip that is cut short or broken in its structure for more than 1 % of its bytes, or whose decoding fails before
   the last sample, is refused with the second. Damage after the last sample is not looked for; a clip may end without
   pictures for a twentieth of its time, at most half a second.
+- Pixels are given as they are stored: no correction of an aspect ratio, no tone mapping.
 - libav is given the open file and the one demuxer of the sniffed format: nothing in a file can make it open another
   file or an address.
 """
@@ -329,7 +330,7 @@ def _evenly(positions: list[int], end: int, count: int) -> tuple[int, ...]:
 
 def _upright(frame: VideoFrame) -> NDArray[np.uint8]:
     """Pixels of a frame, turned and mirrored as its display matrix says (ISO/IEC 14496-12, section 6.2.2)."""
-    rgb = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+    rgb = np.asarray(frame.to_ndarray(format="rgb24", threads=1), dtype=np.uint8)
     matrix = _display_matrix(frame)
     if matrix is None:
         return rgb

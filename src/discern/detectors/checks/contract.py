@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -51,9 +52,11 @@ RECORDS = 32
 THREADS = 8
 LOWEST_TEMPERATURE = 0.1
 HIGHEST_TEMPERATURE = 10.0
-MEMORY_ROUNDS = 6
+LEAST_RUNS = 4
+MOST_RUNS = 200
+MEMORY_SECONDS = 0.5
 MEMORY_GROWTH = 32_000_000
-"""Bytes the process may grow by over `MEMORY_ROUNDS` rounds of runs after as many to warm up."""
+"""Bytes the process may grow by over as many runs as take half a second (4 to 200), after as many to warm up."""
 
 
 def check_manifest_round_trip(bundle: Bundle, _detector: Detector) -> str:
@@ -229,17 +232,21 @@ def check_memory_is_bounded(_bundle: Bundle, detector: Detector) -> str:
     every_stage = detector.without_exits()
     rows = samples.one_by_one(_rows(detector))
 
-    def runs() -> None:
-        for round_ in range(MEMORY_ROUNDS):
-            _answers(every_stage, rows[: 1 + round_ % len(rows)])
+    def run(times: int) -> float:
+        started = time.perf_counter()
+        for number in range(times):
+            _answers(every_stage, rows[: 1 + number % len(rows)])
+        return (time.perf_counter() - started) / times
 
-    runs()
+    each = run(LEAST_RUNS)
+    runs = max(LEAST_RUNS, min(MOST_RUNS, int(MEMORY_SECONDS / each)))
+    run(runs)
     before = _resident_bytes()
-    runs()
+    run(runs)
     grown = _resident_bytes() - before
     if grown > MEMORY_GROWTH:
-        raise CheckFailed(f"{MEMORY_ROUNDS} runs made the process grow by {grown / 1e6:.0f} MB")
-    return f"grew by {max(0, grown) / 1e6:.1f} MB over {MEMORY_ROUNDS} runs, {MEMORY_GROWTH / 1e6:.0f} allowed"
+        raise CheckFailed(f"{runs} runs made the process grow by {grown / 1e6:.0f} MB")
+    return f"grew by {max(0, grown) / 1e6:.1f} MB over {runs} runs, {MEMORY_GROWTH / 1e6:.0f} allowed"
 
 
 def check_threads_get_their_own_answers(_bundle: Bundle, detector: Detector) -> str:

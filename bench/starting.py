@@ -1,0 +1,103 @@
+"""How large the installation is, and how long the first answers take."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import venv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+_DISCERN = Path(sys.executable).parent / "discern"
+_GIVE_UP_SECONDS = 60
+
+
+def installation_megabytes(folder: Path, root: Path) -> float:
+    """Return the size of what `make up` adds to an empty virtual environment, in MB of 10^6 bytes."""
+    environment = folder / "installation"
+    venv.create(environment, with_pip=True)
+    before = _bytes_below(environment)
+    pip: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile"]
+    subprocess.run([*pip, "--require-hashes", "-r", root / "requirements" / "runtime.txt"], check=True)
+    subprocess.run([*pip, "--no-deps", root], check=True)
+    return (_bytes_below(environment) - before) / 1e6
+
+
+def ready_seconds(folder: Path, repeats: int) -> tuple[float, float]:
+    """Return the seconds from `discern up` to a good `/readyz`: of the first start, and the median of later ones."""
+    home = folder / "ready-home"
+    first = _start_once(home)
+    return first, statistics.median(_start_once(home) for _ in range(repeats))
+
+
+def detect_seconds(folder: Path, repeats: int) -> tuple[float, float]:
+    """Return the seconds of `discern detect photo.jpg`: of the first run, and the median of later ones."""
+    photo = folder / "photo.jpg"
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (480, 640, 3)).astype(np.uint8)).save(photo, quality=90)
+    home = folder / "detect-home"
+    first = _detect_once(photo, home)
+    return first, statistics.median(_detect_once(photo, home) for _ in range(repeats))
+
+
+def environment(home: Path, port: int = 0) -> dict[str, str]:
+    """Return the environment of a Discern process of its own."""
+    return {
+        "PATH": os.environ["PATH"],
+        "DISCERN_HOME": str(home),
+        "DISCERN_PORT": str(port),
+        "DISCERN_LOG_LEVEL": "error",
+    }
+
+
+def start(home: Path) -> tuple[subprocess.Popen[str], str]:
+    """Start a server; return it and its URL."""
+    process = subprocess.Popen([_DISCERN, "up"], env=environment(home), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().split()[4]
+
+
+def wait_until_ready(url: str) -> None:
+    """Return when `/readyz` is good. Raises TimeoutError."""
+    until = time.monotonic() + _GIVE_UP_SECONDS
+    while time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        time.sleep(0.01)
+    raise TimeoutError(f"{url} did not become ready")
+
+
+def _start_once(home: Path) -> float:
+    started = time.perf_counter()
+    process, url = start(home)
+    try:
+        wait_until_ready(url)
+        return time.perf_counter() - started
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _detect_once(photo: Path, home: Path) -> float:
+    started = time.perf_counter()
+    ended = subprocess.run(
+        [_DISCERN, "detect", photo, "-d", "synthetic-face"], env=environment(home), capture_output=True, check=False
+    )
+    elapsed = time.perf_counter() - started
+    if ended.returncode not in {0, 1, 10, 20}:
+        raise RuntimeError(ended.stderr.decode())
+    return elapsed
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
