@@ -414,11 +414,11 @@ def test_chunks_bound_the_rows_of_a_run_and_change_no_answer(monkeypatch: pytest
 
 
 def test_large_rows_run_in_small_chunks() -> None:
-    model = CountedModel("only", models.image_model(height=512, width=512))
+    model = CountedModel("only", models.image_model(height=256, width=256))
     manifest_of_large = Manifest.model_validate(
-        models.image_manifest(input={"kind": "image", "width": 512, "height": 512})
+        models.image_manifest(input={"kind": "image", "width": 256, "height": 256})
     )
-    outcomes = Cascade(manifest_of_large, {"only": model}).run(np.zeros((7, 512, 512, 3), dtype=np.uint8))
+    outcomes = Cascade(manifest_of_large, {"only": model}).run(np.zeros((7, 256, 256, 3), dtype=np.uint8))
     assert len(outcomes) == 7
     assert model.runs == [3, 3, 1]
 

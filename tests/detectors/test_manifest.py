@@ -100,7 +100,9 @@ def test_what_does_not_fit_together_is_refused(change: dict[str, Any], where: st
 
 
 def test_video_needs_an_image_detector() -> None:
-    assert "only a detector with `input.kind: image`" in str(refusal(models.record_manifest(video={"frames": 1, "top": 1})))
+    assert "only a detector with `input.kind: image`" in str(
+        refusal(models.record_manifest(video={"frames": 1, "top": 1}))
+    )
 
 
 def stages(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

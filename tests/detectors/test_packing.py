@@ -69,7 +69,7 @@ def test_files_in_folders_are_packed(tmp_path: Path) -> None:
 
 
 def test_what_is_packed_can_be_read_by_others(source: Path, tmp_path: Path) -> None:
-    os.chmod(source / "only.onnx", 0o600)
+    (source / "only.onnx").chmod(0o600)
     pack(source, tmp_path / "bundle")
     assert stat.S_IMODE((tmp_path / "bundle").stat().st_mode) == 0o755
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "bundle").iterdir()} == {0o644}

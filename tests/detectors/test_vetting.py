@@ -14,7 +14,7 @@ import pytest
 
 from discern.core.errors import BundleRefused, OperatorError
 from discern.detectors.bundle import Bundle, open_bundle
-from discern.detectors.vetting import VettingLimits, vet
+from discern.detectors.vetting import STARTER, VettingLimits, _run, vet
 from tests.detectors import models
 
 pytestmark = pytest.mark.process
@@ -155,23 +155,26 @@ def test_the_process_has_its_limits_and_nothing_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_bundle: Bundle
 ) -> None:
     """The real process is started the real way; only what it does at the end is replaced by a look around."""
-    from discern.detectors import vetting
-
     monkeypatch.setenv("DISCERN_SECRET", "hunter2")
     target = tmp_path / "written"
     probing = PROBE.format(target=str(target)) + "vetting_child.main()"
-    starter = vetting._STARTER.replace("from discern.detectors.vetting_child import main; main()", f"exec({probing!r})")
-    assert starter != vetting._STARTER
-    monkeypatch.setattr(vetting, "_STARTER", starter)
+    starter = STARTER.replace("from discern.detectors.vetting_child import main; main()", f"exec({probing!r})")
+    assert starter != STARTER
     request = {
         "manifest": record_bundle.manifest.model_dump(mode="json"),
         "root": str(record_bundle.root),
         "digest": record_bundle.digest,
         "limits": {"memory_bytes": 2**31, "processor_seconds": 20, "wall_seconds": 60.0, "open_files": 64},
     }
-    ended = vetting._run(json.dumps(request).encode(), VettingLimits())
+    ended = _run(json.dumps(request).encode(), VettingLimits(), starter)
     seen = json.loads(ended.output)
-    assert set(seen["environment"]) <= {"LANG", "LC_CTYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LD_LIBRARY_PATH"}
+    assert set(seen["environment"]) <= {
+        "LANG",
+        "LC_CTYPE",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "LD_LIBRARY_PATH",
+    }
     assert seen["limits"] == {
         "AS": [2**31, 2**31],
         "CPU": [20, 21],
@@ -201,14 +204,9 @@ def test_the_process_has_its_limits_and_nothing_of_ours(
         ("import os, time; os.close(1); os.close(2); time.sleep(100)", "ran for more than 2 s"),
     ],
 )
-def test_whatever_the_process_does_becomes_a_refusal(
-    record_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, ending: str, reason: str
-) -> None:
-    from discern.detectors import vetting
-
-    monkeypatch.setattr(vetting, "_STARTER", ending)
+def test_whatever_the_process_does_becomes_a_refusal(record_bundle: Bundle, ending: str, reason: str) -> None:
     with pytest.raises(BundleRefused, match=reason):
-        vet(record_bundle, VettingLimits(wall_seconds=2.0))
+        vet(record_bundle, VettingLimits(wall_seconds=2.0), starter=ending)
     assert not children()
 
 
@@ -221,17 +219,12 @@ def test_a_process_that_cannot_start_is_the_operators_matter(
     assert not isinstance(caught.value, BundleRefused)
 
 
-def test_what_a_dead_process_started_dies_with_it(
-    record_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from discern.detectors import vetting
-
+def test_what_a_dead_process_started_dies_with_it(record_bundle: Bundle, tmp_path: Path) -> None:
     mark = tmp_path / "pid"
     child = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(100)"
     spawn = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(100)"
-    monkeypatch.setattr(vetting, "_STARTER", spawn)
     with pytest.raises(BundleRefused, match="ran for more than"):
-        vet(record_bundle, VettingLimits(wall_seconds=3.0))
+        vet(record_bundle, VettingLimits(wall_seconds=3.0), starter=spawn)
     deadline = time.monotonic() + 10
     while alive(mark.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -249,4 +242,4 @@ def alive(process: str) -> bool:
 def test_the_parent_does_not_import_the_runtime(tmp_path: Path) -> None:
     program = "import sys, discern.detectors.vetting; sys.exit(int('onnxruntime' in sys.modules))"
     sources = str(Path(__file__).parents[2] / "src")
-    assert subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": sources}, cwd=tmp_path).returncode == 0
+    subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": sources}, cwd=tmp_path, check=True)

@@ -23,8 +23,8 @@ from pathlib import Path, PurePosixPath
 
 from discern.core.errors import OperatorError
 from discern.detectors.bundle import FILES, FOLDERS, PART, TOTAL_BYTES, Bundle, list_files, open_bundle, read_file
-from discern.detectors.contents import BYTES_BY_SUFFIX, check_content, check_name
-from discern.detectors.files import replace_file, sync_folder
+from discern.detectors.contents import BYTES_BY_SUFFIX, check_name
+from discern.detectors.files import replace_file, replacing, sync_folder
 from discern.detectors.manifest import MANIFEST_NAME
 from discern.detectors.manifest_file import MANIFEST_BYTES, dump_manifest, load_manifest, parse_manifest
 from discern.detectors.refusal import printable, refused
@@ -44,19 +44,18 @@ def pack(source: Path, destination: Path) -> Bundle:
     data = load_manifest(read_file(source, MANIFEST_NAME, MANIFEST_BYTES))
     data.pop("files", None)
     named = sorted(parse_manifest(dump_manifest(data)).named_files)
-    contents: dict[str, bytes] = {}
     for name in named:
         check_name(name)
-        contents[name] = read_file(source, name, BYTES_BY_SUFFIX[PurePosixPath(name).suffix])
-        check_content(name, contents[name])
-    files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    contents[MANIFEST_NAME] = dump_manifest({**data, "files": files})
     with _appearing(destination) as folder:
-        for name, content in contents.items():
+        files: dict[str, str] = {}
+        for name in named:
+            content = read_file(source, name, BYTES_BY_SUFFIX[PurePosixPath(name).suffix])
+            files[name] = hashlib.sha256(content).hexdigest()
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             replace_file(folder / name, content)
-        open_bundle(folder, None)
-    return open_bundle(destination, None)
+        replace_file(folder / MANIFEST_NAME, dump_manifest({**data, "files": files}))
+        digest = open_bundle(folder, None).digest
+    return open_bundle(destination, None, inspected={digest})
 
 
 def write_archive(root: Path, path: Path) -> Path:
@@ -70,9 +69,9 @@ def write_archive(root: Path, path: Path) -> Path:
     target = path / f"{top}{ARCHIVE_SUFFIX}" if path.is_dir() else path
     if target.exists():
         raise _taken(target)
-    buffer = io.BytesIO()
     with (
-        gzip.GzipFile(filename="", fileobj=buffer, mode="wb", compresslevel=6, mtime=0) as packed,
+        replacing(target) as file,
+        gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
     ):
         for name, size in sorted(list_files(bundle.root).items()):
@@ -80,7 +79,6 @@ def write_archive(root: Path, path: Path) -> Path:
             member = tarfile.TarInfo(f"{top}/{name}")
             member.size, member.mode = len(content), 0o644
             archive.addfile(member, io.BytesIO(content))
-    replace_file(target, buffer.getvalue())
     return target
 
 
@@ -92,8 +90,12 @@ def read_archive(path: Path, into: Path) -> Path:
     """
     with _appearing(into) as folder:
         try:
-            with gzip.open(path, "rb") as packed, tarfile.open(fileobj=_Bounded(packed), mode="r:") as archive:
-                _unpack(archive, folder)
+            with gzip.open(path, "rb") as packed:
+                stream = _Bounded(packed)
+                with tarfile.open(fileobj=stream, mode="r:") as archive:
+                    _unpack(archive, folder)
+                while stream.read(_CHUNK):  # to the end, where the checksum stands
+                    pass
         except _DAMAGED as error:
             raise refused(path.name, f"it is not a bundle archive, or it is damaged ({printable(error)})") from None
     return into

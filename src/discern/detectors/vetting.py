@@ -34,7 +34,7 @@ from discern.detectors.manifest import MANIFEST_NAME
 from discern.detectors.refusal import printable, refused
 
 _OUTPUT_BYTES = 1_000_000
-_STARTER = (
+STARTER = (
     "import sys; sys.path.append(sys.argv[1]) if sys.argv[1] not in sys.path else None; "
     "from discern.detectors.vetting_child import main; main()"
 )
@@ -99,11 +99,12 @@ class _Ended:
     why_killed: str | None
 
 
-def vet(bundle: Bundle, limits: VettingLimits | None = None) -> VettingResult:
+def vet(bundle: Bundle, limits: VettingLimits | None = None, *, starter: str = STARTER) -> VettingResult:
     """Open and run every model of `bundle` on one row and on three, apart from this process.
 
     Raises BundleRefused naming the file and the reason when a model does not fit the manifest, fails, gives anything
     but one probability a row, or goes beyond the limits. Raises OperatorError when no process can be started.
+    `starter` is the program that the process runs; only a test has reason to give another.
     """
     allowed = limits or VettingLimits()
     request = {
@@ -113,7 +114,7 @@ def vet(bundle: Bundle, limits: VettingLimits | None = None) -> VettingResult:
         "limits": asdict(allowed),
     }
     started = time.monotonic()
-    ended = _run(json.dumps(request).encode(), allowed)
+    ended = _run(json.dumps(request).encode(), allowed, starter)
     lines, intact = _lines(ended.output)
     at = next((line.at for line in reversed(lines) if line.at), MANIFEST_NAME)
     last = lines[-1] if lines else Line()
@@ -126,7 +127,7 @@ def vet(bundle: Bundle, limits: VettingLimits | None = None) -> VettingResult:
     return VettingResult(bundle.digest, time.monotonic() - started, last.peak_bytes, last.stages)
 
 
-def _run(request: bytes, limits: VettingLimits) -> _Ended:
+def _run(request: bytes, limits: VettingLimits, starter: str) -> _Ended:
     package = str(Path(discern.__file__).parents[1])
     environment = {"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     if "LD_LIBRARY_PATH" in os.environ:  # where the interpreter itself may need it to start
@@ -136,7 +137,7 @@ def _run(request: bytes, limits: VettingLimits) -> _Ended:
         given.seek(0)
         try:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own code
-                [sys.executable, "-I", "-B", "-c", _STARTER, package],
+                [sys.executable, "-I", "-B", "-c", starter, package],
                 stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -178,13 +179,17 @@ def _collect(
                     why = "the process that runs it wrote without end"
             if not ready and time.monotonic() >= deadline:
                 why = late
-    if why is None:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+    while why is None and not _has_ended(process):
+        time.sleep(0.01)
+        if time.monotonic() >= deadline:
             why = late
     output, errors = (bytes(content) for content in held.values())
     return output, errors, why
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended. It is left to be waited for, so that its id stays its own until `_kill` is done with it."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

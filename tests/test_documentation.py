@@ -1,0 +1,95 @@
+"""What the documentation says is what there is."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from discern.app import Services
+from discern.cli.main import build_cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "recipes").rglob("*.md")])
+
+
+def generated() -> dict[str, str]:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    pages: dict[str, str] = module.pages()
+    return pages
+
+
+def test_the_generated_pages_are_what_the_code_generates():
+    for name, text in generated().items():
+        path = ROOT / "docs" / "reference" / name
+        assert path.read_text(encoding="utf-8") == text, f"{name} is out of date: run `make docs`"
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not target.startswith(("http://", "https://", "mailto:")):
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def commands_in(text: str) -> list[list[str]]:
+    lines = re.findall(r"^(?:\.venv/bin/)?(discern [^\n#>|]*)", text, flags=re.MULTILINE)
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_in_the_documentation_exists_with_its_options(page: Path):
+    root = typer.main.get_command(build_cli())
+    for words in commands_in(page.read_text(encoding="utf-8")):
+        command = root
+        rest = words[1:]
+        while rest and rest[0] in getattr(command, "commands", {}):
+            command = command.commands[rest.pop(0)]
+        assert not getattr(command, "commands", {}), f"{words} names no command"
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        unknown = [word for word in rest if word.startswith("-") and word not in known | {"--help", "-h"}]
+        assert not unknown, f"{words}: {unknown}"
+
+
+def test_the_readme_payment_is_one_the_shipped_detector_takes(client, services: Services):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    example = re.search(r"card-fraud/verdicts -d '(\{.*?\})'", readme, flags=re.DOTALL)
+    assert example is not None
+    record = json.loads(example[1])
+    answer = client.post("/v1/detectors/card-fraud/verdicts", json=record)
+    assert answer.status_code == 200, answer.text
+
+
+def test_the_manifest_in_the_bundle_page_is_a_manifest():
+    from discern.detectors.manifest import Manifest
+
+    page = (ROOT / "docs" / "reference" / "bundle.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    assert example is not None
+    manifest = Manifest.model_validate(yaml.safe_load(example[1]))
+    assert [stage.name for stage in manifest.stages] == ["screen", "expert"]
+
+
+def test_every_settings_name_in_the_documentation_exists():
+    settings = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    for page in PAGES:
+        for name in re.findall(r"DISCERN_[A-Z_]+", page.read_text(encoding="utf-8")):
+            assert f"`{name}`" in settings, f"{page.relative_to(ROOT)} speaks of {name}"
+
+
+def test_every_path_in_the_architecture_page_exists():
+    text = (ROOT / "docs" / "architecture" / "index.md").read_text(encoding="utf-8")
+    for name in re.findall(
+        r"`((?:core|inputs|detectors|detection|registry|access|store|http|cli|tests)/[\w/.]*)`", text
+    ):
+        assert (ROOT / name).exists() or (ROOT / "src" / "discern" / name).exists(), name
