@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def settings(home: Path) -> Settings:
 
 
 @pytest.fixture
-def services(settings: Settings):
+def services(settings: Settings) -> Iterator[Services]:
     """The parts of the installation, open."""
     services = build_services(settings)
     services.open()

@@ -74,7 +74,7 @@ def folder_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_imports_point_one_way(path: Path):
+def test_imports_point_one_way(path: Path) -> None:
     folder = folder_of(path)
     if folder in {"settings", "__init__"}:
         assert {other for other, _ in own_imports(path)} <= {"core"}
@@ -90,7 +90,7 @@ def test_imports_point_one_way(path: Path):
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if folder_of(path) in FEATURES], ids=name)
-def test_features_see_only_types_and_ports_of_each_other_and_their_files_point_one_way(path: Path):
+def test_features_see_only_types_and_ports_of_each_other_and_their_files_point_one_way(path: Path) -> None:
     folder, part = folder_of(path), path.stem.split("_")[0]
     for other, file in own_imports(path):
         if other in FEATURES and other != folder:
@@ -99,7 +99,7 @@ def test_features_see_only_types_and_ports_of_each_other_and_their_files_point_o
             assert PARTS[file] <= PARTS[part], f"{name(path)} imports upward from {file}"
 
 
-def test_there_are_no_import_loops():
+def test_there_are_no_import_loops() -> None:
     graph: dict[str, set[str]] = {}
     modules = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path for path in FILES}
     for module, path in modules.items():
@@ -123,7 +123,7 @@ def test_there_are_no_import_loops():
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_a_framework_stays_in_the_files_that_own_it(path: Path):
+def test_a_framework_stays_in_the_files_that_own_it(path: Path) -> None:
     for module in imports(path):
         owners = OWNERS.get(module.split(".")[0])
         if owners is not None:
@@ -133,7 +133,7 @@ def test_a_framework_stays_in_the_files_that_own_it(path: Path):
             )
 
 
-def test_only_the_settings_read_the_environment():
+def test_only_the_settings_read_the_environment() -> None:
     # Vetting hands one variable on to its child, which gets no other.
     allowed = {"settings.py", "detectors/vetting.py"}
     for path in FILES:
@@ -142,7 +142,7 @@ def test_only_the_settings_read_the_environment():
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_files_and_functions_stay_small(path: Path):
+def test_files_and_functions_stay_small(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MOST_LINES_A_FILE, f"{name(path)} wants to be two files"
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -150,7 +150,7 @@ def test_files_and_functions_stay_small(path: Path):
             assert lines <= MOST_LINES_A_FUNCTION, f"{name(path)}: {node.name} has {lines} lines"
 
 
-def test_no_module_holds_an_app_an_engine_or_settings():
+def test_no_module_holds_an_app_an_engine_or_settings() -> None:
     banned = {"create_app", "build_services", "load_settings", "create_engine", "Database", "FastAPI"}
     for path in FILES:
         for statement in tree(path).body:
@@ -159,7 +159,7 @@ def test_no_module_holds_an_app_an_engine_or_settings():
                 assert not (isinstance(called, ast.Name) and called.id in banned), f"{name(path)}:{statement.lineno}"
 
 
-def test_every_exception_is_caught_by_name():
+def test_every_exception_is_caught_by_name() -> None:
     for path in FILES:
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.ExceptHandler):
@@ -169,17 +169,17 @@ def test_every_exception_is_caught_by_name():
                 assert not broad or passes_on, f"{name(path)}:{node.lineno} swallows everything"
 
 
-def test_names_say_what_a_file_is_for():
+def test_names_say_what_a_file_is_for() -> None:
     vague = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
     assert not [name(path) for path in FILES if path.stem in vague]
 
 
-def test_every_module_says_what_it_is_for():
+def test_every_module_says_what_it_is_for() -> None:
     for path in FILES:
         assert ast.get_docstring(tree(path)), name(path)
 
 
-def test_the_repository_names_no_machine_and_no_package_index():
+def test_the_repository_names_no_machine_and_no_package_index() -> None:
     suffixes = {".py", ".md", ".toml", ".txt", ".in", ".yaml", ".yml", ".json", ""}
     skipped = {".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", "__pycache__", "site", ".hypothesis"}
     for path in ROOT.rglob("*"):

@@ -7,12 +7,13 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 import yaml
+from starlette.testclient import TestClient
 
-from discern.app import Services
 from discern.cli.main import build_cli
 
 ROOT = Path(__file__).parent.parent
@@ -29,13 +30,13 @@ def generated() -> dict[str, str]:
     return pages
 
 
-def test_the_generated_pages_are_what_the_code_generates():
+def test_the_generated_pages_are_what_the_code_generates() -> None:
     for name, text in generated().items():
         path = ROOT / "docs" / "reference" / name
         assert path.read_text(encoding="utf-8") == text, f"{name} is out of date: run `make docs`"
 
 
-def test_links_between_pages_lead_somewhere():
+def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if not target.startswith(("http://", "https://", "mailto:")):
@@ -48,10 +49,10 @@ def commands_in(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_in_the_documentation_exists_with_its_options(page: Path):
+def test_every_command_in_the_documentation_exists_with_its_options(page: Path) -> None:
     root = typer.main.get_command(build_cli())
     for words in commands_in(page.read_text(encoding="utf-8")):
-        command = root
+        command: Any = root
         rest = words[1:]
         while rest and rest[0] in getattr(command, "commands", {}):
             command = command.commands[rest.pop(0)]
@@ -61,7 +62,7 @@ def test_every_command_in_the_documentation_exists_with_its_options(page: Path):
         assert not unknown, f"{words}: {unknown}"
 
 
-def test_the_readme_payment_is_one_the_shipped_detector_takes(client, services: Services):
+def test_the_readme_payment_is_one_the_shipped_detector_takes(client: TestClient) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     example = re.search(r"card-fraud/verdicts -d '(\{.*?\})'", readme, flags=re.DOTALL)
     assert example is not None
@@ -70,7 +71,7 @@ def test_the_readme_payment_is_one_the_shipped_detector_takes(client, services: 
     assert answer.status_code == 200, answer.text
 
 
-def test_the_manifest_in_the_bundle_page_is_a_manifest():
+def test_the_manifest_in_the_bundle_page_is_a_manifest() -> None:
     from discern.detectors.manifest import Manifest
 
     page = (ROOT / "docs" / "reference" / "bundle.md").read_text(encoding="utf-8")
@@ -80,14 +81,14 @@ def test_the_manifest_in_the_bundle_page_is_a_manifest():
     assert [stage.name for stage in manifest.stages] == ["screen", "expert"]
 
 
-def test_every_settings_name_in_the_documentation_exists():
+def test_every_settings_name_in_the_documentation_exists() -> None:
     settings = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
     for page in PAGES:
         for name in re.findall(r"DISCERN_[A-Z_]+", page.read_text(encoding="utf-8")):
             assert f"`{name}`" in settings, f"{page.relative_to(ROOT)} speaks of {name}"
 
 
-def test_every_path_in_the_architecture_page_exists():
+def test_every_path_in_the_architecture_page_exists() -> None:
     text = (ROOT / "docs" / "architecture" / "index.md").read_text(encoding="utf-8")
     for name in re.findall(
         r"`((?:core|inputs|detectors|detection|registry|access|store|http|cli|tests)/[\w/.]*)`", text

@@ -8,14 +8,14 @@ from discern.core.errors import InvalidSettings
 from discern.settings import load_settings
 
 
-def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path):
+def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
     (tmp_path / "discern.toml").write_text("port = 9001\nhost = '0.0.0.0'\n")
     settings = load_settings({"DISCERN_HOME": str(tmp_path), "DISCERN_PORT": "9002"})
     assert (settings.port, settings.host, settings.max_waiting) == (9002, "0.0.0.0", 256)
     assert settings.home == tmp_path
 
 
-def test_variables_of_other_programs_are_left_alone(tmp_path: Path):
+def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
     assert load_settings({"DISCERN_HOME": str(tmp_path), "PATH": "/bin"}).port == 8000
 
 
@@ -32,20 +32,20 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path):
 )
 def test_a_wrong_setting_is_refused_with_its_name_and_what_is_allowed(
     tmp_path: Path, variable: str, value: str, says: str
-):
+) -> None:
     with pytest.raises(InvalidSettings) as caught:
         load_settings({"DISCERN_HOME": str(tmp_path), variable: value})
     assert says in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["port = ", "prot = 1", "port = true", "port = 1.5", "host = 5"])
-def test_a_wrong_settings_file_is_refused_with_its_path(tmp_path: Path, text: str):
+def test_a_wrong_settings_file_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
     (tmp_path / "discern.toml").write_text(text)
     with pytest.raises(InvalidSettings, match=r"discern\.toml"):
         load_settings({"DISCERN_HOME": str(tmp_path)})
 
 
-def test_a_body_may_be_as_large_as_the_largest_input(tmp_path: Path):
+def test_a_body_may_be_as_large_as_the_largest_input(tmp_path: Path) -> None:
     settings = load_settings(
         {"DISCERN_HOME": str(tmp_path), "DISCERN_VIDEO_BYTES": "1000", "DISCERN_IMAGE_BYTES": "2000000"}
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -17,26 +18,26 @@ NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
 @pytest.fixture
-def keys(tmp_path: Path):
+def keys(tmp_path: Path) -> Iterator[Keys]:
     database = Database(tmp_path / "discern.db")
     database.open()
     yield Keys(KeyStore(database), clock=lambda: NOW)
     database.close()
 
 
-def test_a_secret_has_256_random_bits_behind_a_prefix_that_scanners_can_find():
+def test_a_secret_has_256_random_bits_behind_a_prefix_that_scanners_can_find() -> None:
     secrets = {make_secret() for _ in range(100)}
     assert len(secrets) == 100
     assert all(re.fullmatch(r"dsc_[A-Za-z0-9_-]{43}", secret) for secret in secrets)
 
 
-def test_an_issued_key_stands_for_its_workspace(keys: Keys):
+def test_an_issued_key_stands_for_its_workspace(keys: Keys) -> None:
     issued = keys.issue("default", "laptop")
     principal = keys.authenticate(issued.secret)
     assert (principal.workspace, principal.id) == ("default", f"key:{issued.key.id}")
 
 
-def test_the_secret_itself_reaches_no_file(keys: Keys, tmp_path: Path):
+def test_the_secret_itself_reaches_no_file(keys: Keys, tmp_path: Path) -> None:
     secret = keys.issue("default", "laptop").secret
     for path in tmp_path.iterdir():
         content = path.read_bytes()
@@ -45,7 +46,7 @@ def test_the_secret_itself_reaches_no_file(keys: Keys, tmp_path: Path):
     assert any(fingerprint(secret) in path.read_bytes() for path in tmp_path.iterdir())
 
 
-def test_the_first_key_is_made_once(keys: Keys):
+def test_the_first_key_is_made_once(keys: Keys) -> None:
     first = keys.issue_first("default")
     assert first is not None
     assert keys.issue_first("default") is None
@@ -54,13 +55,13 @@ def test_the_first_key_is_made_once(keys: Keys):
 
 
 @pytest.mark.parametrize("secret", [None, "", "dsc_", "dsc_" + "a" * 43, "a" * 10_000, "dsc_" + "ä" * 43, "'; --"])
-def test_anything_but_an_issued_secret_is_refused(keys: Keys, secret: str | None):
+def test_anything_but_an_issued_secret_is_refused(keys: Keys, secret: str | None) -> None:
     keys.issue("default", "laptop")
     with pytest.raises(Unauthenticated):
         keys.authenticate(secret)
 
 
-def test_a_revoked_key_is_refused_from_then_on_and_stays_listed(keys: Keys):
+def test_a_revoked_key_is_refused_from_then_on_and_stays_listed(keys: Keys) -> None:
     issued = keys.issue("default", "laptop")
     keys.revoke("default", issued.key.id)
     with pytest.raises(Unauthenticated):
@@ -68,12 +69,12 @@ def test_a_revoked_key_is_refused_from_then_on_and_stays_listed(keys: Keys):
     assert [(key.name, key.revoked_at) for key in keys.list("default")] == [("laptop", NOW)]
 
 
-def test_revoking_what_is_not_there_says_so(keys: Keys):
+def test_revoking_what_is_not_there_says_so(keys: Keys) -> None:
     with pytest.raises(CallerError, match="no live key"):
         keys.revoke("default", uuid4())
 
 
-def test_a_workspace_does_not_see_or_revoke_the_keys_of_another(keys: Keys):
+def test_a_workspace_does_not_see_or_revoke_the_keys_of_another(keys: Keys) -> None:
     issued = keys.issue("default", "laptop")
     assert keys.list("other") == []
     with pytest.raises(CallerError):
@@ -82,12 +83,12 @@ def test_a_workspace_does_not_see_or_revoke_the_keys_of_another(keys: Keys):
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101])
-def test_a_name_that_cannot_be_kept_is_refused(keys: Keys, name: str):
+def test_a_name_that_cannot_be_kept_is_refused(keys: Keys, name: str) -> None:
     with pytest.raises(CallerError):
         keys.issue("default", name)
 
 
-def test_a_secret_is_told_from_garbage_before_the_database_is_asked():
+def test_a_secret_is_told_from_garbage_before_the_database_is_asked() -> None:
     assert is_well_formed(make_secret())
     assert not is_well_formed("dsc_short")
     assert not is_well_formed(make_secret() + "x")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,21 +57,21 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def rows(ran: Ran) -> list[dict]:
+def rows(ran: Ran) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ran.out.splitlines()]
 
 
 @pytest.mark.parametrize(("level", "decision", "code"), [(20, "clear", 0), (125, "review", 10), (250, "flag", 20)])
 def test_the_exit_code_of_a_single_input_is_its_decision(
     run: Run, tmp_path: Path, level: int, decision: str, code: int
-):
+) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(encoded(picture().point(lambda _: level), "PNG"))
     ran = run("detect", path, "-d", "toy-image", "--json")
     assert (rows(ran)[0]["decision"], ran.code) == (decision, code)
 
 
-def test_a_table_for_people_holds_the_decision(run: Run, tmp_path: Path):
+def test_a_table_for_people_holds_the_decision(run: Run, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(jpeg(1))
     ran = run("detect", tmp_path / "photo.jpg", "-d", "toy-image")
     assert "Decision" in ran.out
@@ -78,7 +79,7 @@ def test_a_table_for_people_holds_the_decision(run: Run, tmp_path: Path):
     assert "photo.jpg" in ran.out
 
 
-def test_a_folder_is_judged_in_order_and_what_cannot_be_is_said(run: Run, folder: Path):
+def test_a_folder_is_judged_in_order_and_what_cannot_be_is_said(run: Run, folder: Path) -> None:
     ran = run("detect", folder, "-d", "toy-image", "--json")
     found = rows(ran)
     assert [Path(row["path"]).name for row in found] == ["b.jpg", "a.png", "notes.txt"]
@@ -86,12 +87,12 @@ def test_a_folder_is_judged_in_order_and_what_cannot_be_is_said(run: Run, folder
     assert ran.code == 1
 
 
-def test_several_inputs_that_are_all_judged_end_well_whatever_the_verdicts(run: Run, folder: Path):
+def test_several_inputs_that_are_all_judged_end_well_whatever_the_verdicts(run: Run, folder: Path) -> None:
     (folder / "notes.txt").unlink()
     assert run("detect", folder, "-d", "toy-image").code == 0
 
 
-def test_a_clip_is_judged_by_its_frames(run: Run, tmp_path: Path):
+def test_a_clip_is_judged_by_its_frames(run: Run, tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(clip())
     row = rows(run("detect", tmp_path / "clip.mp4", "-d", "toy-image", "--json"))[0]
     assert (row["input"]["kind"], row["input"]["frames"], len(row["frames"])) == ("video", 4, 4)
@@ -105,21 +106,21 @@ def test_a_clip_is_judged_by_its_frames(run: Run, tmp_path: Path):
         ("many.ndjson", '{"a": 1, "b": 2, "c": 3}\n\n{"a": 4, "b": 5, "c": 6}\n', ["many.ndjson:1", "many.ndjson:3"]),
     ],
 )
-def test_records_come_from_json_files(run: Run, tmp_path: Path, name: str, text: str, labels: list[str]):
+def test_records_come_from_json_files(run: Run, tmp_path: Path, name: str, text: str, labels: list[str]) -> None:
     (tmp_path / name).write_text(text)
     ran = run("detect", tmp_path / name, "-d", "toy-record", "--json")
     assert [Path(row["path"]).name for row in rows(ran)] == labels
     assert all("score" in row for row in rows(ran))
 
 
-def test_one_bad_line_does_not_end_the_run(run: Run, tmp_path: Path):
+def test_one_bad_line_does_not_end_the_run(run: Run, tmp_path: Path) -> None:
     (tmp_path / "many.ndjson").write_text('{"a": 1, "b": 2, "c": 3}\n{"a": \n{"a": 1}\n')
     ran = run("detect", tmp_path / "many.ndjson", "-d", "toy-record", "--json")
     assert [row.get("error", {}).get("code") for row in rows(ran)] == [None, "malformed_request", "invalid_record"]
     assert ran.code == 1
 
 
-def test_the_detector_is_chosen_by_the_content_where_only_one_takes_it(run: Run, tmp_path: Path):
+def test_the_detector_is_chosen_by_the_content_where_only_one_takes_it(run: Run, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(jpeg())
     ran = run("detect", tmp_path / "photo.jpg", "--json")
     assert rows(ran)[0]["error"]["code"] == "unknown_detector"
@@ -129,11 +130,11 @@ def test_the_detector_is_chosen_by_the_content_where_only_one_takes_it(run: Run,
 @pytest.mark.parametrize(
     "arguments", [["detect"], ["detect", "/nowhere.jpg"], ["detect", "--loud", "x"], ["frobnicate"]]
 )
-def test_a_wrongly_typed_command_ends_with_2(run: Run, arguments: list[str]):
+def test_a_wrongly_typed_command_ends_with_2(run: Run, arguments: list[str]) -> None:
     assert run(*arguments).code == 2
 
 
-def test_an_unknown_detector_ends_with_2_and_an_empty_folder_too(run: Run, folder: Path, tmp_path: Path):
+def test_an_unknown_detector_ends_with_2_and_an_empty_folder_too(run: Run, folder: Path, tmp_path: Path) -> None:
     ran = run("detect", folder, "-d", "nobody")
     assert (ran.code, "There is no detector 'nobody'" in ran.err) == (2, True)
     assert run("detect", folder, "-d", "toy-image@9.9.9").code == 2
@@ -141,7 +142,7 @@ def test_an_unknown_detector_ends_with_2_and_an_empty_folder_too(run: Run, folde
     assert run("detect", tmp_path / "empty", "-d", "toy-image").code == 2
 
 
-def test_verdicts_are_listed_and_shown_as_they_were_answered(run: Run, folder: Path):
+def test_verdicts_are_listed_and_shown_as_they_were_answered(run: Run, folder: Path) -> None:
     judged = [row for row in rows(run("detect", folder, "-d", "toy-image", "--json")) if "id" in row]
     listed = rows(run("verdicts", "list", "--json"))
     assert {row["id"] for row in listed} == {row["id"] for row in judged}
@@ -152,7 +153,7 @@ def test_verdicts_are_listed_and_shown_as_they_were_answered(run: Run, folder: P
     assert run("verdicts", "show", "01a1fb4b-0233-7998-8f07-5b5ac3979bc9").code == 1
 
 
-def test_detectors_are_listed_shown_and_verified(run: Run, home: Path):
+def test_detectors_are_listed_shown_and_verified(run: Run, home: Path) -> None:
     listed = run("detector", "list").out
     assert re.search(r"toy-cascade\s+1\.0\.0\s+image, video\s+added\s+usable", listed)
     shown = run("detector", "show", "toy-cascade")
@@ -161,7 +162,7 @@ def test_detectors_are_listed_shown_and_verified(run: Run, home: Path):
     assert "3 files hold" in verified.out
 
 
-def test_a_bundle_is_packed_signed_added_used_and_removed(run: Run, home: Path, tmp_path: Path):
+def test_a_bundle_is_packed_signed_added_used_and_removed(run: Run, home: Path, tmp_path: Path) -> None:
     manifest = models.record_manifest(name="mine", version="0.1.0")
     source = models.write_source(tmp_path / "source", manifest, models.RECORD_FILES)
     root = tmp_path / "mine-0.1.0"
@@ -180,7 +181,7 @@ def test_a_bundle_is_packed_signed_added_used_and_removed(run: Run, home: Path, 
     assert not (home / "detectors" / "mine").exists()
 
 
-def test_a_bundle_signed_by_a_stranger_is_not_added(run: Run, home: Path, tmp_path: Path):
+def test_a_bundle_signed_by_a_stranger_is_not_added(run: Run, home: Path, tmp_path: Path) -> None:
     source = models.write_source(tmp_path / "source", models.record_manifest(name="theirs"), models.RECORD_FILES)
     generate_key(tmp_path / "their.key", tmp_path / "their.pub")
     run("detector", "pack", source, "-o", tmp_path / "theirs")
@@ -191,7 +192,7 @@ def test_a_bundle_signed_by_a_stranger_is_not_added(run: Run, home: Path, tmp_pa
     assert run("detector", "add", tmp_path / "theirs").code == 0
 
 
-def test_a_shipped_detector_cannot_be_removed(run: Run):
+def test_a_shipped_detector_cannot_be_removed(run: Run) -> None:
     listed = run("detector", "list").out
     shipped = re.search(r"(\S+)\s+(\d+\.\d+\.\d+)\s+.*builtin", listed)
     assert shipped is not None, "no shipped detector is listed"
@@ -199,12 +200,12 @@ def test_a_shipped_detector_cannot_be_removed(run: Run):
     assert (ran.code, "stays" in ran.err) == (1, True)
 
 
-def test_the_contract_is_run_on_a_bundle_of_ones_own(run: Run, home: Path):
+def test_the_contract_is_run_on_a_bundle_of_ones_own(run: Run, home: Path) -> None:
     ran = run("detector", "check", home / "detectors" / "toy-record" / "1.0.0")
     assert (ran.code, "0 failed" in ran.out) == (0, True), ran.out
 
 
-def test_a_first_key_of_ones_own_is_made_readable_by_its_owner_only(run: Run, home: Path, tmp_path: Path):
+def test_a_first_key_of_ones_own_is_made_readable_by_its_owner_only(run: Run, home: Path, tmp_path: Path) -> None:
     shutil.rmtree(home / "keys")
     (home / "trust" / "local.pub").unlink()
     source = models.write_source(tmp_path / "source", models.record_manifest(name="mine"), models.RECORD_FILES)
@@ -214,7 +215,7 @@ def test_a_first_key_of_ones_own_is_made_readable_by_its_owner_only(run: Run, ho
     assert (home / "trust" / "local.pub").exists()
 
 
-def test_keys_are_made_listed_and_revoked(run: Run):
+def test_keys_are_made_listed_and_revoked(run: Run) -> None:
     made = run("key", "create", "laptop")
     assert re.fullmatch(r"dsc_\S{43}\n", made.out)
     key_id = re.search(r"Key (\S+)", made.err)
@@ -224,13 +225,13 @@ def test_keys_are_made_listed_and_revoked(run: Run):
     assert run("key", "revoke", key_id[1]).code == 1
 
 
-def test_the_doctor_finds_a_healthy_installation_well(run: Run, home: Path):
+def test_the_doctor_finds_a_healthy_installation_well(run: Run, home: Path) -> None:
     home.chmod(0o700)
     ran = run("doctor")
     assert (ran.code, "wrong" in ran.out) == (0, False), ran.out
 
 
-def test_the_doctor_names_what_is_wrong_with_a_hint(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_doctor_names_what_is_wrong_with_a_hint(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home.chmod(0o755)
     model = home / "detectors" / "toy-record" / "1.0.0" / "only.onnx"
     model.write_bytes(model.read_bytes() + b"\0")
@@ -242,5 +243,5 @@ def test_the_doctor_names_what_is_wrong_with_a_hint(run: Run, home: Path, monkey
     assert "Did you mean port?" in run("doctor").out
 
 
-def test_the_version_is_printed(run: Run):
+def test_the_version_is_printed(run: Run) -> None:
     assert re.fullmatch(r"discern \d+\.\d+\.\d+\n", run("--version").out)

@@ -33,13 +33,13 @@ def verdict(workspace: str = "default", detector: str = "toy", decision: Decisio
     )
 
 
-def test_what_is_written_is_read_back_equal_to_the_last_bit(services: Services):
+def test_what_is_written_is_read_back_equal_to_the_last_bit(services: Services) -> None:
     written = verdict()
     services.verdicts.append([(written, "key:1")])
     assert services.verdicts.get("default", UUID(written.id)) == written
 
 
-def test_a_verdict_of_another_workspace_is_not_there(services: Services):
+def test_a_verdict_of_another_workspace_is_not_there(services: Services) -> None:
     with services.database.write() as connection:
         connection.execute(text("INSERT INTO workspaces VALUES ('other', '2026-01-01 00:00:00')"))
     written = verdict("other")
@@ -49,7 +49,7 @@ def test_a_verdict_of_another_workspace_is_not_there(services: Services):
     assert services.verdicts.page(VerdictQuery("other")).verdicts == (written,)
 
 
-def test_pages_give_every_verdict_once_newest_first_while_new_ones_arrive(services: Services):
+def test_pages_give_every_verdict_once_newest_first_while_new_ones_arrive(services: Services) -> None:
     written = [verdict() for _ in range(25)]
     services.verdicts.append([(entry, "key:1") for entry in written])
     seen: list[Verdict] = []
@@ -64,13 +64,13 @@ def test_pages_give_every_verdict_once_newest_first_while_new_ones_arrive(servic
     assert seen == written[::-1]
 
 
-def test_a_last_page_that_is_full_has_no_next(services: Services):
+def test_a_last_page_that_is_full_has_no_next(services: Services) -> None:
     services.verdicts.append([(verdict(), "key:1") for _ in range(10)])
     assert services.verdicts.page(VerdictQuery("default", limit=10)).next is None
     assert services.verdicts.page(VerdictQuery("default", limit=9)).next is not None
 
 
-def test_filters_narrow_the_page(services: Services):
+def test_filters_narrow_the_page(services: Services) -> None:
     entries = [verdict(detector=name, decision=decision) for name in ("a", "b") for decision in ("clear", "flag")]
     services.verdicts.append([(entry, "key:1") for entry in entries])
     assert services.verdicts.page(VerdictQuery("default", detector="a")).verdicts == (entries[1], entries[0])
@@ -78,14 +78,14 @@ def test_filters_narrow_the_page(services: Services):
     assert services.verdicts.page(VerdictQuery("default", detector="b", decision="clear")).verdicts == (entries[2],)
 
 
-def test_one_verdict_that_cannot_be_written_keeps_the_whole_batch_out(services: Services):
+def test_one_verdict_that_cannot_be_written_keeps_the_whole_batch_out(services: Services) -> None:
     good = verdict()
     with pytest.raises(IntegrityError):
         services.verdicts.append([(good, "key:1"), (msgspec.structs.replace(verdict(), workspace="nowhere"), "key:1")])
     assert services.verdicts.get("default", UUID(good.id)) is None
 
 
-def test_pages_are_read_off_an_index_and_not_sorted(services: Services):
+def test_pages_are_read_off_an_index_and_not_sorted(services: Services) -> None:
     for where in ("workspace = 'default' AND id < x'00'", "workspace = 'default' AND detector = 'a' AND id < x'00'"):
         with services.database.read() as connection:
             plan = connection.execute(
@@ -96,5 +96,5 @@ def test_pages_are_read_off_an_index_and_not_sorted(services: Services):
         assert "TEMP B-TREE" not in steps
 
 
-def test_an_unknown_id_is_not_there(services: Services):
+def test_an_unknown_id_is_not_there(services: Services) -> None:
     assert services.verdicts.get("default", uuid4()) is None

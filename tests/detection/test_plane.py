@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from discern.core.errors import InvalidRecord, Overloaded, StorageUnavailable, U
 from discern.core.verdict import Verdict
 from discern.detection.service import bounded, recorded
 from discern.detection.types import DetectionRequest, VerdictQuery
+from discern.inputs.types import MediaContent, Record
 from tests.media import clip, jpeg
 
-RECORD = {"a": 1.0, "b": -2.0, "c": 0.5}
+RECORD: Record = {"a": 1.0, "b": -2.0, "c": 0.5}
 
 
-def ask(services: Services, detector: str, content, version: str | None = None) -> Verdict:
+def ask(services: Services, detector: str, content: MediaContent | Record, version: str | None = None) -> Verdict:
     request = DetectionRequest("default", "key:test", detector, content, version)
 
     async def run() -> Verdict:
@@ -30,14 +32,16 @@ def ask(services: Services, detector: str, content, version: str | None = None) 
     ("detector", "content"),
     [("toy-record", RECORD), ("toy-image", jpeg(3)), ("toy-cascade", jpeg(6)), ("toy-image", clip())],
 )
-def test_a_verdict_is_on_the_ledger_as_it_was_answered(services: Services, detector: str, content):
+def test_a_verdict_is_on_the_ledger_as_it_was_answered(
+    services: Services, detector: str, content: MediaContent | Record
+) -> None:
     verdict = ask(services, detector, content)
     assert services.verdicts.page(VerdictQuery("default")).verdicts == (verdict,)
 
 
-def test_no_answer_leaves_that_the_ledger_does_not_have(services: Services):
+def test_no_answer_leaves_that_the_ledger_does_not_have(services: Services) -> None:
     class Broken:
-        def append(self, verdicts) -> None:
+        def append(self, verdicts: Sequence[tuple[Verdict, str]]) -> None:
             raise StorageUnavailable("The disk is full.")
 
     answered = []
@@ -51,7 +55,7 @@ def test_no_answer_leaves_that_the_ledger_does_not_have(services: Services):
     assert answered == []
 
 
-def test_the_verdict_says_what_was_judged_and_how(services: Services):
+def test_the_verdict_says_what_was_judged_and_how(services: Services) -> None:
     before = datetime.now(UTC)
     verdict = ask(services, "toy-cascade", jpeg(4))
     assert (verdict.detector, verdict.version, verdict.workspace) == ("toy-cascade", "1.0.0", "default")
@@ -62,16 +66,16 @@ def test_the_verdict_says_what_was_judged_and_how(services: Services):
     assert sum(stage.milliseconds for stage in verdict.stages) <= verdict.milliseconds
 
 
-def test_a_file_and_its_bytes_get_the_same_score_to_the_last_bit(services: Services, tmp_path: Path):
+def test_a_file_and_its_bytes_get_the_same_score_to_the_last_bit(services: Services, tmp_path: Path) -> None:
     (tmp_path / "named.txt").write_bytes(jpeg(5))
     by_path = ask(services, "toy-cascade", tmp_path / "named.txt")
     by_bytes = ask(services, "toy-cascade", jpeg(5))
     assert (by_path.score, by_path.input) == (by_bytes.score, by_bytes.input)
 
 
-def test_many_callers_at_once_each_get_the_answer_to_their_own_input(services: Services):
+def test_many_callers_at_once_each_get_the_answer_to_their_own_input(services: Services) -> None:
     generator = np.random.default_rng(7)
-    records = [
+    records: list[Record] = [
         {name: float(value) for name, value in zip("abc", row, strict=True)}
         for row in generator.uniform(-3, 3, (300, 3))
     ]
@@ -93,8 +97,8 @@ def test_many_callers_at_once_each_get_the_answer_to_their_own_input(services: S
     assert len({verdict.id for verdict in verdicts}) == 200
 
 
-def test_more_than_the_bound_is_refused_at_once_and_named():
-    async def run() -> list[object]:
+def test_more_than_the_bound_is_refused_at_once_and_named() -> None:
+    async def run() -> int:
         release = asyncio.Event()
 
         async def slow(_request: DetectionRequest) -> Verdict:
@@ -103,7 +107,7 @@ def test_more_than_the_bound_is_refused_at_once_and_named():
 
         detect = bounded(slow, 2)
         request = DetectionRequest("default", "key:test", "toy-record", RECORD)
-        waiting = [asyncio.create_task(detect(request)) for _ in range(2)]
+        waiting = [asyncio.ensure_future(detect(request)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="max_waiting") as caught:
             await detect(request)
@@ -112,18 +116,18 @@ def test_more_than_the_bound_is_refused_at_once_and_named():
         await asyncio.gather(*waiting, return_exceptions=True)
         with pytest.raises(UnknownDetector):  # there is room again
             await detect(request)
-        return waiting
+        return len(waiting)
 
-    assert len(asyncio.run(run())) == 2
+    assert asyncio.run(run()) == 2
 
 
 @pytest.mark.parametrize(("detector", "content"), [("toy-record", b"{}"), ("toy-image", {"a": 1})])
-def test_the_wrong_kind_of_input_is_named(services: Services, detector: str, content):
+def test_the_wrong_kind_of_input_is_named(services: Services, detector: str, content: MediaContent | Record) -> None:
     with pytest.raises(UnsupportedInput, match="takes"):
         ask(services, detector, content)
 
 
-def test_what_cannot_be_judged_is_not_on_the_ledger(services: Services):
+def test_what_cannot_be_judged_is_not_on_the_ledger(services: Services) -> None:
     with pytest.raises(InvalidRecord):
         ask(services, "toy-record", {"a": 1})
     with pytest.raises(UnknownDetector):

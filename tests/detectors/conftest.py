@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,19 +40,39 @@ def make_bundle(
     return open_bundle(root, trust)
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, key: Path, trust: TrustStore) -> Path:
+    """A folder with the three bundles, packed and signed once; tests get copies."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for name, manifest, files in (
+        ("record", models.record_manifest(), models.RECORD_FILES),
+        ("image", models.image_manifest(), models.IMAGE_FILES),
+        ("cascade", models.cascade_manifest(), models.CASCADE_FILES),
+    ):
+        make_bundle(folder / name, manifest, files, key, trust)
+    return folder
+
+
+def copied(made: Path, name: str, folder: Path, trust: TrustStore) -> Bundle:
+    """A copy of one of the made bundles, opened, which a test may change."""
+    root = folder / name / f"toy-{name}-1.0.0"
+    shutil.copytree(made / name / root.name, root)
+    return open_bundle(root, trust)
+
+
 @pytest.fixture
-def record_bundle(tmp_path: Path, key: Path, trust: TrustStore) -> Bundle:
+def record_bundle(made: Path, tmp_path: Path, trust: TrustStore) -> Bundle:
     """One stage on records of three numbers."""
-    return make_bundle(tmp_path / "record", models.record_manifest(), models.RECORD_FILES, key, trust)
+    return copied(made, "record", tmp_path, trust)
 
 
 @pytest.fixture
-def image_bundle(tmp_path: Path, key: Path, trust: TrustStore) -> Bundle:
+def image_bundle(made: Path, tmp_path: Path, trust: TrustStore) -> Bundle:
     """One stage on images of 32 x 32 pixels, and on video."""
-    return make_bundle(tmp_path / "image", models.image_manifest(), models.IMAGE_FILES, key, trust)
+    return copied(made, "image", tmp_path, trust)
 
 
 @pytest.fixture
-def cascade_bundle(tmp_path: Path, key: Path, trust: TrustStore) -> Bundle:
+def cascade_bundle(made: Path, tmp_path: Path, trust: TrustStore) -> Bundle:
     """Two stages on images; the second takes the score of the first."""
-    return make_bundle(tmp_path / "cascade", models.cascade_manifest(), models.CASCADE_FILES, key, trust)
+    return copied(made, "cascade", tmp_path, trust)

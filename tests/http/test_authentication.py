@@ -10,7 +10,7 @@ from discern.app import Services, create_app
 from discern.http.authentication import OPEN_PATHS
 
 
-def test_every_route_but_health_and_the_description_asks_for_a_key(stranger: TestClient):
+def test_every_route_but_health_and_the_description_asks_for_a_key(stranger: TestClient) -> None:
     document = stranger.get("/openapi.json").json()
     closed = 0
     for path, operations in document["paths"].items():
@@ -28,7 +28,7 @@ def test_every_route_but_health_and_the_description_asks_for_a_key(stranger: Tes
     assert closed >= 6
 
 
-def test_a_path_that_does_not_exist_asks_for_a_key_too(stranger: TestClient):
+def test_a_path_that_does_not_exist_asks_for_a_key_too(stranger: TestClient) -> None:
     assert stranger.get("/v1/secrets").status_code == 401
     assert stranger.get("/docs/files/../../v1/verdicts").status_code in {401, 404}
 
@@ -46,13 +46,13 @@ def test_a_path_that_does_not_exist_asks_for_a_key_too(stranger: TestClient):
         "Bearer " + "a" * 5000,
     ],
 )
-def test_a_wrong_key_is_refused_in_every_form(stranger: TestClient, header: str):
+def test_a_wrong_key_is_refused_in_every_form(stranger: TestClient, header: str) -> None:
     answer = stranger.get("/v1/verdicts", headers={"Authorization": header})
     assert answer.status_code == 401
     assert "mend" in answer.json()
 
 
-def test_a_revoked_key_is_refused_at_the_next_request(services: Services, stranger: TestClient):
+def test_a_revoked_key_is_refused_at_the_next_request(services: Services, stranger: TestClient) -> None:
     issued = services.keys.issue("default", "short-lived")
     headers = {"Authorization": f"bearer {issued.secret}"}
     assert stranger.get("/v1/verdicts", headers=headers).status_code == 200
@@ -60,7 +60,7 @@ def test_a_revoked_key_is_refused_at_the_next_request(services: Services, strang
     assert stranger.get("/v1/verdicts", headers=headers).status_code == 401
 
 
-def test_the_key_is_checked_before_the_body_is_read(services: Services):
+def test_the_key_is_checked_before_the_body_is_read(services: Services) -> None:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -87,6 +87,6 @@ def test_the_key_is_checked_before_the_body_is_read(services: Services):
     assert sent[0]["status"] == 401
 
 
-def test_a_key_in_the_query_is_no_key(services: Services, stranger: TestClient):
+def test_a_key_in_the_query_is_no_key(services: Services, stranger: TestClient) -> None:
     secret = services.keys.issue("default", "misplaced").secret
     assert stranger.get("/v1/verdicts", params={"key": secret, "authorization": f"Bearer {secret}"}).status_code == 401

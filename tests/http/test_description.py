@@ -4,11 +4,12 @@ import re
 
 from starlette.testclient import TestClient
 
+from discern.app import Services
 from discern.core.errors import DiscernError
 from discern.http.problems import PROBLEMS, problem_of
 
 
-def test_the_page_and_its_files_come_from_this_server_alone(stranger: TestClient):
+def test_the_page_and_its_files_come_from_this_server_alone(stranger: TestClient) -> None:
     page = stranger.get("/docs")
     assert page.status_code == 200
     links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
@@ -18,7 +19,7 @@ def test_the_page_and_its_files_come_from_this_server_alone(stranger: TestClient
         assert stranger.get(link).status_code == 200
 
 
-def test_the_document_describes_verdicts_errors_and_the_key(stranger: TestClient):
+def test_the_document_describes_verdicts_errors_and_the_key(stranger: TestClient) -> None:
     document = stranger.get("/openapi.json").json()
     assert {"Verdict", "VerdictPage", "Problem", "StageReading"} <= document["components"]["schemas"].keys()
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
@@ -27,7 +28,7 @@ def test_the_document_describes_verdicts_errors_and_the_key(stranger: TestClient
     assert ask["security"] == [{"key": []}]
 
 
-def test_every_kind_of_error_has_its_own_row_in_the_table():
+def test_every_kind_of_error_has_its_own_row_in_the_table() -> None:
     waiting, kinds = [DiscernError], []
     while waiting:
         kind = waiting.pop()
@@ -38,13 +39,13 @@ def test_every_kind_of_error_has_its_own_row_in_the_table():
         assert 400 <= problem_of(kind("something")).status < 600
 
 
-def test_health_is_answered_without_a_key(stranger: TestClient):
+def test_health_is_answered_without_a_key(stranger: TestClient) -> None:
     assert stranger.get("/livez").json() == {"status": "alive"}
     ready = stranger.get("/readyz")
     assert (ready.status_code, ready.json()["parts"]) == (200, {"database": "ok", "detectors": "ok"})
 
 
-def test_a_part_that_cannot_work_makes_it_not_ready(stranger: TestClient, services):
+def test_a_part_that_cannot_work_makes_it_not_ready(stranger: TestClient, services: Services) -> None:
     services.database.close()
     ready = stranger.get("/readyz")
     assert (ready.status_code, ready.json()["parts"]["database"]) == (503, "storage_unavailable")

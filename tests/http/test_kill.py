@@ -55,7 +55,7 @@ class Servers:
         self._zygote.communicate(timeout=10)
 
 
-def test_a_verdict_that_was_answered_is_there_after_kill_9(home: Path):
+def test_a_verdict_that_was_answered_is_there_after_kill_9(home: Path) -> None:
     for name in ("toy-image", "toy-cascade"):
         shutil.rmtree(home / "detectors" / name)
     servers = Servers(home)

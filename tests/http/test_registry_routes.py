@@ -10,14 +10,14 @@ from discern.detectors.signing import sign_bundle
 from tests.detectors import models
 
 
-def test_the_list_shows_what_each_detector_takes(client: TestClient):
+def test_the_list_shows_what_each_detector_takes(client: TestClient) -> None:
     rows = {row["name"]: row for row in client.get("/v1/detectors").json()["detectors"]}
     assert rows["toy-record"]["takes"] == ["record"]
     assert rows["toy-image"]["takes"] == ["image", "video"]
     assert rows["toy-image"]["classes"] == {"negative": "dark", "positive": "bright"}
 
 
-def test_a_detector_shows_its_manifest_and_its_card(client: TestClient):
+def test_a_detector_shows_its_manifest_and_its_card(client: TestClient) -> None:
     by_name = client.get("/v1/detectors/toy-cascade").json()
     assert by_name == client.get("/v1/detectors/toy-cascade/1.0.0").json()
     assert [stage["name"] for stage in by_name["manifest"]["stages"]] == ["screen", "expert"]
@@ -25,13 +25,15 @@ def test_a_detector_shows_its_manifest_and_its_card(client: TestClient):
     assert len(by_name["digest"]) == 64
 
 
-def test_a_detector_that_is_not_there(client: TestClient):
+def test_a_detector_that_is_not_there(client: TestClient) -> None:
     for path in ("/v1/detectors/nobody", "/v1/detectors/toy-image/9.9.9"):
         answer = client.get(path)
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_detector")
 
 
-def test_a_bundle_added_from_outside_answers_at_the_next_request(client: TestClient, home: Path, tmp_path: Path):
+def test_a_bundle_added_from_outside_answers_at_the_next_request(
+    client: TestClient, home: Path, tmp_path: Path
+) -> None:
     before = client.post("/v1/detectors/toy-record/verdicts", json={"a": 1, "b": 1, "c": 1}).json()
     assert before["version"] == "1.0.0"
     root = tmp_path / "later"
@@ -44,7 +46,7 @@ def test_a_bundle_added_from_outside_answers_at_the_next_request(client: TestCli
     assert after["version"] == "1.10.0"
 
 
-def test_a_flipped_byte_takes_the_version_out_and_says_why(client: TestClient, home: Path):
+def test_a_flipped_byte_takes_the_version_out_and_says_why(client: TestClient, home: Path) -> None:
     model = home / "detectors" / "toy-record" / "1.0.0" / "only.onnx"
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1

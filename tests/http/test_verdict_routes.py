@@ -3,10 +3,12 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 import pytest
+from httpx2 import Response
 from starlette.testclient import TestClient
 
 from discern.app import Services
@@ -16,14 +18,14 @@ from tests.media import clip, encoded, jpeg, picture
 RECORD = {"a": 1.5, "b": -2, "c": 0.25}
 
 
-def post(client: TestClient, detector: str, content: bytes, **headers: str):
+def post(client: TestClient, detector: str, content: bytes, **headers: str) -> Response:
     return client.post(f"/v1/detectors/{detector}/verdicts", content=content, headers=headers)
 
 
 @pytest.mark.parametrize(
     ("detector", "content"), [("toy-image", jpeg(4)), ("toy-cascade", jpeg(2)), ("toy-image", clip())]
 )
-def test_raw_bytes_get_a_verdict_that_can_be_read_again(client: TestClient, detector: str, content: bytes):
+def test_raw_bytes_get_a_verdict_that_can_be_read_again(client: TestClient, detector: str, content: bytes) -> None:
     answer = post(client, detector, content)
     assert answer.status_code == 200
     verdict = msgspec.json.decode(answer.content, type=Verdict)
@@ -34,7 +36,7 @@ def test_raw_bytes_get_a_verdict_that_can_be_read_again(client: TestClient, dete
 
 def test_raw_multipart_and_path_in_process_give_the_same_score_to_the_last_bit(
     client: TestClient, services: Services, tmp_path: Path
-):
+) -> None:
     import asyncio
 
     from discern.detection.types import DetectionRequest
@@ -54,18 +56,18 @@ def test_raw_multipart_and_path_in_process_give_the_same_score_to_the_last_bit(
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/octet-stream", "image/jpeg"])
-def test_a_record_is_judged_whatever_its_header_says(client: TestClient, content_type: str):
+def test_a_record_is_judged_whatever_its_header_says(client: TestClient, content_type: str) -> None:
     answer = post(client, "toy-record", msgspec.json.encode(RECORD), **{"Content-Type": content_type})
     assert answer.status_code == 200
     assert answer.json()["input"]["kind"] == "record"
 
 
-def test_a_record_may_come_as_an_upload(client: TestClient):
+def test_a_record_may_come_as_an_upload(client: TestClient) -> None:
     answer = client.post("/v1/detectors/toy-record/verdicts", files={"file": msgspec.json.encode(RECORD)})
     assert answer.status_code == 200
 
 
-def test_a_version_can_be_asked_for(client: TestClient):
+def test_a_version_can_be_asked_for(client: TestClient) -> None:
     assert client.post("/v1/detectors/toy-record/verdicts?version=1.0.0", json=RECORD).status_code == 200
     answer = client.post("/v1/detectors/toy-record/verdicts?version=2.0.0", json=RECORD)
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_detector")
@@ -106,7 +108,7 @@ def bomb(width: int = 20_000, height: int = 20_000) -> bytes:
 )
 def test_bad_input_gets_a_problem_document_and_nothing_goes_on_the_ledger(
     client: TestClient, detector: str, content: bytes, status: int, code: str
-):
+) -> None:
     answer = post(client, detector, content)
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -114,31 +116,34 @@ def test_bad_input_gets_a_problem_document_and_nothing_goes_on_the_ledger(
     assert client.get("/v1/verdicts").json() == {"verdicts": [], "next": None}
 
 
-def test_every_fault_of_a_record_is_named_at_once(client: TestClient):
+def test_every_fault_of_a_record_is_named_at_once(client: TestClient) -> None:
     faults = post(client, "toy-record", b'{"a": "1", "b": 1e6, "d": 1}').json()["faults"]
     assert [fault.split(":")[0] for fault in faults] == ["a", "b", "c", "d"] or len(faults) == 4
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_read(client: TestClient):
+def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_read(client: TestClient) -> None:
     answer = post(client, "toy-image", b"", **{"Content-Length": "999999999"})
     assert (answer.status_code, answer.json()["limit"]) == (413, "body_bytes")
 
 
 @pytest.mark.parametrize(
-    ("files", "data"), [({}, {"note": "no file"}), ({"a": b"one", "b": b"two"}, {})], ids=["none", "two"]
+    "parts",
+    [{"note": (None, b"no file")}, {"a": ("a.jpg", b"one"), "b": ("b.jpg", b"two")}],
+    ids=["none", "two"],
 )
-def test_an_upload_needs_exactly_one_file(client: TestClient, files, data):
-    parts = {name: (f"{name}.jpg", content) for name, content in files.items()} or {"note": (None, "text")}
-    answer = client.post("/v1/detectors/toy-image/verdicts", files=parts, data=data)
+def test_an_upload_needs_exactly_one_file(client: TestClient, parts: dict[str, Any]) -> None:
+    answer = client.post("/v1/detectors/toy-image/verdicts", files=parts)
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
 
 
-def test_a_multipart_body_without_a_boundary_is_named(client: TestClient):
+def test_a_multipart_body_without_a_boundary_is_named(client: TestClient) -> None:
     answer = post(client, "toy-image", b"x", **{"Content-Type": "multipart/form-data"})
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
 
 
-def test_an_upload_larger_than_memory_buffers_stays_off_the_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+def test_an_upload_larger_than_memory_buffers_stays_off_the_disk(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import tempfile
 
     def refuse(*_: object, **__: object) -> None:
@@ -150,7 +155,7 @@ def test_an_upload_larger_than_memory_buffers_stays_off_the_disk(client: TestCli
     assert answer.status_code in {413, 422}
 
 
-def test_pages_follow_one_another(client: TestClient):
+def test_pages_follow_one_another(client: TestClient) -> None:
     ids = [post(client, "toy-record", msgspec.json.encode(RECORD | {"a": number})).json()["id"] for number in range(5)]
     first = client.get("/v1/verdicts?limit=3").json()
     rest = client.get(f"/v1/verdicts?limit=3&after={first['next']}").json()
@@ -159,13 +164,13 @@ def test_pages_follow_one_another(client: TestClient):
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=x", "after=x", "decision=maybe"])
-def test_wrong_parameters_are_named(client: TestClient, query: str):
+def test_wrong_parameters_are_named(client: TestClient, query: str) -> None:
     answer = client.get(f"/v1/verdicts?{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
-    assert query.split("=")[0] in answer.json()["detail"]
+    assert query.split("=", maxsplit=1)[0] in answer.json()["detail"]
 
 
-def test_a_verdict_that_is_not_there(client: TestClient):
+def test_a_verdict_that_is_not_there(client: TestClient) -> None:
     answer = client.get(f"/v1/verdicts/{uuid4()}")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_verdict")
 
@@ -176,7 +181,7 @@ def test_a_verdict_that_is_not_there(client: TestClient):
 )
 def test_the_frameworks_own_errors_have_the_same_shape(
     client: TestClient, method: str, path: str, status: int, code: str
-):
+) -> None:
     answer = client.request(method, path)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
@@ -184,7 +189,7 @@ def test_the_frameworks_own_errors_have_the_same_shape(
 
 def test_a_defect_tells_the_caller_nothing_of_the_inside(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, services: Services
-):
+) -> None:
     def explode(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 

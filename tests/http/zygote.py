@@ -1,7 +1,7 @@
 """Starts `discern up` over and over: a process with everything imported forks one server for each line it reads.
 
 A fresh interpreter takes a second or two to import what a server needs; a fork of this one takes milliseconds, and is
-killed, and started again, just like any other process. Each server writes the line it announces itself with to standard output.
+killed, and started again, just like any other process. Each server announces itself on standard output.
 """
 
 from __future__ import annotations

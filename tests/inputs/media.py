@@ -156,28 +156,30 @@ def growing_clip(container: str, codec: str, small: tuple[int, int], large: tupl
     return buffer.getvalue()
 
 
-def sound(container: str = "mp4", *, cover: bool = False) -> bytes:
-    """A second of silence, with or without a cover picture; no video stream."""
+def sound(container: str = "mp4", *, cover: bool = False, pictures: int = 0) -> bytes:
+    """A second of silence, with or without a cover picture or a video stream of `pictures` frames."""
     codec = {"mp4": "aac", "webm": "libopus", "mov": "aac"}[container]
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as output:
         stream = output.add_stream(codec, rate=48000)
         assert isinstance(stream, av.AudioStream)
         picture_stream = None
-        if cover:
-            picture_stream = output.add_stream("mjpeg", rate=1)
+        if cover or pictures:
+            picture_stream = output.add_stream("mjpeg", rate=25)
             assert isinstance(picture_stream, av.VideoStream)
             picture_stream.width, picture_stream.height, picture_stream.pix_fmt = 64, 48, "yuvj420p"
-            picture_stream.disposition = av.stream.Disposition.attached_pic
+            if cover:
+                picture_stream.disposition = av.stream.Disposition.attached_pic
         samples = np.zeros((1, 48000), np.float32)
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
         frame.sample_rate = 48000
         frame.pts = 0
         resampler = av.AudioResampler(format=stream.codec_context.format, layout="mono", rate=48000)
         if picture_stream is not None:
-            still = av.VideoFrame.from_ndarray(grey_frames(1)[0], format="rgb24").reformat(format="yuvj420p")
-            still.pts = 0
-            output.mux(picture_stream.encode(still))
+            for number, pixels in enumerate(grey_frames(pictures or 1)):
+                still = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuvj420p")
+                still.pts = number
+                output.mux(picture_stream.encode(still))
             output.mux(picture_stream.encode(None))
         for piece in resampler.resample(frame):
             output.mux(stream.encode(piece))

@@ -7,6 +7,7 @@ import resource
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -110,6 +111,18 @@ def test_a_cover_picture_is_no_video_stream() -> None:
     content = media.sound("mp4", cover=True)
     with pytest.raises(UnreadableInput, match="no video stream"):
         sampled(content, 4)
+
+
+def test_sound_beside_the_pictures_changes_nothing() -> None:
+    frames = sampled(media.sound("mp4", pictures=20), 4)
+    assert [number for _, number, _ in frames] == [2, 7, 12, 17]
+
+
+def test_threads_sample_the_same_frames() -> None:
+    content = media.clip("mp4", media.grey_frames(50))
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda _: [rgb for _, rgb in sample_frames(content, 5, LIMITS)], range(8)))
+    assert all(np.array_equal(run, runs[0]) for run in runs)
 
 
 def test_a_codec_nobody_sends_is_refused_by_name() -> None:

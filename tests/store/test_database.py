@@ -2,26 +2,27 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
 
 from discern.core.errors import StorageUnavailable
-from discern.store.database import Database
+from discern.store.database import Database, Durability
 from discern.store.metadata import metadata
 from discern.store.migrations import LATEST_REVISION
 
 
 @pytest.fixture
-def database(tmp_path: Path):
+def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(tmp_path / "discern.db")
     database.open()
     yield database
     database.close()
 
 
-def test_opening_makes_the_schema_that_the_code_speaks_of(database: Database):
+def test_opening_makes_the_schema_that_the_code_speaks_of(database: Database) -> None:
     import discern.access.store
     import discern.detection.store  # noqa: F401 - both add their tables to the metadata
 
@@ -37,7 +38,7 @@ def test_opening_makes_the_schema_that_the_code_speaks_of(database: Database):
             assert {index.name for index in table.indexes} <= indexes
 
 
-def test_every_table_carries_its_workspace(database: Database):
+def test_every_table_carries_its_workspace(database: Database) -> None:
     with database.read() as connection:
         inspector = inspect(connection)
         for name in inspector.get_table_names():
@@ -45,7 +46,7 @@ def test_every_table_carries_its_workspace(database: Database):
                 assert "workspace" in {column["name"] for column in inspector.get_columns(name)}, name
 
 
-def test_opening_again_keeps_what_is_there(tmp_path: Path, database: Database):
+def test_opening_again_keeps_what_is_there(tmp_path: Path, database: Database) -> None:
     with database.write() as connection:
         connection.execute(text("INSERT INTO workspaces VALUES ('other', '2026-01-01 00:00:00')"))
     again = Database(tmp_path / "discern.db")
@@ -56,7 +57,7 @@ def test_opening_again_keeps_what_is_there(tmp_path: Path, database: Database):
     assert names == {"default", "other"}
 
 
-def test_a_schema_of_a_later_version_is_refused_and_left_alone(tmp_path: Path, database: Database):
+def test_a_schema_of_a_later_version_is_refused_and_left_alone(tmp_path: Path, database: Database) -> None:
     database.close()
     with sqlite3.connect(tmp_path / "discern.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -68,7 +69,7 @@ def test_a_schema_of_a_later_version_is_refused_and_left_alone(tmp_path: Path, d
     connection.close()
 
 
-def test_processes_that_start_together_upgrade_one_after_the_other(tmp_path: Path):
+def test_processes_that_start_together_upgrade_one_after_the_other(tmp_path: Path) -> None:
     failures: list[BaseException] = []
 
     def open_one() -> None:
@@ -93,7 +94,7 @@ def test_processes_that_start_together_upgrade_one_after_the_other(tmp_path: Pat
     connection.close()
 
 
-def test_a_transaction_that_raises_leaves_nothing(database: Database):
+def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
     def write_half() -> None:
         with database.write() as connection:
             connection.execute(text("INSERT INTO workspaces VALUES ('half', '2026-01-01 00:00:00')"))
@@ -106,7 +107,7 @@ def test_a_transaction_that_raises_leaves_nothing(database: Database):
 
 
 @pytest.mark.parametrize(("durability", "level"), [("normal", 1), ("full", 2)])
-def test_durability_sets_how_far_a_commit_goes(tmp_path: Path, durability, level: int):
+def test_durability_sets_how_far_a_commit_goes(tmp_path: Path, durability: Durability, level: int) -> None:
     database = Database(tmp_path / "discern.db", durability=durability)
     database.open()
     with database.read() as connection:
@@ -115,17 +116,17 @@ def test_durability_sets_how_far_a_commit_goes(tmp_path: Path, durability, level
     database.close()
 
 
-def test_the_database_is_readable_by_its_owner_only(tmp_path: Path, database: Database):
+def test_the_database_is_readable_by_its_owner_only(tmp_path: Path, database: Database) -> None:
     assert (tmp_path / "discern.db").stat().st_mode & 0o077 == 0
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageUnavailable, match="Set DISCERN_HOME to a writable folder"):
         Database(tmp_path / "file" / "discern.db").open()
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path):
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "discern.db").write_bytes(b"this is not a database, it only stands where one should be" * 20)
     with pytest.raises(StorageUnavailable, match=r"discern\.db did not answer: file is not a database"):
         Database(tmp_path / "discern.db").open()

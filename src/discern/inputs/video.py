@@ -75,7 +75,7 @@ class Clip:
         Raises `UnreadableInput` when decoding fails before the last one, `InputTooLarge` when a frame is over a limit.
         """
         with _container(self.file, self.format, self.limits) as container:
-            stream = _video_stream(container)
+            stream = _video_stream(container, limits)
             _check_size(stream.width, stream.height, self.limits)
             yield from _Sampling(self).run(container, stream)
 
@@ -100,7 +100,7 @@ def survey(file: BinaryIO, size: int, video_format: VideoFormat, count: int, lim
     timeline = _Timeline(limits)
     try:
         with _container(file, video_format, limits) as container:
-            stream = _video_stream(container)
+            stream = _video_stream(container, limits)
             _check_size(stream.width, stream.height, limits)
             broken = timeline.read(container, stream)
     except (UnreadableInput, UnsupportedInput) as error:
@@ -294,7 +294,7 @@ _WHITELISTS: dict[VideoFormat, str] = {
 }
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
+def _video_stream(container: InputContainer, limits: InputLimits) -> VideoStream:
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not moving:
         raise UnreadableInput("There is no video stream in the file.", mend="Send a clip with pictures in it.")
@@ -313,6 +313,7 @@ def _video_stream(container: InputContainer) -> VideoStream:
         if other is not stream:
             other.discard = Discard.all
     context.thread_count = 1
+    context.options = {"max_pixels": str(limits.video_pixels)}
     return stream
 
 
