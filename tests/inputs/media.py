@@ -130,22 +130,23 @@ def without_first_packets(content: bytes, container: str, count: int) -> bytes:
     return buffer.getvalue()
 
 
-def growing_clip(container: str, codec: str, small: tuple[int, int], large: tuple[int, int]) -> bytes:
-    """Ten frames of one size, then ten of another, in one stream that declares the first."""
-    muxer, _, pixel_format = CODECS[container]
+def growing_clip(container: str, codec: str, small: tuple[int, int], large: tuple[int, int], frames: int = 10) -> bytes:
+    """`frames` frames of one size, then as many of another, in one stream that declares the first."""
+    muxer, usual, pixel_format = CODECS[container]
+    pixel_format = pixel_format if codec == usual else "yuv420p"
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=muxer) as output:
         stream = output.add_stream(codec, rate=25)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = small
         stream.pix_fmt = pixel_format
-        for first, (width, height) in ((0, small), (10, large)):
+        for first, (width, height) in ((0, small), (frames, large)):
             encoder = av.CodecContext.create(codec, "w")
             assert isinstance(encoder, av.VideoCodecContext)
             encoder.width, encoder.height, encoder.pix_fmt = width, height, pixel_format
             encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
             packets = []
-            for number in range(10):
+            for number in range(frames):
                 pixels = np.full((height, width, 3), 20 * number, np.uint8)
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=pixel_format)
                 frame.pts, frame.time_base = first + number, Fraction(1, 25)

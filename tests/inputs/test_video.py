@@ -220,12 +220,55 @@ def test_frames_larger_than_allowed_are_refused_before_decoding() -> None:
     assert caught.value.facts == {"limit": "video_pixels", "allowed": 3071, "found": 3072}
 
 
-@pytest.mark.parametrize(("container", "codec"), [("webm", "libvpx"), ("webm", "libvpx-vp9"), ("avi", "mjpeg")])
-def test_frames_that_grow_in_mid_stream_are_refused(container: str, codec: str) -> None:
-    content = media.growing_clip(container, codec, (64, 48), (320, 240))
-    with pytest.raises(InputTooLarge, match="video_pixels"):
+GROWING = [
+    ("webm", "libvpx"),
+    ("webm", "libvpx-vp9"),
+    ("webm", "libsvtav1"),
+    ("avi", "mjpeg"),
+    ("avi", "mpeg4"),
+    ("avi", "libx264"),
+]
+
+
+@pytest.mark.parametrize(("container", "codec"), GROWING)
+@pytest.mark.parametrize("large", [(128, 128), (640, 480)])
+def test_frames_that_grow_in_mid_stream_are_refused(container: str, codec: str, large: tuple[int, int]) -> None:
+    content = media.growing_clip(container, codec, (64, 64), large)
+    with pytest.raises(InputTooLarge, match="video_pixels") as caught:
         sampled(content, 6, InputLimits(video_pixels=100 * 100))
-    assert sampled(content, 6)[-1][2] == (240, 320, 3)
+    assert caught.value.facts["limit"] == "video_pixels"
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9", "libsvtav1", "mjpeg", "mpeg4", "libx264", "libx265"])
+def test_frames_of_exactly_the_allowed_size_are_taken(codec: str) -> None:
+    container = {"libvpx": "webm", "libvpx-vp9": "webm", "libsvtav1": "webm", "mjpeg": "avi"}.get(codec, "mp4")
+    pixels = InputLimits(video_pixels=320 * 240)
+    content = media.clip(container, media.grey_frames(5, 320, 240), codec=None if codec == "mjpeg" else codec)
+    assert len(sampled(content, 5, pixels)) == 5
+
+
+@pytest.mark.process
+def test_a_frame_that_grows_is_never_allocated(tmp_path: Path) -> None:
+    content = media.growing_clip("avi", "mjpeg", (64, 64), (6144, 6144), frames=1)
+    path = media.in_file(tmp_path, content)
+    done = subprocess.run(
+        [sys.executable, "-c", _GROW, str(path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert int(done.stdout) < 15_000 < 6144 * 6144 * 3 // 2 // 1024
+
+
+_GROW = """
+import resource, sys
+from pathlib import Path
+from discern.core.errors import InputTooLarge
+from discern.inputs.types import InputLimits
+from discern.inputs.video import sample_frames
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    list(sample_frames(Path(sys.argv[1]), 16, InputLimits(video_pixels=100 * 100)))
+except InputTooLarge:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
 
 
 def _with_table(content: bytes, sample_bytes: int, samples: int) -> bytes:

@@ -26,4 +26,5 @@ def configure_logging(level: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared)
     )
-    logging.basicConfig(handlers=[handler], level=number, force=True)
+    # Libraries speak up from warnings on: what they tell beneath that is about themselves.
+    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)

@@ -79,7 +79,7 @@ class Plane:
             raise UnsupportedInput(f"{manifest.name} takes {wanted}, not {given}.", mend=f"Send {wanted}.")
         if isinstance(manifest.input, RecordSpec):
             assert isinstance(content, dict)  # noqa: S101 - told above; for the type checker
-            return prepare_record_input(content, manifest.input)
+            return prepare_record_input(content, manifest.input, self._limits)
         assert not isinstance(content, dict)  # noqa: S101 - likewise
         return prepare_media(content, manifest.input, manifest.video, self._limits, self._locator)
 

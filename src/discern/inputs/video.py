@@ -17,6 +17,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -75,7 +76,7 @@ class Clip:
         Raises `UnreadableInput` when decoding fails before the last one, `InputTooLarge` when a frame is over a limit.
         """
         with _container(self.file, self.format, self.limits) as container:
-            stream = _video_stream(container, limits)
+            stream = _video_stream(container, self.limits)
             _check_size(stream.width, stream.height, self.limits)
             yield from _Sampling(self).run(container, stream)
 
@@ -91,7 +92,9 @@ def sample_frames(content: MediaContent, count: int, limits: InputLimits) -> Ite
 
 
 def survey(file: BinaryIO, size: int, video_format: VideoFormat, count: int, limits: InputLimits) -> Clip:
-    """Read the timestamps of a clip of `size` bytes and choose `count` evenly spaced frames; nothing is decoded.
+    """Read the timestamps of a clip of `size` bytes and choose `count` evenly spaced frames.
+
+    Nothing is decoded but what libav itself probes of the first packets.
 
     Raises `UnreadableInput` for a file that is corrupt, cut short or without a video stream, `UnsupportedInput` for a
     codec that is not taken, `InputTooLarge` for more seconds or pixels than `limits` allow.
@@ -234,9 +237,24 @@ class _Sampling:
         try:
             frames = stream.decode(packet)
         except av.FFmpegError as error:
-            _check_size(stream.codec_context.width, stream.codec_context.height, self._clip.limits)
+            self._refuse_growth(stream, error)
             self._fail("a picture cannot be decoded", error)
         return frames
+
+    def _refuse_growth(self, stream: VideoStream, error: av.FFmpegError) -> None:
+        """Raise `InputTooLarge` when the decoder gave up because a frame is larger than it may be."""
+        width, height = stream.codec_context.width, stream.codec_context.height
+        _check_size(width, height, self._clip.limits)
+        # libav forgets the size it refuses; libdav1d and the older decoders of libav say so by their error.
+        if width == 0 or error.errno in (errno.ENOMEM, errno.ERANGE):
+            allowed = self._clip.limits.video_pixels
+            raise InputTooLarge(
+                f"The video grows at second {self._second():.2f} beyond the {allowed:,} pixels of video_pixels.",
+                mend="Send a smaller one, or have the operator raise video_pixels.",
+                limit="video_pixels",
+                allowed=allowed,
+                found=f"more than {allowed}",
+            ) from error
 
     def _take(self, frame: VideoFrame) -> bool:
         _check_size(frame.width, frame.height, self._clip.limits)
@@ -276,7 +294,7 @@ def _container(file: BinaryIO, video_format: VideoFormat, limits: InputLimits) -
             file,
             mode="r",
             format=_DEMUXERS[video_format],
-            options={"max_pixels": str(limits.video_pixels), "threads": "1"},
+            options={"max_pixels": str(_decoder_pixels(limits)), "threads": "1"},
             container_options={"protocol_whitelist": "none", "format_whitelist": _WHITELISTS[video_format]},
             metadata_errors="replace",
         )
@@ -313,8 +331,13 @@ def _video_stream(container: InputContainer, limits: InputLimits) -> VideoStream
         if other is not stream:
             other.discard = Discard.all
     context.thread_count = 1
-    context.options = {"max_pixels": str(limits.video_pixels)}
+    context.options = {"max_pixels": str(_decoder_pixels(limits))}
     return stream
+
+
+def _decoder_pixels(limits: InputLimits) -> int:
+    """What the decoder may allocate for; some count the edges they add, so the exact check is of the frame itself."""
+    return 2 * limits.video_pixels + 65_536
 
 
 def _check_size(width: int, height: int, limits: InputLimits) -> None:
