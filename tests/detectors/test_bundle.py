@@ -266,6 +266,8 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere")[1] == "it is not a folder"
     (tmp_path / "file").write_text("x")
     assert refusal(tmp_path / "file")[1] == "it is not a folder"
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert "loop" in refusal(tmp_path / "loop")[0]
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / "empty") == ("detector.yaml", "there is none, so this is not a bundle")
 

@@ -6,6 +6,7 @@ import contextlib
 import pickle
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from discern.core.errors import BundleRefused
-from discern.detectors.graph import TensorInfo, inspect_graph
+from discern.detectors.graph import DOMAINS, TensorInfo, inspect_graph
 from discern.detectors.onnx_schema import BY_NUMBER, ELEMENT_TYPES, SCHEMA
 from tests.detectors import models
 
@@ -151,15 +152,37 @@ def test_initializers_listed_as_inputs_are_no_inputs() -> None:
     assert [one.name for one in inspect_graph(content, "m.onnx").inputs] == ["record"]
 
 
-def test_what_the_official_package_counts_is_what_we_count() -> None:
-    content = models.nested_model(6)
-    theirs = onnx.load_from_string(content)
+def official_nodes(graph: onnx.GraphProto) -> int:
+    inner = (attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g"))
+    return len(graph.node) + sum(official_nodes(one) for one in inner)
 
-    def count(graph: onnx.GraphProto) -> int:
-        inner = (attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g"))
-        return len(graph.node) + sum(count(one) for one in inner)
 
-    assert inspect_graph(content, "m.onnx").nodes == count(theirs.graph)
+def official_shape(value: onnx.ValueInfoProto) -> tuple[int | str | None, ...] | None:
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    dimensions = value.type.tensor_type.shape.dim
+    return tuple(one.dim_value if one.HasField("dim_value") else one.dim_param or None for one in dimensions)
+
+
+def test_what_the_official_package_reads_is_what_we_read() -> None:
+    """Over the models that the official package brings along for testing runtimes, and a nested one of ours."""
+    folder = Path(onnx.__file__).parent / "backend" / "test" / "data"
+    contents = [path.read_bytes() for path in sorted(folder.rglob("*.onnx"))]
+    read = 0
+    for content in [models.nested_model(6), *contents]:
+        theirs = onnx.load_from_string(content)
+        if any(one.domain not in DOMAINS for one in theirs.opset_import):
+            assert "only ai.onnx and ai.onnx.ml are taken" in refusal(content)
+            continue
+        ours = inspect_graph(content, "m.onnx")
+        constants = {one.name for one in theirs.graph.initializer}
+        inputs = [one for one in theirs.graph.input if one.name not in constants]
+        assert ours.nodes == official_nodes(theirs.graph)
+        assert [(one.name, one.shape) for one in ours.inputs] == [(one.name, official_shape(one)) for one in inputs]
+        assert [one.name for one in ours.outputs] == [one.name for one in theirs.graph.output]
+        assert ours.opsets == {one.domain or "ai.onnx": one.version for one in theirs.opset_import}
+        read += 1
+    assert read > 50
 
 
 def test_sixteen_subgraphs_deep_is_taken_and_seventeen_is_not() -> None:

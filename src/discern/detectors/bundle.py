@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from discern.detectors.contents import BYTES_BY_SUFFIX, check_content, check_name, decode_text
@@ -67,7 +68,10 @@ def open_bundle(root: Path, trust: TrustStore | None, *, inspected: Collection[s
     again: the digest says that they are byte for byte the ones that were. Raises BundleRefused, or BundleUntrusted
     for the signature.
     """
-    root = root.resolve()
+    try:
+        root = root.resolve()
+    except (OSError, RuntimeError) as error:  # a link that leads to itself
+        raise refused(str(root), f"it cannot be opened: {printable(error)}") from None
     sizes = list_files(root)
     if MANIFEST_NAME not in sizes:
         raise refused(MANIFEST_NAME, "there is none, so this is not a bundle", "Make one with `discern detector pack`.")
@@ -115,22 +119,29 @@ def list_files(root: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     folders = [PurePosixPath()]
     for folder in folders:
-        with os.scandir(root / folder) as entries:
-            for entry in entries:
-                name = (folder / entry.name).as_posix()
-                status = entry.stat(follow_symlinks=False)
-                _check_entry(name, status.st_mode)
-                if stat.S_ISDIR(status.st_mode):
-                    folders.append(folder / entry.name)
-                    if len(folders) > FOLDERS:
-                        raise refused(name, f"the bundle has more than {FOLDERS} folders")
-                    continue
-                sizes[name] = status.st_size
-                if len(sizes.keys() - _OWN) > FILES:
-                    raise refused(name, f"the bundle has more than {FILES} files")
-                if sum(sizes.values()) > TOTAL_BYTES:
-                    raise refused(name, f"the bundle has more than {TOTAL_BYTES} bytes in all")
+        for entry in _entries(root, folder):
+            name = (folder / entry.name).as_posix()
+            status = entry.stat(follow_symlinks=False)
+            _check_entry(name, status.st_mode)
+            if stat.S_ISDIR(status.st_mode):
+                folders.append(folder / entry.name)
+                if len(folders) > FOLDERS:
+                    raise refused(name, f"the bundle has more than {FOLDERS} folders")
+                continue
+            sizes[name] = status.st_size
+            if len(sizes.keys() - _OWN) > FILES:
+                raise refused(name, f"the bundle has more than {FILES} files")
+            if sum(sizes.values()) > TOTAL_BYTES:
+                raise refused(name, f"the bundle has more than {TOTAL_BYTES} bytes in all")
     return sizes
+
+
+def _entries(root: Path, folder: PurePosixPath) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(root / folder) as entries:
+            return list(islice(entries, FILES + FOLDERS + len(_OWN) + 1))
+    except OSError as error:
+        raise refused(folder.as_posix(), f"the folder cannot be listed: {error.strerror}") from None
 
 
 def _check_entry(name: str, mode: int) -> None:

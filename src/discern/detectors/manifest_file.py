@@ -88,7 +88,7 @@ def load_manifest(content: bytes) -> dict[str, Any]:
 
 
 def dump_manifest(data: Mapping[str, Any]) -> bytes:
-    """Return the YAML text of plain data, keys in the order given. Raises BundleRefused when it cannot be read back."""
+    """Return plain data as YAML in UTF-8, keys in the order given, without aliases."""
 
     class Dumper(_BaseDumper):  # type: ignore[misc] # as above
         def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the signature is the base's

@@ -2,8 +2,10 @@
 
 The format is that of OpenSSF model-signing 1.x with an elliptic curve key: a Sigstore bundle (version 0.3, JSON)
 round a DSSE envelope round an in-toto statement that lists the SHA-256 of every file. `signing` writes it with the
-`model-signing` library; it is read here with `cryptography` alone, because importing that library costs about a
-second, most of it for keyless signing, which bundles do not use. A test proves that each reads what the other writes.
+`model-signing` library; it is read here with `cryptography` alone, because importing that library costs about half a
+second of processor time, most of it for keyless signing, which bundles do not use. A test proves that each reads what
+the other writes. Source of the format: the DSSE protocol 1.0, the in-toto attestation framework v1, and the predicate
+of model-signing 1.0.
 
 - The signature must list exactly the files of the bundle, with exactly their digests: none more, none less.
 - Only signatures over the specified encoding count; the library's tolerance for its own early formats is not repeated.

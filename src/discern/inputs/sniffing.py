@@ -71,7 +71,7 @@ def sniff(head: bytes) -> Sniffed:
     if sniffed is None:
         found = _name(head)
         what = f"The input looks like {found}" if found else "The type of the input is not recognised"
-        raise UnsupportedInput(f"{what}; taken are {TAKEN}.", found=found)
+        raise UnsupportedInput(f"{what}; taken are {TAKEN}.", mend="Convert it to one of these.", found=found)
     return sniffed
 
 
