@@ -30,7 +30,6 @@ OWNERS = {
     "sqlalchemy": ("store/", "/store.py"),
     "alembic": ("store/migrations/",),
     "onnxruntime": ("detectors/runtime.py",),
-    "model_signing": ("detectors/signing.py",),
     "cv2": ("inputs/",),
     "PIL": ("inputs/",),
     "av": ("inputs/",),

@@ -40,7 +40,7 @@ def test_card_precision_by_hand() -> None:
     day = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     customer = np.array([7, 7, 5, 6, 7, 5, 6, 4])
     score = np.array([0.1, 0.9, 0.8, 0.7, 0.95, 0.6, 0.5, 0.4])
-    fraud = np.array([True, False, False, True, True, False, True, True])
+    fraud = np.array([True, False, False, True, False, False, True, True])
     assert card_precision(Scored(fraud, score, customer, day), k=2) == pytest.approx((1 / 2 + 1 / 2) / 2)
 
 

@@ -37,7 +37,7 @@ def test_every_example_is_listed_here_and_in_the_guide() -> None:
 def test_example_makes_a_bundle_that_keeps_the_contract(example: str, tmp_path: Path) -> None:
     missing = [module for module in EXAMPLES[example] if importlib.util.find_spec(module) is None]
     if missing:
-        pytest.skip(f"{example} needs {', '.join(missing)}, not installed here: pip install 'discern-detectors[train]'")
+        pytest.skip(f"{example} needs {', '.join(missing)}, not installed here: see recipes/README.md")
     out = tmp_path / "bundle"
     made = subprocess.run(
         [sys.executable, "-m", f"recipes.examples.{example}", "--out", str(out)],

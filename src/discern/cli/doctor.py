@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from discern.app import Services, build_services
+from discern.app import Services, build_services, create_app
 from discern.core.errors import DiscernError
 from discern.inputs.faces import face_locator
 from discern.registry.types import Listed
@@ -68,6 +68,8 @@ def examine(load: Callable[[], Settings]) -> Iterator[Finding]:
         yield Finding("database", well=True, found="opens and answers")
         yield from _examine_home(services)
         yield from (_examine_detector(services, entry) for entry in services.catalogue.all())
+        routes = len(create_app(services).routes)
+        yield Finding("HTTP application", well=True, found=f"{routes} routes")
     finally:
         services.close()
 

@@ -119,12 +119,11 @@ def list_files(root: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     folders = [PurePosixPath()]
     for folder in folders:
-        for entry in _entries(root, folder):
-            name = (folder / entry.name).as_posix()
-            status = entry.stat(follow_symlinks=False)
+        for path, status in _entries(root, folder):
+            name = path.as_posix()
             _check_entry(name, status.st_mode)
             if stat.S_ISDIR(status.st_mode):
-                folders.append(folder / entry.name)
+                folders.append(path)
                 if len(folders) > FOLDERS:
                     raise refused(name, f"the bundle has more than {FOLDERS} folders")
                 continue
@@ -136,10 +135,12 @@ def list_files(root: Path) -> dict[str, int]:
     return sizes
 
 
-def _entries(root: Path, folder: PurePosixPath) -> list[os.DirEntry[str]]:
+def _entries(root: Path, folder: PurePosixPath) -> list[tuple[PurePosixPath, os.stat_result]]:
+    """Return what is in one folder, no more of it than shows that it is too much."""
     try:
         with os.scandir(root / folder) as entries:
-            return list(islice(entries, FILES + FOLDERS + len(_OWN) + 1))
+            some = islice(entries, FILES + FOLDERS + len(_OWN) + 1)
+            return [(folder / entry.name, entry.stat(follow_symlinks=False)) for entry in some]
     except OSError as error:
         raise refused(folder.as_posix(), f"the folder cannot be listed: {error.strerror}") from None
 

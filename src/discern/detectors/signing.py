@@ -1,14 +1,17 @@
 """Signing bundles: a key pair, and the signature file that `trust` checks.
 
 - A private key is written readable by its owner only, and no key file is ever overwritten.
-- Only a bundle that opens without fault is signed, and the signature is checked before it takes its place.
+- Only a bundle that opens without fault is signed.
 - The signature file is replaced in one step: there is the old one or the new one, never half of one.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,7 +23,16 @@ from discern.detectors.bundle import Bundle, open_bundle
 from discern.detectors.files import replace_file
 from discern.detectors.manifest import MANIFEST_NAME, SIGNATURE_NAME
 from discern.detectors.refusal import printable
-from discern.detectors.trust import TrustStore, checked_curve, fingerprint, verify_signature
+from discern.detectors.trust import (
+    HASHES,
+    MEDIA_TYPE,
+    PAYLOAD_TYPE,
+    PREDICATE_TYPE,
+    STATEMENT_TYPE,
+    checked_curve,
+    fingerprint,
+    signed_bytes,
+)
 
 
 def generate_key(private_path: Path, public_path: Path) -> str:
@@ -46,38 +58,61 @@ def sign_bundle(root: Path, private_key: Path) -> Bundle:
     Returns the bundle as it opens for whoever trusts the key. Raises BundleRefused when it does not open without a
     signature, and OperatorError when there is no usable key.
     """
-    public = _public_half(private_key)
+    key = _private_key(private_key)
     bundle = open_bundle(root, None)
-    # Imported here: it takes about a second, and only signing needs it.
-    from model_signing import hashing, signing  # noqa: PLC0415
-
     digests = {**bundle.manifest.files, MANIFEST_NAME: bundle.digest}
-    with tempfile.TemporaryDirectory(prefix="discern-sign-") as folder:
-        written, public_file = Path(folder) / SIGNATURE_NAME, Path(folder) / "key.pub"
-        ignoring = hashing.Config().set_ignored_paths(  # type: ignore[no-untyped-call] # the library leaves it untyped
-            paths=[SIGNATURE_NAME], ignore_git_paths=False
-        )
-        config = signing.Config()  # type: ignore[no-untyped-call] # as above
-        signer = config.use_elliptic_key_signer(private_key=private_key).set_hashing_config(ignoring)
-        signer.sign(bundle.root, written)
-        signature = written.read_bytes()
-        public_file.write_bytes(public)
-        signed_by = verify_signature(signature, digests, TrustStore((public_file,)))
+    signature = _signature(key, bundle.root.resolve().name, digests)
     replace_file(bundle.root / SIGNATURE_NAME, signature)
-    return Bundle(manifest=bundle.manifest, root=bundle.root, digest=bundle.digest, signer=signed_by)
+    return Bundle(
+        manifest=bundle.manifest, root=bundle.root, digest=bundle.digest, signer=fingerprint(key.public_key())
+    )
 
 
-def _public_half(private_key: Path) -> bytes:
+def _signature(key: ec.EllipticCurvePrivateKey, name: str, digests: Mapping[str, str]) -> bytes:
+    ordered = sorted(digests.items())
+    # The digest of the whole is that of the files' digests one after the other, in the order they are listed in.
+    root_digest = hashlib.sha256(b"".join(bytes.fromhex(digest) for _, digest in ordered)).hexdigest()
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": {"sha256": root_digest}}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "serialization": {
+                "method": "files",
+                "hash_type": "sha256",
+                "allow_symlinks": False,
+                "ignore_paths": [SIGNATURE_NAME],
+            },
+            "resources": [{"name": file, "algorithm": "sha256", "digest": digest} for file, digest in ordered],
+        },
+    }
+    payload = json.dumps(statement, indent=2).encode()
+    public = key.public_key()
+    signed = key.sign(signed_bytes(payload), ec.ECDSA(HASHES[public.curve.name]()))
+    # The hint tells which key to try; it is the digest of the key's PEM file.
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    envelope = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"sig": base64.b64encode(signed).decode()}],
+    }
+    material = {"publicKey": {"hint": hashlib.sha256(pem).hexdigest()}, "tlogEntries": []}
+    document = {"mediaType": MEDIA_TYPE, "verificationMaterial": material, "dsseEnvelope": envelope}
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
-        key = serialization.load_pem_private_key(private_key.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: the key has a password
         raise OperatorError(
-            f"{private_key}: it cannot be read as a PEM private key without a password ({printable(error)}).",
+            f"{path}: it cannot be read as a PEM private key without a password ({printable(error)}).",
             mend="Give the PEM file of an elliptic curve private key.",
-            file=str(private_key),
+            file=str(path),
         ) from None
-    public = checked_curve(key.public_key(), private_key)
-    return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    checked_curve(key.public_key(), path)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - its public half is on a curve
+    return key
 
 
 def _write_once(path: Path, content: bytes, mode: int) -> None:

@@ -1,11 +1,10 @@
 """Whose signature is believed: the trusted public keys, and the check of a bundle's signature against them.
 
-The format is that of OpenSSF model-signing 1.x with an elliptic curve key: a Sigstore bundle (version 0.3, JSON)
-round a DSSE envelope round an in-toto statement that lists the SHA-256 of every file. `signing` writes it with the
-`model-signing` library; it is read here with `cryptography` alone, because importing that library costs about half a
-second of processor time, most of it for keyless signing, which bundles do not use. A test proves that each reads what
-the other writes. Source of the format: the DSSE protocol 1.0, the in-toto attestation framework v1, and the predicate
-of model-signing 1.0.
+The format is that of OpenSSF model-signing 1.x with an elliptic curve key: a Sigstore bundle (version 0.3, JSON) round
+a DSSE envelope round an in-toto statement that lists the SHA-256 of every file. `signing` writes it. Both work on
+`cryptography` alone: the `model-signing` library takes a second to import and two dozen packages to install, nearly all
+of it for keyless signing, which bundles do not use. Tests prove that the library reads what is written here, and the
+reverse.
 
 - The signature must list exactly the files of the bundle, with exactly their digests: none more, none less.
 - Only signatures over the specified encoding count; the library's tolerance for its own early formats is not repeated.
@@ -30,11 +29,11 @@ from discern.detectors.refusal import printable, untrusted
 
 SIGNATURE_BYTES = 1_000_000
 _KEY_BYTES = 64_000
-_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-_PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-_PREDICATE_TYPE = "https://model_signing/signature/v1.0"
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://model_signing/signature/v1.0"
+HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "secp256r1": hashes.SHA256,
     "secp384r1": hashes.SHA384,
     "secp521r1": hashes.SHA512,
@@ -122,7 +121,7 @@ def load_public_key(path: Path) -> TrustedKey:
 
 def checked_curve(key: object, path: Path) -> ec.EllipticCurvePublicKey:
     """Return `key` when it is on a curve that model-signing takes. Raises OperatorError otherwise."""
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _HASHES:
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in HASHES:
         return key
     raise OperatorError(
         f"{path}: it is not an elliptic curve key on P-256, P-384 or P-521.",
@@ -135,6 +134,11 @@ def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
     """Return the SHA-256 of the key's DER SubjectPublicKeyInfo, in hex."""
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()
+
+
+def signed_bytes(payload: bytes) -> bytes:
+    """Return what is signed for a payload: the pre-authentication encoding of the DSSE protocol, version 1."""
+    return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
 
 
 def verify_signature(signature: bytes | None, digests: Mapping[str, str], trust: TrustStore) -> str:
@@ -156,11 +160,11 @@ def _parse_envelope(signature: bytes) -> _Envelope:
         parsed = msgspec.json.decode(signature, type=_SignatureFile)
     except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError
         raise untrusted(SIGNATURE_NAME, f"it is not a signature file: {printable(error)}", _MEND) from None
-    if parsed.media_type != _MEDIA_TYPE:
-        reason = f"its media type is {printable(parsed.media_type, 80)!r}, not {_MEDIA_TYPE!r}"
+    if parsed.media_type != MEDIA_TYPE:
+        reason = f"its media type is {printable(parsed.media_type, 80)!r}, not {MEDIA_TYPE!r}"
         raise untrusted(SIGNATURE_NAME, reason, _MEND)
-    if parsed.dsse_envelope.payload_type != _PAYLOAD_TYPE:
-        reason = f"its payload type is {printable(parsed.dsse_envelope.payload_type, 80)!r}, not {_PAYLOAD_TYPE!r}"
+    if parsed.dsse_envelope.payload_type != PAYLOAD_TYPE:
+        reason = f"its payload type is {printable(parsed.dsse_envelope.payload_type, 80)!r}, not {PAYLOAD_TYPE!r}"
         raise untrusted(SIGNATURE_NAME, reason, _MEND)
     if len(parsed.dsse_envelope.signatures) != 1:
         raise untrusted(SIGNATURE_NAME, "it must hold exactly one signature", _MEND)
@@ -168,17 +172,11 @@ def _parse_envelope(signature: bytes) -> _Envelope:
 
 
 def _signer(envelope: _Envelope, trust: TrustStore) -> str:
-    # Pre-authentication encoding: DSSE protocol, version 1.
-    signed = b"DSSEv1 %d %s %d %s" % (
-        len(_PAYLOAD_TYPE),
-        _PAYLOAD_TYPE.encode(),
-        len(envelope.payload),
-        envelope.payload,
-    )
+    signed = signed_bytes(envelope.payload)
     keys = trust.keys()
     for trusted in keys:
         try:
-            trusted.key.verify(envelope.signatures[0].sig, signed, ec.ECDSA(_HASHES[trusted.key.curve.name]()))
+            trusted.key.verify(envelope.signatures[0].sig, signed, ec.ECDSA(HASHES[trusted.key.curve.name]()))
         except InvalidSignature:
             continue
         return trusted.fingerprint
@@ -192,7 +190,7 @@ def _check_statement(payload: bytes, digests: Mapping[str, str]) -> None:
         statement = msgspec.json.decode(payload, type=_Statement)
     except (msgspec.DecodeError, RecursionError) as error:
         raise untrusted(SIGNATURE_NAME, f"what it signs is not a model-signing statement: {printable(error)}") from None
-    if statement.statement_type != _STATEMENT_TYPE or statement.predicate_type != _PREDICATE_TYPE:
+    if statement.statement_type != STATEMENT_TYPE or statement.predicate_type != PREDICATE_TYPE:
         raise untrusted(SIGNATURE_NAME, "what it signs is not a model-signing 1.0 statement", _MEND)
     resources = statement.predicate.resources
     signed = {resource.name: resource.digest for resource in resources}
