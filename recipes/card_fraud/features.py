@@ -7,7 +7,8 @@ Invariants:
 - A feature of a payment depends on that payment and on earlier ones only; payments of the same instant count as earlier
   when their identifier is smaller.
 - A fraud label takes effect seven days after its payment at the earliest, since that is when a bank knows of it.
-- Sums are taken over integers (minor units of the currency), so that no payment changes the rounding of another's feature.
+- Sums are taken over integers (minor units of the currency), so that no payment changes the rounding of another's
+  feature.
 """
 
 from __future__ import annotations
@@ -102,9 +103,9 @@ def _terminal_columns(terminals: _Groups, frauds: NDArray[np.int64]) -> Iterator
 def compute_features(transactions: pd.DataFrame) -> NDArray[np.float32]:
     """Features of every payment, float32 [N, 15], rows in the order given, columns as in `FEATURES`.
 
-    `transactions` holds TRANSACTION_ID, TX_DATETIME, CUSTOMER_ID, TERMINAL_ID, TX_AMOUNT (currency units with at most two
-    decimals) and TX_FRAUD (0 or 1; what lies within the label delay is not looked at). Raises KeyError when a column is
-    missing and ValueError when there is no row.
+    `transactions` holds TRANSACTION_ID, TX_DATETIME, CUSTOMER_ID, TERMINAL_ID, TX_AMOUNT (currency units with at most
+    two decimals) and TX_FRAUD (0 or 1; what lies within the label delay is not looked at). Raises KeyError when a
+    column is missing and ValueError when there is no row.
     """
     if len(transactions) == 0:
         raise ValueError("no transactions to compute features of")

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 CARDS_A_DAY = 100
 """Cards that investigators can look at in a day (the k of card precision@k)."""
 
+BOOTSTRAP_DRAWS = 1000
+
 _NORMAL_975 = 1.959963984540054
 
 
@@ -122,7 +124,7 @@ class _CardRanking:
         return cards[order], defrauded[order]
 
     def precision(self, weights: NDArray[np.float64], k: int = CARDS_A_DAY) -> float:
-        """Mean over days of the share of defrauded cards among the k first; a card found once is not looked at again."""
+        """Mean over days of the share of defrauded cards among the k first; a card found is not looked at again."""
         left = weights.copy()
         found = []
         for cards, defrauded in self._days:
@@ -153,7 +155,7 @@ def _wald(value: float, variance: float) -> Estimate:
     return Estimate(value, max(0.0, value - half), min(1.0, value + half))
 
 
-def measure(folds: Sequence[Scored], *, seed: int, draws: int = 1000) -> tuple[list[Figures], Figures]:
+def measure(folds: Sequence[Scored], *, seed: int, draws: int = BOOTSTRAP_DRAWS) -> tuple[list[Figures], Figures]:
     """Figures of each fold and of their mean.
 
     The variance of a mean AUC takes the test weeks as independent; the other two intervals do not need that.

@@ -2,8 +2,8 @@
 
 Invariants:
 - Seven days of training, seven days of delay, seven days of test.
-- A test day holds no customer of whom a fraud was known by then: one that fell into the training days, or into the days up
-  to the label delay before that test day.
+- A test day holds no customer of whom a fraud was known by then: one that fell into the training days, or into the days
+  up to the label delay before that test day.
 - Parameters are chosen on `VALIDATION_STARTS` only; `TEST_STARTS` are looked at once, with the choice made.
 """
 
@@ -41,17 +41,18 @@ class Fold:
     @property
     def train_period(self) -> str:
         """First and last training day."""
-        return period(self.start, TRAIN_DAYS)
+        return f"{self.start} to {self.start + timedelta(days=TRAIN_DAYS - 1)}"
+
+    @property
+    def test_days(self) -> tuple[date, date]:
+        """First and last test day."""
+        first = self.start + timedelta(days=TRAIN_DAYS + DELAY_DAYS)
+        return first, first + timedelta(days=TEST_DAYS - 1)
 
     @property
     def test_period(self) -> str:
-        """First and last test day."""
-        return period(self.start + timedelta(days=TRAIN_DAYS + DELAY_DAYS), TEST_DAYS)
-
-
-def period(start: date, days: int) -> str:
-    """`start` and the last of `days` days, as text."""
-    return f"{start.isoformat()} to {(start + timedelta(days=days - 1)).isoformat()}"
+        """First and last test day, as text."""
+        return "{} to {}".format(*self.test_days)
 
 
 def days_since_epoch(transactions: pd.DataFrame) -> NDArray[np.int64]:
@@ -62,8 +63,8 @@ def days_since_epoch(transactions: pd.DataFrame) -> NDArray[np.int64]:
 def make_fold(transactions: pd.DataFrame, start: date) -> Fold:
     """The fold whose training starts on `start`.
 
-    `transactions` holds TRANSACTION_ID, TX_DATETIME, CUSTOMER_ID and TX_FRAUD. Raises ValueError when the days asked for
-    are not all there.
+    `transactions` holds TRANSACTION_ID, TX_DATETIME, CUSTOMER_ID and TX_FRAUD. Raises ValueError when the days asked
+    for are not all there.
     """
     days = days_since_epoch(transactions)
     customers = transactions["CUSTOMER_ID"].to_numpy()

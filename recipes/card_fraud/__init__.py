@@ -1,0 +1,1 @@
+"""How the shipped `card-fraud` detector is trained and measured."""

@@ -1,0 +1,1 @@
+"""Examples: a model of one's own, from training data to a bundle, one script for each library."""
