@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from discern.core.errors import UnknownVerdict
 from discern.core.verdict import Decision
@@ -35,11 +35,13 @@ def verdict_commands(ledger: Callable[[], VerdictStore]) -> typer.Typer:
             for verdict in page.verdicts:
                 typer.echo(msgspec.json.encode(verdict).decode())
             return
-        table = Table("Id", "When", "Detector", "Decision", "Score", "Input", box=None, pad_edge=False)
+        table = Table(
+            Column("Id", no_wrap=True), "When", "Detector", "Decision", "Score", "Input", box=None, pad_edge=False
+        )
         for verdict in page.verdicts:
             table.add_row(
                 verdict.id,
-                verdict.created_at.isoformat(timespec="seconds"),
+                verdict.created_at.strftime("%Y-%m-%d %H:%M:%S"),
                 f"{verdict.detector} {verdict.version}",
                 verdict.decision,
                 f"{verdict.score:.4f}",

@@ -62,7 +62,7 @@ def _invalid(faults: list[str]) -> InvalidRecord:
     if len(faults) > _LISTED_FAULTS:
         listed.append(f"and {len(faults) - _LISTED_FAULTS:,} more")
     sentence = "; ".join(faults[:_FAULTS_IN_SENTENCE])
-    more = "; ..." if len(faults) > _FAULTS_IN_SENTENCE else ""
+    more = f"; and {len(faults) - _FAULTS_IN_SENTENCE:,} more" if len(faults) > _FAULTS_IN_SENTENCE else ""
     count = "1 fault" if len(faults) == 1 else f"{len(faults):,} faults"
     return InvalidRecord(
         f"The record has {count}: {sentence}{more}.",

@@ -280,6 +280,9 @@ def check_video_pools_its_frames(_bundle: Bundle, detector: Detector) -> str:
     return f"{len(rows)} frames, {video.pool} {clip.score:.3f}"
 
 
+_MOST_NAMED = 6
+
+
 def _answers(detector: Detector, inputs: Sequence[Prepared]) -> list[Assessment]:
     """Return all answers. Raises CheckFailed when an input got none, or a degraded one."""
     found = []
@@ -305,7 +308,8 @@ def _all_answered(detector: Detector, inputs: dict[str, Prepared]) -> str:
             if not 0.0 <= score <= 1.0:
                 raise CheckFailed(f"{name}: {score} is not a score in [0, 1]")
             scores.append(score)
-    return f"{', '.join(inputs)}: scores in [{min(scores):.3g}, {max(scores):.3g}]"
+    named = ", ".join(inputs) if len(inputs) <= _MOST_NAMED else f"{len(inputs)} inputs"
+    return f"{named}: scores in [{min(scores):.3g}, {max(scores):.3g}]"
 
 
 def _varied(detector: Detector) -> list[Prepared]:
