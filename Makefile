@@ -6,6 +6,10 @@ BIN    := $(VENV)/bin
 # Bytecode of every file would add a sixth to the installation: only what runs is compiled, by letting the doctor run once.
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
 
+# `make test TORCH=2.13.0` installs PyTorch too and runs what needs it. It is no requirement: where the package index has no
+# CPU build of it, it brings several GB of CUDA.
+TORCH ?=
+
 # Exact versions with hashes, for every platform and Python we support; no index is named.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command "make lock" --constraint requirements/constraints.in
@@ -51,11 +55,12 @@ $(VENV)/bin/python:
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/bin/python
 	$(PIP) --require-hashes -r requirements/runtime.txt
 	$(PIP) --no-deps -e .
-	$(WARM)
+	@$(WARM)
 	touch $@
 
 $(VENV)/.test: requirements/development.txt pyproject.toml | $(VENV)/bin/python
 	$(PIP) --require-hashes -r requirements/development.txt
 	$(PIP) --no-deps -e .
-	$(WARM)
+	$(if $(TORCH),$(PIP) torch==$(TORCH))
+	@$(WARM)
 	touch $@ $(VENV)/.runtime
