@@ -15,6 +15,7 @@ from discern.detectors.bundle import open_bundle
 from discern.detectors.packing import pack
 from discern.detectors.signing import generate_key, sign_bundle
 from discern.detectors.trust import TrustStore
+from discern.detectors.vetting import vetting_mark
 from discern.settings import Settings, load_settings
 from tests.detectors import models
 
@@ -44,7 +45,7 @@ def furnished_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pack(source, root)
         sign_bundle(root, home / "keys" / "local.key")
         # Trying the models in a child process is tested where it is built; here it would only cost time.
-        (home / "vetted" / open_bundle(root, TrustStore((home / "trust",))).digest).touch()
+        (home / "vetted" / vetting_mark(open_bundle(root, TrustStore((home / "trust",))))).touch()
     return home
 
 

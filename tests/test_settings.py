@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from discern.core.errors import InvalidSettings
+from discern.inputs.types import InputLimits
 from discern.settings import load_settings
 
 
@@ -25,6 +27,8 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
         ("DISCERN_PROT", "1", "Did you mean port?"),
         ("DISCERN_PORT", "eight", "DISCERN_PORT: 'eight' is not of type int"),
         ("DISCERN_PORT", "-1", "below the least allowed, 0"),
+        ("DISCERN_PORT", "65536", "above the most allowed, 65535"),
+        ("DISCERN_VIDEO_SECONDS", "inf", "above the most allowed"),
         ("DISCERN_VIDEO_SECONDS", "nan", "below the least allowed"),
         ("DISCERN_LOG_LEVEL", "loud", "Use one of: debug, info, warning, error"),
         ("DISCERN_LEDGER_DURABILITY", "none", "Use one of: normal, full"),
@@ -45,8 +49,20 @@ def test_a_wrong_settings_file_is_refused_with_its_path(tmp_path: Path, text: st
         load_settings({"DISCERN_HOME": str(tmp_path)})
 
 
-def test_a_body_may_be_as_large_as_the_largest_input(tmp_path: Path) -> None:
-    settings = load_settings(
-        {"DISCERN_HOME": str(tmp_path), "DISCERN_VIDEO_BYTES": "1000", "DISCERN_IMAGE_BYTES": "2000000"}
-    )
-    assert settings.body_bytes > 2_000_000
+def test_the_defaults_are_those_of_the_inputs_layer(tmp_path: Path) -> None:
+    settings = load_settings({"DISCERN_HOME": str(tmp_path)})
+    for entry in fields(InputLimits):
+        assert getattr(settings, entry.name) == getattr(InputLimits(), entry.name)
+
+
+def test_an_empty_home_and_a_home_in_the_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="DISCERN_HOME is empty"):
+        load_settings({"DISCERN_HOME": ""})
+    (tmp_path / "discern.toml").write_text("home = '/elsewhere'")
+    with pytest.raises(InvalidSettings, match="Set DISCERN_HOME"):
+        load_settings({"DISCERN_HOME": str(tmp_path)})
+
+
+def test_what_kubernetes_puts_into_the_environment_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="enableServiceLinks: false"):
+        load_settings({"DISCERN_HOME": str(tmp_path), "DISCERN_SERVICE_HOST": "10.0.0.1"})

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Literal, cast
 import discern
 from discern.access.service import Keys
 from discern.access.store import KeyStore
-from discern.detection.service import Plane, bounded, recorded
+from discern.core.verdict import Verdict
+from discern.detection.service import Plane, on_ledger
 from discern.detection.store import VerdictStore
-from discern.detection.types import Detect
+from discern.detection.types import Detect, VerdictPage
 from discern.detectors.vetting import VettingLimits
-from discern.inputs.faces import face_locator
+from discern.inputs.faces import FaceLocator, face_locator, try_locator
 from discern.inputs.types import InputLimits
 from discern.registry.service import Catalogue
 from discern.settings import Settings
@@ -40,14 +42,19 @@ class Services:
     keys: Keys
     catalogue: Catalogue
     verdicts: VerdictStore
+    locator: FaceLocator
+    plane: Plane
     detect: Detect
 
     def open(self) -> None:
-        """Open the database. Raises StorageUnavailable."""
+        """Open the database, and try a face model where one is set. Raises StorageUnavailable or InvalidSettings."""
+        if self.settings.face_model is not None:
+            try_locator(self.locator)
         self.database.open()
 
     def close(self) -> None:
         """Give everything back."""
+        self.plane.close()
         self.database.close()
 
 
@@ -67,13 +74,18 @@ def build_services(settings: Settings) -> Services:
     catalogue = Catalogue(
         builtin=BUILTIN,
         home=settings.home,
-        limits=VettingLimits(memory_bytes=settings.vetting_bytes, wall_seconds=settings.vetting_seconds),
+        limits=VettingLimits(
+            memory_bytes=settings.vetting_bytes,
+            wall_seconds=settings.vetting_seconds,
+            processor_seconds=math.ceil(settings.vetting_seconds),
+        ),
         inference_threads=settings.inference_threads,
     )
+    locator = face_locator(settings.face_model)
     plane = Plane(
         catalogue,
         limits,
-        face_locator(settings.face_model),
+        locator,
         threads=settings.detection_threads or os.cpu_count() or 1,
     )
     verdicts = VerdictStore(database)
@@ -84,14 +96,15 @@ def build_services(settings: Settings) -> Services:
         keys=Keys(KeyStore(database)),
         catalogue=catalogue,
         verdicts=verdicts,
-        detect=_wrap(plane.detect, verdicts, settings),
+        locator=locator,
+        plane=plane,
+        detect=_wrap(plane.detect, verdicts),
     )
 
 
-def _wrap(detect: Detect, verdicts: VerdictStore, settings: Settings) -> Detect:
+def _wrap(detect: Detect, verdicts: VerdictStore) -> Detect:
     """Put the plane into its wrappers, the innermost first."""
-    detect = recorded(detect, verdicts)
-    return bounded(detect, settings.max_waiting)
+    return on_ledger(detect, verdicts)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -101,7 +114,7 @@ def create_app(services: Services) -> FastAPI:
 
     from discern.detection.api import detection_routes, ledger_routes  # noqa: PLC0415
     from discern.http.authentication import Authentication, principal_of  # noqa: PLC0415
-    from discern.http.bodies import read_input  # noqa: PLC0415
+    from discern.http.bodies import Bodies  # noqa: PLC0415
     from discern.http.description import describe  # noqa: PLC0415
     from discern.http.health import health_routes  # noqa: PLC0415
     from discern.http.problems import install_problem_handlers  # noqa: PLC0415
@@ -114,6 +127,7 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(Authentication, authenticate=services.keys.authenticate)
     install_problem_handlers(app)
@@ -124,10 +138,12 @@ def create_app(services: Services) -> FastAPI:
             services.detect,
             services.catalogue,
             services.limits,
-            read_input=read_input,
+            read_input=Bodies(
+                max_waiting=services.settings.max_waiting, waiting_bytes=services.settings.waiting_bytes
+            ).read,
             principal_of=principal_of,
         )
     )
     app.include_router(ledger_routes(services.verdicts, principal_of=principal_of))
-    describe(app)
+    describe(app, (Verdict, VerdictPage))
     return app

@@ -24,8 +24,15 @@ PREFIX = "DISCERN_"
 SETTINGS_FILE = "discern.toml"
 
 
-def _setting(default: Any, text: str, *, unit: str = "", minimum: float | None = None) -> Any:  # noqa: ANN401
-    return field(default=default, metadata={"help": text, "unit": unit, "minimum": minimum})
+def _setting(
+    default: Any,  # noqa: ANN401 - each field's own annotation says its type
+    text: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:  # noqa: ANN401
+    return field(default=default, metadata={"help": text, "unit": unit, "minimum": minimum, "maximum": maximum})
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Settings:
 
     home: Path = _setting(Path("~/.discern"), "Folder for the database, added detectors, keys and `discern.toml`.")
     host: str = _setting("127.0.0.1", "Address the server listens on.")
-    port: int = _setting(8000, "Port the server listens on; 0 takes a free one.", minimum=0)
+    port: int = _setting(8000, "Port the server listens on; 0 takes a free one.", minimum=0, maximum=65_535)
     log_level: str = _setting("info", "Least severe level that is logged: debug, info, warning or error.")
     ledger_durability: str = _setting(
         "normal",
@@ -44,13 +51,16 @@ class Settings:
         0, "Inputs decoded and judged at the same time; 0 means one for each processor core.", minimum=0
     )
     inference_threads: int = _setting(1, "Threads one model run may use.", minimum=1)
-    max_waiting: int = _setting(256, "Requests that may be in work or waiting before further ones get 503.", minimum=1)
+    max_waiting: int = _setting(256, "Inputs that may be in work or waiting before further ones get 503.", minimum=1)
+    waiting_bytes: int = _setting(
+        1_000_000_000, "Bytes of inputs that may be in work or waiting likewise.", unit="bytes", minimum=1
+    )
     face_model: Path | None = _setting(None, "YuNet face detector (.onnx) to use instead of the built-in cascade.")
     image_bytes: int = _setting(25_000_000, "Largest image.", unit="bytes", minimum=1)
     image_pixels: int = _setting(50_000_000, "Most pixels an image may decode to.", unit="pixels", minimum=1)
     video_bytes: int = _setting(200_000_000, "Largest video.", unit="bytes", minimum=1)
     video_pixels: int = _setting(8_847_360, "Most pixels a video frame may have.", unit="pixels", minimum=1)
-    video_seconds: float = _setting(600.0, "Longest video.", unit="seconds", minimum=0)
+    video_seconds: float = _setting(600.0, "Longest video.", unit="seconds", minimum=0, maximum=86_400)
     record_bytes: int = _setting(1_000_000, "Largest record.", unit="bytes", minimum=1)
     vetting_bytes: int = _setting(
         4_000_000_000,
@@ -58,12 +68,9 @@ class Settings:
         unit="bytes",
         minimum=100_000_000,
     )
-    vetting_seconds: float = _setting(60.0, "Time that trying a bundle's models may take.", unit="seconds", minimum=0.1)
-
-    @property
-    def body_bytes(self) -> int:
-        """Largest request body: the largest input, and room for multipart framing."""
-        return max(self.image_bytes, self.video_bytes, self.record_bytes) + 64 * 1024
+    vetting_seconds: float = _setting(
+        60.0, "Time that trying a bundle's models may take.", unit="seconds", minimum=0.1, maximum=3600
+    )
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -73,9 +80,14 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """
     variables = os.environ if environment is None else environment
     given = {key[len(PREFIX) :].lower(): value for key, value in variables.items() if key.startswith(PREFIX)}
+    if given.get("home") == "":
+        raise InvalidSettings(f"{PREFIX}HOME is empty.", mend="Name a folder, or unset it.", setting="home")
     home = Path(given.get("home", str(Settings.home))).expanduser().absolute()
     values: dict[str, Any] = {}
     for name, raw in _read_file(home / SETTINGS_FILE).items():
+        if name == "home":
+            detail = f"{home / SETTINGS_FILE}: home cannot be set in a file that lies in it."
+            raise InvalidSettings(detail, mend=f"Set {PREFIX}HOME.", setting="home")
         values[name] = _convert(name, raw, f"{home / SETTINGS_FILE}: {name}")
     for name, raw in given.items():
         values[name] = _convert(name, raw, f"{PREFIX}{name.upper()}")
@@ -109,6 +121,8 @@ def _convert(name: str, raw: Any, where: str) -> Any:  # noqa: ANN401
     if name not in _FIELDS:
         near = difflib.get_close_matches(name, _FIELDS, n=1)
         hint = f"Did you mean {near[0]}?" if near else "The settings are listed in docs/reference/settings.md."
+        if name.startswith(("service_", "port_")):
+            hint = "Kubernetes sets it for a Service called discern: set enableServiceLinks: false in the pod."
         raise InvalidSettings(f"{where}: there is no such setting.", mend=hint, setting=name)
     wanted = _TYPES[name]
     try:
@@ -118,11 +132,13 @@ def _convert(name: str, raw: Any, where: str) -> Any:  # noqa: ANN401
         raise InvalidSettings(
             f"{where}: {raw!r} is not of type {expected}.", mend="Correct it.", setting=name
         ) from error
-    minimum = _FIELDS[name].metadata["minimum"]
-    if minimum is not None and not value >= minimum:
-        raise InvalidSettings(
-            f"{where}: {raw!r} is below the least allowed, {minimum}.", mend="Raise it.", setting=name
-        )
+    least, most = _FIELDS[name].metadata["minimum"], _FIELDS[name].metadata["maximum"]
+    if least is not None and not value >= least:
+        detail = f"{where}: {raw!r} is below the least allowed, {least}."
+        raise InvalidSettings(detail, mend="Raise it.", setting=name)
+    if most is not None and not value <= most:
+        detail = f"{where}: {raw!r} is above the most allowed, {most}."
+        raise InvalidSettings(detail, mend="Lower it.", setting=name)
     return value
 
 

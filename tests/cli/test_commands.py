@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -120,11 +121,59 @@ def test_one_bad_line_does_not_end_the_run(run: Run, tmp_path: Path) -> None:
     assert ran.code == 1
 
 
-def test_the_detector_is_chosen_by_the_content_where_only_one_takes_it(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "photo.jpg").write_bytes(jpeg())
-    ran = run("detect", tmp_path / "photo.jpg", "--json")
-    assert rows(ran)[0]["error"]["code"] == "unknown_detector"
-    assert "Name one with -d NAME" in ran.out
+def test_the_detector_is_chosen_by_the_content_where_only_one_takes_it(run: Run, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo.json").write_bytes(jpeg())
+    ambiguous = run("detect", tmp_path / "photo.json", "--json")
+    assert (ambiguous.code, "Name one with -d NAME" in ambiguous.err) == (2, True)
+    for name in ("toy-image", "toy-cascade"):
+        shutil.rmtree(home / "detectors" / name)
+    chosen = rows(run("detect", tmp_path / "photo.json", "--json"))[0]
+    assert chosen.get("detector") == "synthetic-face" or chosen["error"]["code"] == "no_face_found"
+
+
+def test_names_that_a_terminal_or_a_table_would_act_on_are_shown_as_they_are(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "[red]x[b]\x1b[2J.jpg"
+    path.write_bytes(jpeg())
+    out = run("detect", path, "-d", "toy-image").out
+    assert "[red]x[b]\\x1b[2J.jpg" in out
+
+
+def test_more_inputs_than_may_wait_are_all_judged(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISCERN_MAX_WAITING", "4")
+    (tmp_path / "many.ndjson").write_text("".join(f'{{"a": {n % 90}, "b": 2, "c": 3}}\n' for n in range(100)))
+    ran = run("detect", tmp_path / "many.ndjson", "-d", "toy-record", "--json")
+    assert [row["path"].rpartition(":")[2] for row in rows(ran)] == [str(number) for number in range(1, 101)]
+    assert ran.code == 0
+
+
+def test_a_record_over_several_lines_is_one_record(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text(json.dumps({"a": 1, "b": 2, "c": 3}, indent=2))
+    assert len(rows(run("detect", tmp_path / "record.json", "-d", "toy-record", "--json"))) == 1
+
+
+def test_a_line_of_any_length_is_refused_without_being_read_whole(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "long.ndjson").write_bytes(b'{"a": ' + b"1" * 3_000_000 + b'}\n{"a": 1, "b": 2, "c": 3}\n')
+    found = rows(run("detect", tmp_path / "long.ndjson", "-d", "toy-record", "--json"))
+    assert [row.get("error", {}).get("code") for row in found] == ["input_too_large", None]
+
+
+@pytest.mark.parametrize(("name", "content"), [("empty.json", b""), ("empty.jpg", b""), ("list.json", b"[]")])
+def test_an_empty_file_is_said_to_be_empty(run: Run, tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    ran = run("detect", tmp_path / name, "-d", "toy-record")
+    assert (ran.code, "empty" in ran.err) == (1, True)
+
+
+def test_a_file_that_is_no_file_is_said(run: Run, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    os.mkfifo(inbox / "pipe")
+    (inbox / "broken").symlink_to(tmp_path / "nowhere")
+    found = rows(run("detect", inbox, "-d", "toy-image", "--json"))
+    assert [(Path(row["path"]).name, row["error"]["code"]) for row in found] == [
+        ("broken", "unreadable_input"),
+        ("pipe", "unreadable_input"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +207,9 @@ def test_detectors_are_listed_shown_and_verified(run: Run, home: Path) -> None:
     assert re.search(r"toy-cascade\s+1\.0\.0\s+image, video\s+added\s+usable", listed)
     shown = run("detector", "show", "toy-cascade")
     assert "screen -> expert" in shown.out
+    assert "screen.onnx" in shown.out
+    assert "signed by" in shown.out
+    assert "signature not checked" in run("detector", "show", home / "detectors" / "toy-image" / "1.0.0").out
     verified = run("detector", "verify", home / "detectors" / "toy-cascade" / "1.0.0")
     assert "3 files hold" in verified.out
 
@@ -241,6 +293,9 @@ def test_the_doctor_names_what_is_wrong_with_a_hint(run: Run, home: Path, monkey
     assert "only.onnx" in ran.out
     monkeypatch.setenv("DISCERN_PROT", "1")
     assert "Did you mean port?" in run("doctor").out
+    monkeypatch.delenv("DISCERN_PROT")
+    monkeypatch.setenv("DISCERN_FACE_MODEL", str(home / "nowhere.onnx"))
+    assert "nowhere.onnx" in run("doctor").out
 
 
 def test_the_version_is_printed(run: Run) -> None:

@@ -6,11 +6,13 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 from sqlalchemy import text
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError
 
 from discern.app import Services
 from discern.core.ids import uuid7
 from discern.core.verdict import Decision, FrameScore, InputFacts, StageReading, Thresholds, Verdict
+from discern.detection.store import page_statement
 from discern.detection.types import VerdictQuery
 
 
@@ -60,7 +62,7 @@ def test_pages_give_every_verdict_once_newest_first_while_new_ones_arrive(servic
         services.verdicts.append([(verdict(), "key:2")])
         if page.next is None:
             break
-        after = page.next
+        after = UUID(page.next)
     assert seen == written[::-1]
 
 
@@ -85,15 +87,23 @@ def test_one_verdict_that_cannot_be_written_keeps_the_whole_batch_out(services: 
     assert services.verdicts.get("default", UUID(good.id)) is None
 
 
-def test_pages_are_read_off_an_index_and_not_sorted(services: Services) -> None:
-    for where in ("workspace = 'default' AND id < x'00'", "workspace = 'default' AND detector = 'a' AND id < x'00'"):
-        with services.database.read() as connection:
-            plan = connection.execute(
-                text(f"EXPLAIN QUERY PLAN SELECT body FROM verdicts WHERE {where} ORDER BY id DESC LIMIT 10")
-            ).all()
-        steps = " ".join(str(row[-1]) for row in plan)
-        assert "USING INDEX" in steps
-        assert "TEMP B-TREE" not in steps
+@pytest.mark.parametrize(
+    "query",
+    [
+        VerdictQuery("default"),
+        VerdictQuery("default", after=uuid4()),
+        VerdictQuery("default", detector="a", after=uuid4()),
+        VerdictQuery("default", decision="flag", after=uuid4()),
+    ],
+)
+def test_pages_are_read_off_an_index_and_not_sorted(services: Services, query: VerdictQuery) -> None:
+    compiled = page_statement(query).compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+    with services.database.read() as connection:
+        plan = connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}")).all()
+    steps = " ".join(str(row[-1]) for row in plan)
+    assert "USING INDEX" in steps
+    assert "TEMP B-TREE" not in steps
+    assert ("id<?" in steps) == (query.after is not None)
 
 
 def test_an_unknown_id_is_not_there(services: Services) -> None:

@@ -22,6 +22,7 @@ from discern.detectors.bundle import Bundle, open_bundle
 from discern.detectors.checks import contract, samples
 from discern.detectors.checks.run import CHECKS, VETTED, run_check, run_checks
 from discern.detectors.runtime import StageModel
+from discern.detectors.trust import TrustStore
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import Prepared
 from tests.detectors import models
@@ -32,7 +33,7 @@ SHIPPED = sorted(manifest.parent.name for manifest in BUILTIN.glob("*/detector.y
 
 @cache
 def shipped(name: str) -> tuple[Bundle, Detector]:
-    bundle = open_bundle(BUILTIN / name, None)
+    bundle = open_bundle(BUILTIN / name, TrustStore((BUILTIN.parent / "keys",)))
     return bundle, load_detector(bundle)
 
 

@@ -26,6 +26,8 @@ CODECS = {
 class FixedLocator:
     """Says the same box for every picture."""
 
+    name = "fixed"
+
     def __init__(self, box: Box | None) -> None:
         self.box = box
         self.asked = 0
@@ -39,6 +41,8 @@ class FixedLocator:
 
 class BrightLocator:
     """Finds a face in bright pictures only."""
+
+    name = "fixed"
 
     def locate(self, rgb: NDArray[np.uint8]) -> Box | None:
         return Box(left=4, top=4, width=16, height=16) if rgb.mean() > 100 else None

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from discern.core.errors import BundleRefused, UnknownDetector
+from discern.core.errors import BundleRefused, OperatorError, UnknownDetector
 from discern.detectors.assessment import Detector
 from discern.detectors.packing import pack
 from discern.detectors.signing import sign_bundle
-from discern.detectors.vetting import VettingLimits
+from discern.detectors.vetting import VettingLimits, vetting_mark
 from discern.registry.service import Catalogue
-from discern.registry.types import Listed, version_order
+from discern.registry.types import Listed, Refused, Usable, version_order
 from tests.detectors import models
 
 
@@ -55,8 +55,10 @@ def test_the_highest_usable_version_answers(catalogue: Catalogue, home: Path, tm
 def test_one_refused_bundle_leaves_the_others_usable(catalogue: Catalogue, home: Path) -> None:
     (home / "detectors" / "toy-record" / "1.0.0" / "extra.txt").write_text("not listed")
     entries = listed(catalogue)
-    assert "extra.txt" in (entries["toy-record", "1.0.0"].refused or "")
-    assert entries["toy-image", "1.0.0"].bundle is not None
+    refused = entries["toy-record", "1.0.0"]
+    assert isinstance(refused, Refused)
+    assert "extra.txt" in refused.reason
+    assert isinstance(entries["toy-image", "1.0.0"], Usable)
     with pytest.raises(BundleRefused, match="No version of toy-record can be used"):
         catalogue.get("toy-record")
     catalogue.get("toy-image")
@@ -127,3 +129,48 @@ def test_a_bundle_whose_model_does_not_run_is_not_added(catalogue: Catalogue, ho
     with pytest.raises(BundleRefused, match=r"only\.onnx"):
         catalogue.add(tmp_path / "broken")
     assert not (home / "detectors" / "broken").exists()
+
+
+@pytest.mark.process
+def test_a_version_whose_model_does_not_run_gives_way_to_the_one_below(
+    catalogue: Catalogue, home: Path, tmp_path: Path
+) -> None:
+    files = models.RECORD_FILES | {"only.onnx": models.nan_model()}
+    source = models.write_source(tmp_path / "source", models.record_manifest(version="1.1.0"), files)
+    root = home / "detectors" / "toy-record" / "1.1.0"
+    pack(source, root)
+    sign_bundle(root, home / "keys" / "local.key")
+    with pytest.raises(BundleRefused, match=r"only\.onnx"):
+        catalogue.get("toy-record")
+    assert catalogue.get("toy-record").manifest.version == "1.0.0"
+    assert isinstance(listed(catalogue)["toy-record", "1.1.0"], Refused)
+
+
+def test_a_broken_key_in_the_trust_folder_is_ignored_and_said(catalogue: Catalogue, home: Path) -> None:
+    (home / "trust" / "broken.pub").write_text("no key")
+    assert isinstance(listed(catalogue)["toy-record", "1.0.0"], Usable)
+    assert any("broken.pub" in fault for fault in catalogue.trust().faults())
+
+
+def test_two_that_add_the_same_version_at_once_end_with_one_whole_bundle(
+    catalogue: Catalogue, home: Path, tmp_path: Path
+) -> None:
+    source = models.write_source(tmp_path / "source", models.record_manifest(name="mine"), models.RECORD_FILES)
+    pack(source, tmp_path / "mine")
+    bundle = sign_bundle(tmp_path / "mine", home / "keys" / "local.key")
+    (home / "vetted" / vetting_mark(bundle)).touch()
+    outcomes: list[str] = []
+
+    def add() -> None:
+        try:
+            outcomes.append(catalogue.add(tmp_path / "mine").version)
+        except OperatorError:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["1.0.0", "refused", "refused", "refused"]
+    assert [path.name for path in (home / "detectors" / "mine").iterdir()] == ["1.0.0"]

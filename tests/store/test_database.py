@@ -117,7 +117,11 @@ def test_durability_sets_how_far_a_commit_goes(tmp_path: Path, durability: Durab
 
 
 def test_the_database_is_readable_by_its_owner_only(tmp_path: Path, database: Database) -> None:
-    assert (tmp_path / "discern.db").stat().st_mode & 0o077 == 0
+    with database.write() as connection:
+        connection.execute(text("INSERT INTO workspaces VALUES ('other', '2026-01-01 00:00:00')"))
+        files = list(tmp_path.glob("discern.db*"))
+        assert {path.name for path in files} >= {"discern.db", "discern.db-wal", "discern.db-shm"}
+        assert all(path.stat().st_mode & 0o077 == 0 for path in files)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

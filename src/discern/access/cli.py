@@ -7,10 +7,11 @@ from uuid import UUID
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from discern.access.service import Keys
-from discern.store.metadata import DEFAULT_WORKSPACE
+from discern.core.workspace import DEFAULT_WORKSPACE
 
 
 def key_commands(keys: Callable[[], Keys]) -> typer.Typer:
@@ -30,7 +31,7 @@ def key_commands(keys: Callable[[], Keys]) -> typer.Typer:
         table = Table("Id", "Name", "Made", "Revoked")
         for key in keys().list(DEFAULT_WORKSPACE):
             revoked = key.revoked_at.isoformat(timespec="seconds") if key.revoked_at else ""
-            table.add_row(str(key.id), key.name, key.created_at.isoformat(timespec="seconds"), revoked)
+            table.add_row(str(key.id), escape(key.name), key.created_at.isoformat(timespec="seconds"), revoked)
         Console().print(table)
 
     @group.command("revoke")

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from discern.app import Services, build_services, create_app
 from discern.core.errors import DiscernError
-from discern.inputs.faces import face_locator
-from discern.registry.types import Listed
+from discern.core.workspace import DEFAULT_WORKSPACE
+from discern.inputs.faces import try_locator
+from discern.registry.types import Listed, Refused
 from discern.settings import Settings
-from discern.store.metadata import DEFAULT_WORKSPACE
 
 _LEAST_FREE_BYTES = 1_000_000_000
 
@@ -42,7 +43,7 @@ def doctor_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
         for finding in examine(load):
             well = well and finding.well
             state, hint = ("[green]ok[/]", "") if finding.well else ("[red]wrong[/]", finding.hint)
-            table.add_row(state, finding.what, finding.found, hint)
+            table.add_row(state, escape(finding.what), escape(finding.found), escape(hint))
         Console().print(table)
         raise typer.Exit(0 if well else 1)
 
@@ -89,14 +90,18 @@ def _examine_home(services: Services) -> Iterator[Finding]:
     found = f"{len(live)} live" if live else "none; `discern up` makes the first, `discern key create` another"
     yield Finding("API keys", well=True, found=found)
     try:
-        face_locator(services.settings.face_model)
-        yield Finding("face locator", well=True, found=str(services.settings.face_model or "built in"))
+        try_locator(services.locator)
+        yield Finding("face locator", well=True, found=services.locator.name)
     except DiscernError as error:
         yield Finding("face locator", well=False, found=error.detail, hint=error.mend or "")
+    for fault in services.catalogue.trust().faults():
+        yield Finding("trusted keys", well=False, found=fault, hint="Remove the file from trust/.")
 
 
 def _examine_detector(services: Services, entry: Listed) -> Finding:
     what = f"{entry.name} {entry.version}"
+    if isinstance(entry, Refused):
+        return Finding(what, well=False, found=entry.reason, hint=f"Replace or remove {entry.root}.")
     try:
         services.catalogue.get(entry.name, entry.version)
     except DiscernError as error:

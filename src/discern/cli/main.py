@@ -19,7 +19,7 @@ from discern.cli.doctor import doctor_command
 from discern.cli.logs import configure_logging
 from discern.cli.up import up_command
 from discern.core.errors import DiscernError, UnknownDetector
-from discern.detection.cli import detect_command
+from discern.detection.cli import Tools, detect_command
 from discern.detection.cli_verdicts import verdict_commands
 from discern.registry.cli import detector_commands
 from discern.settings import load_settings
@@ -62,10 +62,10 @@ def build_cli() -> typer.Typer:
             False, "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ) -> None:
-        configure_logging("warning")
+        configure_logging("error")
 
     up_command(cli, load_settings)
-    detect_command(cli, lambda: (opened().detect, opened().catalogue))
+    detect_command(cli, lambda: Tools(opened().detect, opened().catalogue, opened().limits))
     doctor_command(cli, load_settings)
     cli.add_typer(detector_commands(lambda: services().catalogue, lambda: load_settings().home))
     cli.add_typer(verdict_commands(lambda: opened().verdicts))

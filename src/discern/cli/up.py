@@ -16,8 +16,8 @@ import discern
 from discern.app import Services, build_services, create_app
 from discern.cli.logs import configure_logging
 from discern.core.errors import InvalidSettings
+from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.settings import Settings
-from discern.store.metadata import DEFAULT_WORKSPACE
 
 _BACKLOG = 2048
 _GRACE_SECONDS = 30

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -50,7 +50,9 @@ class InputFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is kept about an input: never its content.
 
     `sha256` is of the bytes as sent; for a record, of its canonical JSON. `width` and `height` are in pixels, upright.
-    `face` is "found", "not_found", or None where the detector does not look for one.
+    `face` is "found", "not_found", or None where the detector does not look for one; `face_locator` is what looked, for
+    another one crops otherwise. `frames` counts the frames that were judged, `frames_without_face` those among the
+    sampled ones where no face was found.
     """
 
     kind: InputKind
@@ -63,6 +65,8 @@ class InputFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     frames: int | None = None
     face: Literal["found", "not_found"] | None = None
     face_box: FaceBox | None = None
+    face_locator: str | None = None
+    frames_without_face: int | None = None
 
 
 class FrameScore(msgspec.Struct, frozen=True):
@@ -92,7 +96,7 @@ class Verdict(msgspec.Struct, frozen=True):
     decided_by: str
     stages: tuple[StageReading, ...]
     input: InputFacts
-    created_at: datetime
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)]
     milliseconds: float
     cached: bool = False
     degraded: str | None = None

@@ -16,6 +16,7 @@ from discern.detection.ports import DetectorSource, InputReader, PrincipalReader
 from discern.detection.records import parse_record
 from discern.detection.store import VerdictStore
 from discern.detection.types import Detect, DetectionRequest, VerdictQuery
+from discern.detectors.manifest import Manifest
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import InputLimits
 
@@ -26,6 +27,8 @@ _BODY = {
     "told from the content; the Content-Type header only tells multipart from the rest.",
     "content": {
         "application/octet-stream": {"schema": _MEDIA},
+        "image/*": {"schema": _MEDIA},
+        "video/*": {"schema": _MEDIA},
         "multipart/form-data": {
             "schema": {"type": "object", "required": ["file"], "properties": {"file": _MEDIA}},
         },
@@ -53,23 +56,16 @@ def detection_routes(
         openapi_extra={"requestBody": _BODY},
     )
     async def create_verdict(request: Request, name: str, version: str | None = None) -> Response:
-        detector = await to_thread.run_sync(detectors.get, name, version)
-        is_record = isinstance(detector.manifest.input, RecordSpec)
-        most = limits.record_bytes
-        if not is_record:
-            most = max(limits.image_bytes, limits.video_bytes) if detector.manifest.video else limits.image_bytes
-        content = await read_input(request, most)
-        principal = principal_of(request)
-        verdict = await detect(
-            DetectionRequest(
-                workspace=principal.workspace,
-                principal=principal.id,
+        found = await to_thread.run_sync(detectors.find, name, version)
+        async with read_input(request, *_body_limit(found.bundle.manifest, limits)) as content:
+            is_record = isinstance(found.bundle.manifest.input, RecordSpec)
+            question = DetectionRequest(
+                principal=principal_of(request),
                 detector=name,
-                version=detector.manifest.version,
+                version=found.version,
                 content=parse_record(content) if is_record else content,
             )
-        )
-        return _json(verdict)
+            return _json(await detect(question))
 
     return router
 
@@ -107,6 +103,15 @@ def ledger_routes(verdicts: VerdictStore, *, principal_of: PrincipalReader) -> A
         return _json(verdict)
 
     return router
+
+
+def _body_limit(manifest: Manifest, limits: InputLimits) -> tuple[str, int]:
+    """Return the setting that bounds the input of a detector, and the bytes it allows."""
+    if isinstance(manifest.input, RecordSpec):
+        return "record_bytes", limits.record_bytes
+    if manifest.video and limits.video_bytes > limits.image_bytes:
+        return "video_bytes", limits.video_bytes
+    return "image_bytes", limits.image_bytes
 
 
 def _json(value: object) -> Response:

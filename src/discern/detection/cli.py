@@ -2,41 +2,55 @@
 
 - The exit code of a single input is its decision: 0 clear, 10 review, 20 flag; 1 where it could not be judged.
 - Of several inputs it is 0 when all were judged, whatever the verdicts, and 1 when one was not.
-- Verdicts come out in the order of the inputs; memory does not grow with their number.
+- Verdicts come out in the order of the inputs, and with `--json` as soon as they are there; only so many inputs are in
+  work at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from itertools import islice
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple, Self
 
-import anyio
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from discern.access.types import Principal
 from discern.core.errors import DiscernError, UnknownDetector
 from discern.core.verdict import Verdict
-from discern.detection.ports import DetectorListing
-from discern.detection.sources import Item, items_of
+from discern.core.workspace import DEFAULT_WORKSPACE
+from discern.detection.ports import DetectorSource
+from discern.detection.sources import Item, files_of, items_of
 from discern.detection.types import Detect, DetectionRequest
-from discern.store.metadata import DEFAULT_WORKSPACE
+from discern.inputs.types import InputLimits
+from discern.registry.types import split_reference
 
 EXIT_CODES = {"clear": 0, "review": 10, "flag": 20}
+LOCAL = Principal(id="local", workspace=DEFAULT_WORKSPACE)
 _STYLES = {"clear": "green", "review": "yellow", "flag": "red"}
-_CHUNK = 32
-LOCAL_PRINCIPAL = "local"
+_IN_WORK = 32
 
 Answer = Verdict | DiscernError
-Tools = Callable[[], tuple[Detect, DetectorListing]]
+Chooser = Callable[[Item], tuple[str, str | None]]
 
 
-def detect_command(cli: typer.Typer, tools: Tools) -> None:
-    """Add the command to `cli`; `tools` opens the plane and the list of detectors."""
+class Tools(NamedTuple):
+    """What the command works with."""
+
+    detect: Detect
+    detectors: DetectorSource
+    limits: InputLimits
+
+
+def detect_command(cli: typer.Typer, tools: Callable[[], Tools]) -> None:
+    """Add the command to `cli`; `tools` opens the installation."""
 
     @cli.command("detect")
     def detect(
@@ -45,55 +59,57 @@ def detect_command(cli: typer.Typer, tools: Tools) -> None:
         as_json: bool = typer.Option(False, "--json", help="One JSON object a line instead of a table."),
     ) -> None:
         """Judge images, videos and records; every verdict is on the ledger before it is printed."""
-        plane, listing = tools()
-        choose = _chooser(listing, detector)
-        total = sum(1 for _ in items_of(paths))
-        show = print_json if as_json else _Table()
-        answers = _show_all(plane, items_of(paths), choose, show, total)
-        if isinstance(show, _Table):
-            show.finish()
-        if total == 0:
+        opened = tools()
+        show = _Lines() if as_json else _Table()
+        files = list(files_of(paths))
+        decisions = asyncio.run(_run(opened, files, _chooser(opened.detectors, detector), show))
+        show.finish()
+        if not decisions:
             typer.echo("discern: there is nothing to judge in what was named.", err=True)
             raise typer.Exit(2)
-        raise typer.Exit(exit_code(answers, total))
+        raise typer.Exit(exit_code(decisions))
 
 
-def exit_code(answers: list[str | None], total: int) -> int:
+def exit_code(decisions: list[str | None]) -> int:
     """Return the exit code for the decisions of a run, None standing for an input that could not be judged."""
-    if None in answers:
+    if None in decisions:
         return 1
-    return EXIT_CODES[answers[0] or ""] if total == 1 else 0
+    return EXIT_CODES[decisions[0] or ""] if len(decisions) == 1 else 0
 
 
-def print_json(item: Item, answer: Answer) -> None:
-    """Print one line: the path with the verdict, or with the error's code, detail and facts."""
-    row: dict[str, object] = {"path": item.label}
-    if isinstance(answer, DiscernError):
-        row["error"] = {"code": answer.code, "detail": answer.detail, "mend": answer.mend, **answer.facts}
-    else:
-        row |= msgspec.to_builtins(answer)
-    typer.echo(msgspec.json.encode(row).decode())
+class _Lines:
+    """Prints one JSON object a line: the path with the verdict, or with the error's code, detail and facts."""
+
+    def __call__(self, item: Item, answer: Answer) -> None:
+        row: dict[str, object] = {"path": item.label.encode(errors="replace").decode()}
+        if isinstance(answer, DiscernError):
+            row["error"] = {"code": answer.code, "detail": answer.detail, "mend": answer.mend, **answer.facts}
+        else:
+            row |= msgspec.to_builtins(answer)
+        typer.echo(msgspec.json.encode(row).decode())
+
+    def finish(self) -> None:
+        """Print nothing more."""
 
 
 class _Table:
     """Collects rows for people."""
 
     def __init__(self) -> None:
-        self._console = Console()
         self._table = Table("Input", "Decision", "Score", "Label", "Decided by", "ms", "Note", box=None, pad_edge=False)
         self._errors: list[tuple[str, DiscernError]] = []
 
     def __call__(self, item: Item, answer: Answer) -> None:
+        label = escape(printable(item.label))
         if isinstance(answer, DiscernError):
-            self._table.add_row(item.label, "[magenta]not judged[/]", "", "", "", "", answer.code)
+            self._table.add_row(label, "[magenta]not judged[/]", "", "", "", "", answer.code)
             self._errors.append((item.label, answer))
             return
-        style = _STYLES[answer.decision]
         self._table.add_row(
-            item.label,
-            f"[{style}]{answer.decision}[/]",
+            label,
+            f"[{_STYLES[answer.decision]}]{answer.decision}[/]",
             f"{answer.score:.4f}",
-            answer.label or "-",
+            escape(answer.label or "-"),
             answer.decided_by,
             f"{answer.milliseconds:.1f}",
             "; ".join(_notes(answer)),
@@ -102,101 +118,99 @@ class _Table:
     def finish(self) -> None:
         """Print the table, and below it what could not be judged and why."""
         if self._table.row_count:
-            self._console.print(self._table)
+            Console().print(self._table)
         for label, error in self._errors:
-            typer.echo(f"{label}: {error}", err=True)
+            typer.echo(f"{printable(label)}: {error}", err=True)
+
+
+def printable(text: str) -> str:
+    """Return `text` with what a terminal would act on written out."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _notes(verdict: Verdict) -> Iterator[str]:
-    if verdict.input.face == "not_found":
+    facts = verdict.input
+    if facts.face == "not_found":
         yield "no face found"
+    if facts.frames_without_face:
+        yield f"{facts.frames_without_face} frames without a face"
     if verdict.degraded:
         yield f"stage {verdict.degraded} failed"
-    if verdict.input.kind == "video":
-        yield f"{verdict.input.frames} frames"
+    if facts.kind == "video":
+        yield f"{facts.frames} frames"
 
 
-def _chooser(listing: DetectorListing, asked: str | None) -> Callable[[Item], tuple[str, str | None]]:
+def _chooser(detectors: DetectorSource, asked: str | None) -> Chooser:
     if asked is not None:
-        name, _, version = asked.partition("@")
-        listing.find(name, version or None)
-        return lambda _item: (name, version or None)
+        name, version = split_reference(asked)
+        detectors.find(name, version)
+        return lambda _item: (name, version)
 
     def choose(item: Item) -> tuple[str, str | None]:
-        names = listing.taking(item.kind) if item.kind else []
+        names = detectors.taking(item.kind) if item.kind else []
         if len(names) != 1:
-            which = f"{len(names)} detectors take" if names else "No detector takes"
-            raise UnknownDetector(
-                f"{which} {item.kind or 'this'} input; {', '.join(names) or 'none'}.", mend="Name one with -d NAME."
-            )
+            which = f"{', '.join(names)} take" if names else "No detector takes"
+            raise UnknownDetector(f"{which} {item.kind or 'this'} input.", mend="Name one with -d NAME.")
         return names[0], None
 
     return choose
 
 
-def _show_all(
-    plane: Detect,
-    items: Iterable[Item],
-    choose: Callable[[Item], tuple[str, str | None]],
-    show: Callable[[Item, Answer], None],
-    total: int,
-) -> list[str | None]:
+async def _run(tools: Tools, files: list[Path], choose: Chooser, show: _Lines | _Table) -> list[str | None]:
     decisions: list[str | None] = []
-
-    async def run() -> None:
-        with _progress(total) as advance:
-            async for item, answer in _answers(plane, iter(items), choose):
-                show(item, answer)
-                decisions.append(None if isinstance(answer, DiscernError) else answer.decision)
-                advance()
-
-    anyio.run(run)
+    with _Bar(len(files)) as bar:
+        items = (item for path in bar.each(files) for item in items_of(path, tools.limits))
+        async for item, answer in _answers(tools.detect, items, choose):
+            show(item, answer)
+            decisions.append(None if isinstance(answer, DiscernError) else answer.decision)
     return decisions
 
 
-async def _answers(
-    plane: Detect, items: Iterator[Item], choose: Callable[[Item], tuple[str, str | None]]
-) -> AsyncIterator[tuple[Item, Answer]]:
-    while chunk := list(islice(items, _CHUNK)):
-        answers: dict[int, Answer] = {}
+async def _answers(detect: Detect, items: Iterator[Item], choose: Chooser) -> AsyncIterator[tuple[Item, Answer]]:
+    """Yield answers in the order of the items. Raises UnknownDetector where no detector can be chosen."""
+    waiting: deque[tuple[Item, asyncio.Task[Answer]]] = deque()
+    try:
+        for item in items:
+            waiting.append((item, asyncio.create_task(_answer(detect, item, choose))))
+            if len(waiting) >= _IN_WORK:
+                first, task = waiting.popleft()
+                yield first, await task
+        while waiting:
+            first, task = waiting.popleft()
+            yield first, await task
+    finally:
+        for _, task in waiting:
+            task.cancel()
 
-        async def answer(position: int, item: Item, into: dict[int, Answer]) -> None:
-            into[position] = await _answer(plane, item, choose)
 
-        async with anyio.create_task_group() as group:
-            for position, item in enumerate(chunk):
-                group.start_soon(answer, position, item, answers)
-        for position, item in enumerate(chunk):
-            yield item, answers[position]
-
-
-async def _answer(plane: Detect, item: Item, choose: Callable[[Item], tuple[str, str | None]]) -> Answer:
+async def _answer(detect: Detect, item: Item, choose: Chooser) -> Answer:
     if isinstance(item.content, DiscernError):
         return item.content
+    name, version = choose(item)
     try:
-        name, version = choose(item)
-        return await plane(DetectionRequest(DEFAULT_WORKSPACE, LOCAL_PRINCIPAL, name, item.content, version))
+        return await detect(DetectionRequest(LOCAL, name, item.content, version))
     except DiscernError as error:
         return error
 
 
-class _progress:  # noqa: N801 - used like a function
-    """A progress bar on standard error where a person watches and there is something to wait for."""
+class _Bar:
+    """A progress bar over files on standard error, where a person watches and there is something to wait for."""
 
     def __init__(self, total: int) -> None:
-        self._bar: Progress | None = None
-        if total > 1 and sys.stderr.isatty():
-            columns = (TextColumn("Judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("", total=total)
+        columns = (TextColumn("Judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        shown = total > 1 and sys.stderr.isatty()
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
+        self._task = self._bar.add_task("", total=total)
 
-    def __enter__(self) -> Callable[[], None]:
-        if self._bar is None:
-            return lambda: None
-        bar = self._bar
-        bar.start()
-        return lambda: bar.advance(self._task)
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._bar.stop()
+
+    def each(self, files: list[Path]) -> Iterator[Path]:
+        """Yield the files and move on after each."""
+        for path in files:
+            yield path
+            self._bar.advance(self._task)

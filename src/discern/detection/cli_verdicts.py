@@ -12,9 +12,9 @@ from rich.table import Column, Table
 
 from discern.core.errors import UnknownVerdict
 from discern.core.verdict import Decision
+from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.detection.store import VerdictStore
 from discern.detection.types import VerdictQuery
-from discern.store.metadata import DEFAULT_WORKSPACE
 
 
 def verdict_commands(ledger: Callable[[], VerdictStore]) -> typer.Typer:

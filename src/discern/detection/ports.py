@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from discern.access.types import Principal
 from discern.core.verdict import InputKind, Verdict
 from discern.detectors.assessment import Detector
+from discern.registry.types import Usable
 
 
 class DetectorSource(Protocol):
-    """Where detectors come from. When it cannot give one it raises UnknownDetector or BundleRefused: refuse."""
+    """Where detectors come from. What cannot be given is UnknownDetector or BundleRefused: refuse."""
+
+    def find(self, name: str, version: str | None = None) -> Usable:
+        """Return a usable bundle, quickly."""
+        ...
 
     def get(self, name: str, version: str | None = None) -> Detector:
-        """Return a detector ready to run."""
+        """Return a detector ready to run, which may take seconds the first time."""
+        ...
+
+    def taking(self, kind: InputKind) -> list[str]:
+        """Return the names of the usable detectors that take this kind of input."""
         ...
 
 
@@ -25,34 +36,13 @@ class Ledger(Protocol):
         ...
 
 
-class Asker(Protocol):
-    """Who asks: an id for the ledger and the workspace the question is asked in."""
+class InputReader(Protocol):
+    """Reads the input of an HTTP request under a limit, and accounts for its memory while it is held."""
 
-    @property
-    def id(self) -> str:
-        """Identifier of the principal."""
-        ...
-
-    @property
-    def workspace(self) -> str:
-        """Workspace of the principal."""
+    def __call__(self, request: Any, setting: str, most: int) -> AbstractAsyncContextManager[bytes]:  # noqa: ANN401
+        """Give the bytes. Raises InputTooLarge naming `setting`, MalformedRequest, or Overloaded before any is read."""
         ...
 
 
-InputReader = Callable[[Any, int], Awaitable[bytes]]
-"""Reads the input of an HTTP request, at most so many bytes. Raises InputTooLarge or MalformedRequest."""
-
-PrincipalReader = Callable[[Any], Asker]
+PrincipalReader = Callable[[Any], Principal]
 """Tells who sent an HTTP request."""
-
-
-class DetectorListing(Protocol):
-    """Which detectors there are, for a door that chooses one by the kind of input."""
-
-    def find(self, name: str, version: str | None = None) -> object:
-        """Return the usable bundle of this name. Raises UnknownDetector or BundleRefused."""
-        ...
-
-    def taking(self, kind: InputKind) -> list[str]:
-        """Return the names of the usable detectors that take this kind of input."""
-        ...

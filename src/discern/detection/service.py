@@ -1,19 +1,20 @@
 """The plane: `detect(request) -> verdict`, under every door.
 
-- Decoding and inference run off the event loop, at most `threads` at a time.
+- Decoding and inference run off the event loop, at most `threads` at a time, in threads that live as long as the plane.
 - The verdict depends on the content, the bundle and the settings alone, so every door gives the same one.
-- `recorded` answers only after the ledger has the verdict; when the ledger fails there is no answer.
+- `on_ledger` answers only after the ledger has the verdict; when the ledger fails there is no answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-import anyio
 from anyio import to_thread
 
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import Overloaded, UnsupportedInput
+from discern.core.errors import UnsupportedInput
 from discern.core.ids import uuid7
 from discern.core.verdict import Verdict
 from discern.detection.ports import DetectorSource, Ledger
@@ -41,11 +42,16 @@ class Plane:
         self._limits = limits
         self._locator = locator
         self._clock = clock
-        self._slots = anyio.CapacityLimiter(threads)
+        # Threads of its own: face locators are built once a thread, and a slow detector keeps nobody from the database.
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="detect")
 
     async def detect(self, request: DetectionRequest) -> Verdict:
         """Return the verdict on one input. Raises CallerError for an input that cannot be judged."""
-        return await to_thread.run_sync(self._detect, request, limiter=self._slots)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._detect, request)
+
+    def close(self) -> None:
+        """End the threads; what is in work is finished first."""
+        self._threads.shutdown(cancel_futures=True)
 
     def _detect(self, request: DetectionRequest) -> Verdict:
         detector = self._detectors.get(request.detector, request.version)
@@ -55,7 +61,7 @@ class Plane:
         manifest = detector.manifest
         return Verdict(
             id=str(uuid7()),
-            workspace=request.workspace,
+            workspace=request.principal.workspace,
             detector=manifest.name,
             version=manifest.version,
             decision=assessment.decision,
@@ -84,35 +90,12 @@ class Plane:
         return prepare_media(content, manifest.input, manifest.video, self._limits, self._locator)
 
 
-def recorded(detect: Detect, ledger: Ledger) -> Detect:
+def on_ledger(detect: Detect, ledger: Ledger) -> Detect:
     """Wrap `detect` so that an answer leaves only after the ledger has it."""
 
     async def detect_and_record(request: DetectionRequest) -> Verdict:
         verdict = await detect(request)
-        await to_thread.run_sync(ledger.append, [(verdict, request.principal)])
+        await to_thread.run_sync(ledger.append, [(verdict, request.principal.id)])
         return verdict
 
     return detect_and_record
-
-
-def bounded(detect: Detect, most: int) -> Detect:
-    """Wrap `detect` so that at most `most` requests are in work or waiting; further ones are refused at once."""
-    inside = 0
-
-    async def detect_or_refuse(request: DetectionRequest) -> Verdict:
-        nonlocal inside
-        if inside >= most:
-            raise Overloaded(
-                f"{most} requests are already in work or waiting.",
-                mend="Try again in a second, or raise `max_waiting`.",
-                retry_after=1.0,
-                limit="max_waiting",
-                allowed=most,
-            )
-        inside += 1
-        try:
-            return await detect(request)
-        finally:
-            inside -= 1
-
-    return detect_or_refuse

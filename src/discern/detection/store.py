@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import CheckConstraint, Column, Float, Index, LargeBinary, String, Table, Uuid, insert, select
+from sqlalchemy import CheckConstraint, Column, Float, Index, LargeBinary, Select, String, Table, Uuid, insert, select
 
 from discern.core.verdict import Verdict
 from discern.detection.types import VerdictPage, VerdictQuery
@@ -34,6 +34,7 @@ verdicts = Table(
     CheckConstraint("decision IN ('clear', 'review', 'flag')", name="ck_verdicts_decision"),
     Index("ix_verdicts_workspace_id", "workspace", "id"),
     Index("ix_verdicts_workspace_detector_id", "workspace", "detector", "id"),
+    Index("ix_verdicts_workspace_decision_id", "workspace", "decision", "id"),
 )
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Verdict).decode
@@ -74,16 +75,19 @@ class VerdictStore:
 
     def page(self, query: VerdictQuery) -> VerdictPage:
         """Return verdicts newest first."""
-        statement = select(verdicts.c.body).where(verdicts.c.workspace == query.workspace)
-        if query.after is not None:
-            statement = statement.where(verdicts.c.id < query.after)
-        if query.detector is not None:
-            statement = statement.where(verdicts.c.detector == query.detector)
-        if query.decision is not None:
-            statement = statement.where(verdicts.c.decision == query.decision)
-        # One more than asked for tells whether there is a next page.
-        statement = statement.order_by(verdicts.c.id.desc()).limit(query.limit + 1)
         with self._database.read() as connection:
-            found = [_decode(body) for body in connection.execute(statement).scalars()]
+            found = [_decode(body) for body in connection.execute(page_statement(query)).scalars()]
         page, more = tuple(found[: query.limit]), len(found) > query.limit
-        return VerdictPage(verdicts=page, next=UUID(page[-1].id) if more else None)
+        return VerdictPage(verdicts=page, next=page[-1].id if more else None)
+
+
+def page_statement(query: VerdictQuery) -> Select[bytes]:
+    """Return the query behind `page`: one row more than asked for, which tells whether there is a next page."""
+    statement = select(verdicts.c.body).where(verdicts.c.workspace == query.workspace)
+    if query.after is not None:
+        statement = statement.where(verdicts.c.id < query.after)
+    if query.detector is not None:
+        statement = statement.where(verdicts.c.detector == query.detector)
+    if query.decision is not None:
+        statement = statement.where(verdicts.c.decision == query.decision)
+    return statement.order_by(verdicts.c.id.desc()).limit(query.limit + 1)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from discern.access.types import Principal
 from discern.core.verdict import Decision, Verdict
 from discern.inputs.types import MediaContent, Record
 
@@ -16,11 +17,10 @@ from discern.inputs.types import MediaContent, Record
 class DetectionRequest:
     """One question: what a detector says of an input.
 
-    `principal` is who asks, for the ledger. `version` None means the version that answers by default.
+    `version` None means the version that answers by default.
     """
 
-    workspace: str
-    principal: str
+    principal: Principal
     detector: str
     content: MediaContent | Record
     version: str | None = None
@@ -34,7 +34,7 @@ class VerdictPage(msgspec.Struct, frozen=True):
     """A page of verdicts, newest first. `next` continues it, None at the end."""
 
     verdicts: tuple[Verdict, ...]
-    next: UUID | None = None
+    next: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ MANIFEST_NAME = "detector.yaml"
 SIGNATURE_NAME = "signature.json"
 DETECTOR_NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 SEMANTIC_VERSION = r"^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})$"
+# The sampled frames of a clip stand in memory together.
+_CLIP_BYTES = 256 * 1024**2
 _TAKES = re.compile(r"^(input|[a-z][a-z0-9_]*\.(score|probability|[A-Za-z_][A-Za-z0-9_]*))$")
 
 
@@ -152,8 +154,13 @@ class Manifest(_Closed):
 
     @model_validator(mode="after")
     def _video_needs_an_image_detector(self) -> Self:
-        if self.video is not None and not isinstance(self.input, ImageSpec):
-            raise ValueError("video: only a detector with `input.kind: image` can take video")
+        if self.video is None:
+            return self
+        if not isinstance(self.input, ImageSpec):
+            raise ValueError("video: only a detector with `input.kind: image` can take video")  # noqa: TRY004
+        needed = self.video.frames * self.input.width * self.input.height * 3
+        if needed > _CLIP_BYTES:
+            raise ValueError(f"video: its frames would take {needed} bytes; at most {_CLIP_BYTES} are allowed")
         return self
 
     @property

@@ -15,16 +15,12 @@ import io
 import os
 import shutil
 import tarfile
-import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from discern.core.errors import OperatorError
 from discern.detectors.bundle import FILES, FOLDERS, PART, TOTAL_BYTES, Bundle, list_files, open_bundle, read_file
 from discern.detectors.contents import BYTES_BY_SUFFIX, check_name
-from discern.detectors.files import replace_file, replacing, sync_folder
+from discern.detectors.files import appearing_folder, replace_file, replacing, taken
 from discern.detectors.manifest import MANIFEST_NAME
 from discern.detectors.manifest_file import MANIFEST_BYTES, dump_manifest, load_manifest, parse_manifest
 from discern.detectors.refusal import printable, refused
@@ -46,7 +42,7 @@ def pack(source: Path, destination: Path) -> Bundle:
     named = sorted(parse_manifest(dump_manifest(data)).named_files)
     for name in named:
         check_name(name)
-    with _appearing(destination) as folder:
+    with appearing_folder(destination) as folder:
         files: dict[str, str] = {}
         for name in named:
             content = read_file(source, name, BYTES_BY_SUFFIX[PurePosixPath(name).suffix])
@@ -68,7 +64,7 @@ def write_archive(root: Path, path: Path) -> Path:
     top = f"{bundle.manifest.name}-{bundle.manifest.version}"
     target = path / f"{top}{ARCHIVE_SUFFIX}" if path.is_dir() else path
     if target.exists():
-        raise _taken(target)
+        raise taken(target)
     with (
         replacing(target) as file,
         gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed,
@@ -88,7 +84,7 @@ def read_archive(path: Path, into: Path) -> Path:
     What comes out is not verified: `open_bundle` does that. Raises BundleRefused for an archive that holds anything but
     regular files of a bundle in one folder, and OperatorError when `into` exists or cannot be written.
     """
-    with _appearing(into) as folder:
+    with appearing_folder(into) as folder:
         try:
             with gzip.open(path, "rb") as packed:
                 stream = _Bounded(packed)
@@ -169,29 +165,3 @@ class _Bounded(io.RawIOBase):
         if not 0 <= size <= _CHUNK or self._source.tell() > 2 * TOTAL_BYTES:
             raise tarfile.ReadError("a header in the archive is beyond what a bundle needs")
         return self._source.read(size)
-
-
-@contextmanager
-def _appearing(destination: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `destination` when all went well and is removed otherwise."""
-    if destination.exists() or destination.is_symlink():
-        raise _taken(destination)
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    except OSError as error:
-        raise OperatorError(f"{destination}: it cannot be written: {error.strerror}.", file=str(destination)) from None
-    try:
-        yield folder
-        folder.chmod(0o755)
-        sync_folder(folder)
-        folder.rename(destination)
-        sync_folder(destination.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _taken(path: Path) -> OperatorError:
-    return OperatorError(
-        f"{path}: it is there already and nothing is overwritten.", mend="Name another place.", file=str(path)
-    )

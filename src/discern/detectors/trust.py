@@ -93,14 +93,26 @@ class TrustStore:
     paths: tuple[Path, ...]
 
     def keys(self) -> tuple[TrustedKey, ...]:
-        """Return the trusted keys, each once. Raises OperatorError for a file that is not such a key."""
+        """Return the trusted keys, each once; a file that is no such key adds none."""
+        return self._read()[0]
+
+    def faults(self) -> tuple[str, ...]:
+        """Return what is wrong with the files that add no key, a sentence each."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[tuple[TrustedKey, ...], tuple[str, ...]]:
         found: dict[str, TrustedKey] = {}
+        faults: list[str] = []
         for path in self.paths:
             files: Sequence[Path] = sorted(path.glob("*.pub")) if path.is_dir() else [path] if path.exists() else []
             for file in files:
-                key = load_public_key(file)
-                found.setdefault(key.fingerprint, key)
-        return tuple(found.values())
+                try:
+                    key = load_public_key(file)
+                except OperatorError as error:
+                    faults.append(str(error))
+                else:
+                    found.setdefault(key.fingerprint, key)
+        return tuple(found.values()), tuple(faults)
 
 
 def load_public_key(path: Path) -> TrustedKey:

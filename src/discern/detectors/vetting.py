@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
@@ -39,7 +40,8 @@ STARTER = (
     "from discern.detectors.vetting_child import main; main()"
 )
 OVER_LIMITS = (
-    "If the model needs that much, raise the limits of vetting; otherwise correct it and pack the bundle again."
+    "If the model needs that much, raise `vetting_bytes` or `vetting_seconds`; otherwise correct it and pack the "
+    "bundle again."
 )
 _UNFIT = "Correct the model and pack the bundle again."
 
@@ -97,6 +99,11 @@ class _Ended:
     errors: bytes
     code: int
     why_killed: str | None
+
+
+def vetting_mark(bundle: Bundle) -> str:
+    """Return what a vetting holds for: the bundle, and the version of ONNX Runtime that ran it."""
+    return f"{bundle.digest}-onnxruntime-{version('onnxruntime')}"
 
 
 def vet(bundle: Bundle, limits: VettingLimits | None = None, *, starter: str = STARTER) -> VettingResult:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,18 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from discern.core.verdict import Verdict
-from discern.detection.types import VerdictPage
 from discern.http.authentication import is_open
 from discern.http.problems import MEDIA_TYPE
 
 _FILES = "/docs/files"
 
 
-def describe(app: FastAPI) -> None:
+def describe(app: FastAPI, schemas: Sequence[type]) -> None:
     """Give `app` its OpenAPI document with our schemas, errors and the key, and the page that shows it."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _document(app, schemas)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
@@ -43,9 +43,11 @@ def describe(app: FastAPI) -> None:
         )
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def _document(app: FastAPI, types: Sequence[type]) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    _, components = msgspec.json.schema_components((Verdict, VerdictPage), ref_template="#/components/schemas/{name}")
+    _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    for schema in components.values():
+        schema["description"] = inspect.cleandoc(schema.get("description", ""))
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)

@@ -12,8 +12,10 @@ Invariants:
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
@@ -44,7 +46,12 @@ class Box:
 
 
 class FaceLocator(Protocol):
-    """Anything that can say where a face is."""
+    """Anything that can say where a face is. `name` tells one way of looking from another in a verdict."""
+
+    @property
+    def name(self) -> str:
+        """Short and stable; it changes where the boxes may."""
+        ...
 
     def locate(self, rgb: NDArray[np.uint8]) -> Box | None:
         """Box in pixels of the most prominent face of an H x W x 3 RGB picture, or None when there is none."""
@@ -74,6 +81,8 @@ class CascadeFaceLocator:
     cascade needs background around a face and misses close-ups without it. Three searches run until one finds
     a face: two classifiers, then the second again on equalised gray levels with fewer agreeing windows.
     """
+
+    name = "opencv-cascade"
 
     def __init__(self) -> None:
         self._local = threading.local()
@@ -124,6 +133,14 @@ class YuNetFaceLocator:
         self._model = model_path
         self._local = threading.local()
 
+    @cached_property
+    def name(self) -> str:
+        """`yunet:` and the beginning of the model file's SHA-256."""
+        try:
+            return f"yunet:{hashlib.sha256(self._model.read_bytes()).hexdigest()[:12]}"
+        except OSError as error:
+            raise self._unusable() from error
+
     def locate(self, rgb: NDArray[np.uint8]) -> Box | None:
         """Face with the largest area weighted by the network's confidence; see `FaceLocator.locate`.
 
@@ -168,6 +185,11 @@ class YuNetFaceLocator:
 def face_locator(model: Path | None) -> FaceLocator:
     """YuNet on the operator's `model` file, or the cascade of the OpenCV wheel when there is none."""
     return CascadeFaceLocator() if model is None else YuNetFaceLocator(model)
+
+
+def try_locator(locator: FaceLocator) -> None:
+    """Raise `InvalidSettings` unless `locator` can be used: constructors read no file, so only a search tells."""
+    locator.locate(np.zeros((64, 64, 3), np.uint8))
 
 
 def crop_square(

@@ -102,8 +102,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
     # Pillow's own conversion of these modes clips at 255 instead of scaling.
-    samples = np.asarray(image).astype(np.int64)
-    grey = (np.clip(samples, 0, 65535) >> 8).astype(np.uint8)
+    samples = np.asarray(image)
+    within = samples if samples.dtype == np.uint16 else np.clip(samples, 0, 65535)
+    grey = (within >> 8).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[samples == transparent] = 255

@@ -12,11 +12,11 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Literal, cast
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,13 +59,13 @@ def prepare_media(
 def prepare_record_input(record: Mapping[str, object], spec: RecordSpec, limits: InputLimits | None = None) -> Prepared:
     """A record as float32 [1, fields]; its digest and bytes are of its canonical JSON.
 
-    Canonical JSON has sorted keys, no spaces, and is UTF-8. Raises `InvalidRecord`, and `InputTooLarge` for a record
-    whose JSON has more than `limits.record_bytes` (checked only where limits are given).
+    Canonical JSON is what msgspec writes with sorted keys: no spaces, UTF-8, the shortest digits of a number. Raises
+    `InvalidRecord`, and `InputTooLarge` for a record whose JSON has more than `limits.record_bytes` (checked only where
+    limits are given).
     """
     tensor = prepare_record(record, spec)
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in record.items()}
-    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    encoded = canonical.encode("utf-8")
+    encoded = msgspec.json.encode(plain, order="sorted")
     if limits is not None:
         check_limit("record_bytes", limits.record_bytes, len(encoded), "bytes")
     digest = hashlib.sha256(encoded).hexdigest()
@@ -91,6 +91,7 @@ def _image(
         height=height,
         face=_face(spec, found=box is not None),
         face_box=None if box is None else FaceBox(left=box.left, top=box.top, width=box.width, height=box.height),
+        face_locator=locator.name if spec.crop == "face" else None,
     )
     return Prepared(tensor=_cropped(rgb, box, spec)[np.newaxis], facts=facts)
 
@@ -108,14 +109,13 @@ def _video(
     clip = survey(source.file, source.size, video_format, video.frames, limits)
     rows: list[NDArray[np.uint8]] = []
     seconds: list[float] = []
-    found_any = False
-    width = height = sampled = 0
+    width = height = sampled = faces = 0
     for second, rgb in clip.frames():
         sampled += 1
         if sampled == 1:
             height, width = rgb.shape[:2]
         box = locator.locate(rgb) if spec.crop == "face" else None
-        found_any |= box is not None
+        faces += box is not None
         if spec.crop == "face" and box is None and spec.no_face == "refuse":
             continue
         rows.append(_cropped(rgb, box, spec))
@@ -135,7 +135,9 @@ def _video(
         height=height,
         seconds=clip.seconds,
         frames=len(rows),
-        face=_face(spec, found=found_any),
+        face=_face(spec, found=faces > 0),
+        face_locator=locator.name if spec.crop == "face" else None,
+        frames_without_face=sampled - faces if spec.crop == "face" else None,
     )
     return Prepared(tensor=np.stack(rows), facts=facts, seconds=tuple(seconds))
 

@@ -7,9 +7,8 @@ from typing import Any
 from anyio import to_thread
 from fastapi import APIRouter
 
-from discern.detectors.bundle import Bundle
 from discern.registry.service import Catalogue
-from discern.registry.types import Listed, takes
+from discern.registry.types import Usable, summary
 
 
 def registry_routes(catalogue: Catalogue) -> APIRouter:
@@ -31,22 +30,9 @@ def registry_routes(catalogue: Catalogue) -> APIRouter:
     return router
 
 
-def summary(entry: Listed) -> dict[str, Any]:
-    """Return what a list says of one bundle."""
-    row: dict[str, Any] = {"name": entry.name, "version": entry.version, "origin": entry.origin}
-    if entry.bundle is None:
-        return row | {"usable": False, "refused": entry.refused}
-    manifest = entry.bundle.manifest
-    return row | {
-        "usable": True,
-        "task": manifest.task,
-        "takes": takes(manifest),
-        "classes": manifest.classes.model_dump(),
-    }
-
-
-def details(entry: Listed, bundle: Bundle) -> dict[str, Any]:
+def details(entry: Usable) -> dict[str, Any]:
     """Return everything there is to say of one usable bundle, its card included."""
+    bundle = entry.bundle
     manifest = bundle.manifest.model_dump(mode="json", exclude_none=True)
     return summary(entry) | {
         "digest": bundle.digest,
@@ -57,4 +43,4 @@ def details(entry: Listed, bundle: Bundle) -> dict[str, Any]:
 
 
 def _details(catalogue: Catalogue, name: str, version: str | None) -> dict[str, Any]:
-    return details(catalogue.find(name, version), catalogue.usable(name, version))
+    return details(catalogue.find(name, version))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from discern.detectors.bundle import open_bundle, read_file
+from discern.detectors.bundle import Bundle, open_bundle, read_file
+from discern.detectors.graph import inspect_graph
 from discern.detectors.manifest import MANIFEST_NAME
 from discern.detectors.manifest_file import MANIFEST_BYTES, parse_manifest
 from discern.detectors.packing import pack, write_archive
 from discern.detectors.signing import generate_key, sign_bundle
-from discern.detectors.vetting import vet
 from discern.registry.service import Catalogue
-from discern.registry.types import takes
+from discern.registry.types import Usable, split_reference, summary, takes
 
 _LOCAL_KEY = "local"
 
@@ -32,54 +34,51 @@ def detector_commands(catalogue: Callable[[], Catalogue], home: Callable[[], Pat
 
 def _looking(group: typer.Typer, catalogue: Callable[[], Catalogue]) -> None:
     @group.command("list")
-    def list_detectors() -> None:
+    def list_detectors(
+        as_json: bool = typer.Option(False, "--json", help="One JSON object a line instead of a table."),
+    ) -> None:
         """List every bundle that was found, refused ones with the reason."""
+        if as_json:
+            for entry in catalogue().all():
+                typer.echo(msgspec.json.encode(summary(entry)).decode())
+            return
         table = Table("Detector", "Version", "Takes", "Origin", "State", box=None, pad_edge=False)
         for entry in catalogue().all():
-            kinds = ", ".join(takes(entry.bundle.manifest)) if entry.bundle else ""
-            state = f"[red]refused[/]: {entry.refused}" if entry.refused else "[green]usable[/]"
-            table.add_row(entry.name, entry.version, kinds, entry.origin, state)
+            kinds, state = "", "[green]usable[/]"
+            if isinstance(entry, Usable):
+                kinds = ", ".join(takes(entry.bundle.manifest))
+            else:
+                state = f"[red]refused[/]: {escape(entry.reason)}"
+            table.add_row(escape(entry.name), escape(entry.version), kinds, entry.origin, state)
         Console().print(table)
 
     @group.command("show")
     def show(
-        name: str = typer.Argument(help="NAME or NAME@VERSION."),
+        target: str = typer.Argument(help="NAME[@VERSION], or the folder of a bundle."),
         card: bool = typer.Option(True, help="Show the detector's card too."),
     ) -> None:
-        """Show what a detector says of itself."""
-        bare, _, version = name.partition("@")
-        bundle = catalogue().usable(bare, version or None)
-        manifest = bundle.manifest
-        console = Console()
-        console.print(f"[bold]{manifest.name} {manifest.version}[/]  {manifest.task}")
-        console.print(
-            f"takes {', '.join(takes(manifest))}; stages {' -> '.join(stage.name for stage in manifest.stages)}"
-        )
-        rule = manifest.decision
-        console.print(f"review from {rule.review_from:g}, flag from {rule.flag_from:g}; chosen by {rule.chosen_by}")
-        console.print(f"digest {bundle.digest}\nsigned by {bundle.signer}\n{bundle.root}")
+        """Show what a bundle says of itself, and what its models are."""
+        bundle = _bundle(catalogue(), target)
+        for line in _described(bundle):
+            typer.echo(line)
         if card:
             from rich.markdown import Markdown  # noqa: PLC0415 - slow to import, and only shown here
 
-            console.print(Markdown(bundle.card()))
+            Console().print(Markdown(bundle.card()))
 
     @group.command("check")
-    def check(target: str = typer.Argument(help="Folder of a bundle, or NAME[@VERSION].")) -> None:
+    def check(target: str = typer.Argument(help="NAME[@VERSION], or the folder of a bundle.")) -> None:
         """Run the executable contract; exit 1 where a check fails."""
         from discern.detectors.checks.run import run_checks  # noqa: PLC0415 - other commands do without
 
-        if Path(target).is_dir():
-            bundle = open_bundle(Path(target), None)
-            vet(bundle)
-        else:
-            name, _, version = target.partition("@")
-            bundle = catalogue().usable(name, version or None)
+        bundle = _bundle(catalogue(), target)
         console, failed, count = Console(), 0, 0
-        for result in run_checks(bundle):
+        for result in run_checks(bundle, catalogue().limits):
             count += 1
             failed += not result.passed
-            console.print("[green]pass[/]" if result.passed else "[red]FAIL[/]", result.name, result.detail)
-        console.print(f"{count} checks, {failed} failed: {bundle.manifest.name} {bundle.manifest.version}")
+            state = "[green]pass[/]" if result.passed else "[red]FAIL[/]"
+            console.print(state, escape(result.name), escape(result.detail), highlight=False)
+        typer.echo(f"{count} checks, {failed} failed: {bundle.manifest.name} {bundle.manifest.version}")
         raise typer.Exit(1 if failed else 0)
 
     @group.command("verify")
@@ -130,8 +129,32 @@ def _keeping(group: typer.Typer, catalogue: Callable[[], Catalogue]) -> None:
     @group.command("remove")
     def remove(name: str = typer.Argument(help="NAME@VERSION of an added detector.")) -> None:
         """Delete an added version."""
-        bare, _, version = name.partition("@")
-        if not version:
+        bare, version = split_reference(name)
+        if version is None:
             raise typer.BadParameter("name the version too, as in my-detector@1.2.0")
         catalogue().remove(bare, version)
         typer.echo(f"{bare} {version}: removed")
+
+
+def _bundle(catalogue: Catalogue, target: str) -> Bundle:
+    """Return an installed bundle, or the one in a folder, whose signature is then not asked for."""
+    if Path(target).is_dir():
+        return open_bundle(Path(target), None)
+    return catalogue.find(*split_reference(target)).bundle
+
+
+def _described(bundle: Bundle) -> Iterator[str]:
+    manifest = bundle.manifest
+    rule = manifest.decision
+    yield f"{manifest.name} {manifest.version}: {manifest.task}"
+    yield f"takes {', '.join(takes(manifest))}; stages {' -> '.join(stage.name for stage in manifest.stages)}"
+    yield f"review from {rule.review_from:g}, flag from {rule.flag_from:g}; chosen by {rule.chosen_by}"
+    for stage in manifest.stages:
+        graph = inspect_graph(bundle.read(stage.model), stage.model)
+        takes_in = ", ".join(f"{one.name} {one.dtype} {list(one.shape or ())}" for one in graph.inputs)
+        gives = ", ".join(f"{one.name} {one.dtype} {list(one.shape or ())}" for one in graph.outputs)
+        opsets = ", ".join(f"{domain or 'ai.onnx'} {number}" for domain, number in graph.opsets.items())
+        yield f"stage {stage.name}: {stage.model}, {graph.nodes} nodes, {graph.weight_bytes} bytes of weights, {opsets}"
+        yield f"  {takes_in} -> {gives}"
+    yield f"digest {bundle.digest}, {f'signed by {bundle.signer}' if bundle.signer else 'signature not checked'}"
+    yield str(bundle.root)

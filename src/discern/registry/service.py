@@ -1,9 +1,10 @@
 """The catalogue of detectors.
 
 - A bundle is verified (digests and signature) before it is listed as usable, and its models have run in a child process
-  under limits before they run in this one; the outcome is remembered by the digest of the manifest.
+  under limits before they run in this one; the outcome is remembered by the digest of the manifest and the runtime.
 - A bundle added to the home folder, by this process or by another, is taken up without a restart.
-- A bundle that does not hold is listed with the reason and never run; the others keep working.
+- A bundle that does not hold, or whose models do not run, is listed with the reason and never run; the others keep
+  working.
 - Without a version asked for, the highest usable one answers.
 """
 
@@ -20,14 +21,16 @@ import structlog
 from discern.core.errors import BundleRefused, OperatorError, UnknownDetector
 from discern.core.verdict import InputKind
 from discern.detectors.assessment import Detector, load_detector
-from discern.detectors.bundle import Bundle, open_bundle
+from discern.detectors.bundle import Bundle, list_files, open_bundle, read_file
+from discern.detectors.files import appearing_folder, replace_file
 from discern.detectors.packing import read_archive
 from discern.detectors.trust import TrustStore
-from discern.detectors.vetting import VettingLimits, vet
-from discern.registry.rules import Signature, folder_signature
-from discern.registry.types import Listed, Origin, takes, version_order
+from discern.detectors.vetting import VettingLimits, vet, vetting_mark
+from discern.registry.types import Listed, Origin, Refused, Usable, takes, version_order
 
 log = structlog.get_logger(__name__)
+FolderTimes = tuple[tuple[str, int], ...]
+_LIST = "`discern detector list` shows the detectors."
 
 
 class Catalogue:
@@ -41,11 +44,12 @@ class Catalogue:
         self._added = home / "detectors"
         self._vetted = home / "vetted"
         self._trust_folders = (builtin.parent / "keys", home / "trust")
-        self._limits = limits
+        self.limits = limits
         self._inference_threads = inference_threads
         self._lock = threading.RLock()
-        self._signature: Signature | None = None
+        self._times: FolderTimes | None = None
         self._listed: dict[str, dict[str, Listed]] = {}
+        self._do_not_run: dict[str, str] = {}
         self._loaded: dict[str, Detector] = {}
         self._loading: dict[str, threading.Lock] = {}
 
@@ -55,68 +59,47 @@ class Catalogue:
             self._refresh()
             return [entry for versions in self._listed.values() for entry in versions.values()]
 
-    def find(self, name: str, version: str | None = None) -> Listed:
+    def find(self, name: str, version: str | None = None) -> Usable:
         """Return a usable bundle. Raises UnknownDetector, or BundleRefused where none holds."""
         with self._lock:
             self._refresh()
             versions = self._listed.get(name)
         if not versions:
-            raise UnknownDetector(
-                f"There is no detector {name!r}.", mend="`discern detector list` shows the detectors.", detector=name
-            )
+            raise UnknownDetector(f"There is no detector {name!r}.", mend=_LIST, detector=name)
         if version is None:
-            usable = next((entry for entry in versions.values() if entry.bundle is not None), None)
-            if usable is None:
-                raise BundleRefused(
-                    f"No version of {name} can be used: {next(iter(versions.values())).refused}",
-                    mend="`discern detector list` gives the reason for each version.",
-                )
-            return usable
+            usable = next((entry for entry in versions.values() if isinstance(entry, Usable)), None)
+            if usable is not None:
+                return usable
+            reasons = "; ".join(entry.reason for entry in versions.values() if isinstance(entry, Refused))
+            raise BundleRefused(f"No version of {name} can be used: {reasons}", detector=name)
         entry = versions.get(version)
         if entry is None:
-            raise UnknownDetector(
-                f"{name} has no version {version!r}.",
-                mend=f"It has {', '.join(versions)}.",
-                detector=name,
-                version=version,
-            )
-        if entry.bundle is None:
-            raise BundleRefused(f"{name} {version} cannot be used: {entry.refused}")
+            detail = f"{name} has no version {version!r}."
+            raise UnknownDetector(detail, mend=f"It has {', '.join(versions)}.", detector=name, version=version)
+        if isinstance(entry, Refused):
+            raise BundleRefused(f"{name} {version} cannot be used: {entry.reason}", detector=name, version=version)
         return entry
-
-    def usable(self, name: str, version: str | None = None) -> Bundle:
-        """Return a usable bundle. Raises what `find` raises."""
-        return self._bundle_of(self.find(name, version))
 
     def taking(self, kind: InputKind) -> list[str]:
         """Return the names of the usable detectors that take this kind of input."""
-        names = {entry.name for entry in self.all() if entry.bundle and kind in takes(entry.bundle.manifest)}
-        return sorted(names)
+        usable = (entry for entry in self.all() if isinstance(entry, Usable))
+        return sorted({entry.name for entry in usable if kind in takes(entry.bundle.manifest)})
 
     def get(self, name: str, version: str | None = None) -> Detector:
         """Return a detector ready to run. Raises what `find` raises, and BundleRefused where its models do not run."""
-        bundle = self._bundle_of(self.find(name, version))
-        loaded = self._loaded.get(bundle.digest)
+        bundle = self.find(name, version).bundle
+        with self._lock:
+            loaded = self._loaded.get(bundle.digest)
+            loading = self._loading.setdefault(bundle.digest, threading.Lock())
         if loaded is not None:
             return loaded
-        with self._lock:
-            loading = self._loading.setdefault(bundle.digest, threading.Lock())
         with loading:
-            if bundle.digest not in self._loaded:
-                try:
-                    self._vet_once(bundle)
-                    self._loaded[bundle.digest] = load_detector(bundle, threads=self._inference_threads)
-                except BundleRefused:
-                    # It held when it was listed: look again, so that the list says what is wrong.
-                    self._signature = None
-                    raise
-                log.info("detector_loaded", detector=name, version=bundle.manifest.version, digest=bundle.digest)
-            return self._loaded[bundle.digest]
+            return self._load_once(bundle)
 
-    def add(self, source: Path) -> Listed:
+    def add(self, source: Path) -> Usable:
         """Verify the bundle at `source`, a folder or an archive, try its models, and copy it to the home folder.
 
-        Raises BundleRefused or BundleUntrusted; nothing is changed then.
+        Raises BundleRefused, BundleUntrusted, or OperatorError where it cannot be written; nothing is changed then.
         """
         if source.is_file():
             with tempfile.TemporaryDirectory(prefix="discern-add-") as folder:
@@ -134,7 +117,13 @@ class Catalogue:
                 reason="this version is taken",
             )
         self._vet_once(bundle)
-        self._copy_in(bundle)
+        with appearing_folder(self._added / manifest.name / manifest.version) as folder:
+            for file, size in list_files(bundle.root).items():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                replace_file(folder / file, read_file(bundle.root, file, size))
+            # What was verified is what is kept: the copy is opened before it takes its place.
+            if open_bundle(folder, self.trust()).digest != bundle.digest:
+                raise BundleRefused(f"{source} changed while it was being added.", mend="Add it again.")
         return self.find(manifest.name, manifest.version)
 
     def remove(self, name: str, version: str) -> None:
@@ -143,23 +132,24 @@ class Catalogue:
             self._refresh()
             entry = self._listed.get(name, {}).get(version)
         if entry is None:
-            raise UnknownDetector(
-                f"There is no {name} {version}.", mend="`discern detector list` shows the detectors.", detector=name
-            )
+            raise UnknownDetector(f"There is no {name} {version}.", mend=_LIST, detector=name)
         if entry.origin == "builtin":
-            raise OperatorError(
-                f"{name} {version} is part of the installation and stays.", mend="Added versions can be removed."
-            )
-        # Renamed first: a reader sees the bundle whole or not at all.
-        going = entry.root.with_name(f".removed-{entry.root.name}")
-        entry.root.rename(going)
-        shutil.rmtree(going)
-        if not any(entry.root.parent.iterdir()):
-            entry.root.parent.rmdir()
+            detail = f"{name} {version} is part of the installation and stays."
+            raise OperatorError(detail, mend="Versions that were added can be removed.")
+        root = self._added / name / version
+        try:
+            # Renamed first: a reader sees the bundle whole or not at all.
+            going = Path(tempfile.mkdtemp(prefix=".removed-", dir=root.parent))
+            root.rename(going / version)
+            shutil.rmtree(going)
+            if not any(root.parent.iterdir()):
+                root.parent.rmdir()
+        except OSError as error:
+            raise OperatorError(f"{root} cannot be removed: {error.strerror}.", mend="See its permissions.") from error
 
     def load_all(self) -> None:
         """Load the version of every detector that answers by default; what cannot be loaded is logged."""
-        for name in {entry.name for entry in self.all()}:
+        for name in sorted({entry.name for entry in self.all()}):
             try:
                 self.get(name)
             except BundleRefused as error:
@@ -167,33 +157,52 @@ class Catalogue:
 
     def ping(self) -> None:
         """Raise BundleRefused unless at least one detector can be used."""
-        if not any(entry.bundle is not None for entry in self.all()):
+        if not any(isinstance(entry, Usable) for entry in self.all()):
             raise BundleRefused("No detector can be used.", mend="`discern detector list` gives the reasons.")
-
-    def _bundle_of(self, entry: Listed) -> Bundle:
-        if entry.bundle is None:
-            raise BundleRefused(f"{entry.name} {entry.version} cannot be used: {entry.refused}")
-        return entry.bundle
 
     def trust(self) -> TrustStore:
         """Return the keys this installation trusts: those of the package and those in `trust/`."""
         return TrustStore(self._trust_folders)
 
+    def _load_once(self, bundle: Bundle) -> Detector:
+        loaded = self._loaded.get(bundle.digest)
+        if loaded is not None:
+            return loaded
+        try:
+            self._vet_once(bundle)
+            loaded = load_detector(bundle, threads=self._inference_threads)
+        except BundleRefused as error:
+            with self._lock:
+                # Listed as refused from here on, so that a lower version answers and nothing is tried twice.
+                self._do_not_run[bundle.digest] = str(error)
+                self._times = None
+            raise
+        with self._lock:
+            self._loaded[bundle.digest] = loaded
+        manifest = bundle.manifest
+        log.info("detector_loaded", detector=manifest.name, version=manifest.version, digest=bundle.digest)
+        return loaded
+
     def _refresh(self) -> None:
-        signature = folder_signature(self._added, *self._trust_folders)
-        if signature == self._signature:
+        times = _folder_times(self._added, *self._trust_folders)
+        if times == self._times:
             return
         listed: dict[str, dict[str, Listed]] = {}
         trust = self.trust()
+        for fault in trust.faults():
+            log.warning("key_ignored", reason=fault)
         # Shipped bundles first: a bundle put into the home folder by hand never takes a shipped version's place.
         for root, origin in (*_folders(self._builtin, "builtin"), *_folders(self._added, "added")):
             entry = self._inspect(root, origin, trust)
             listed.setdefault(entry.name, {}).setdefault(entry.version, entry)
         self._listed = {
-            name: dict(sorted(versions.items(), key=lambda item: version_order(item[0]), reverse=True))
+            name: dict(sorted(versions.items(), key=_newest_first, reverse=True))
             for name, versions in sorted(listed.items())
         }
-        self._signature = signature
+        self._times = times
+        entries = (entry for versions in self._listed.values() for entry in versions.values())
+        usable = {entry.bundle.digest for entry in entries if isinstance(entry, Usable)}
+        self._loaded = {digest: detector for digest, detector in self._loaded.items() if digest in usable}
 
     def _inspect(self, root: Path, origin: Origin, trust: TrustStore) -> Listed:
         name, version = (root.parent.name, root.name) if origin == "added" else (root.name, "0.0.0")
@@ -201,38 +210,48 @@ class Catalogue:
             bundle = open_bundle(root, trust)
         except BundleRefused as error:
             log.warning("bundle_refused", path=str(root), reason=str(error))
-            return Listed(name, version, origin, root, None, str(error))
+            return Refused(name, version, origin, root, str(error))
         manifest = bundle.manifest
         if origin == "added" and (manifest.name, manifest.version) != (name, version):
             reason = f"The folder says {name} {version}, the manifest {manifest.name} {manifest.version}."
-            return Listed(name, version, origin, root, None, reason)
-        return Listed(manifest.name, manifest.version, origin, root, bundle)
+            return Refused(name, version, origin, root, reason)
+        fault = self._do_not_run.get(bundle.digest)
+        if fault is not None:
+            return Refused(manifest.name, manifest.version, origin, root, fault)
+        return Usable(manifest.name, manifest.version, origin, bundle)
 
     def _vet_once(self, bundle: Bundle) -> None:
-        mark = self._vetted / bundle.digest
-        if mark.exists():
-            return
-        vet(bundle, self._limits)
-        self._vetted.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        mark = self._vetted / vetting_mark(bundle)
+        if not mark.exists():
+            vet(bundle, self.limits)
+            self._vetted.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mark.touch()
 
-    def _copy_in(self, bundle: Bundle) -> None:
-        manifest = bundle.manifest
-        target = self._added / manifest.name / manifest.version
-        target.parent.mkdir(parents=True, exist_ok=True)
-        coming = target.with_name(f".adding-{manifest.version}")
-        shutil.rmtree(coming, ignore_errors=True)
-        shutil.copytree(bundle.root, coming)
-        # What was verified is what is kept: the copy is opened again before it takes its place.
-        copied = open_bundle(coming, self.trust())
-        if copied.digest != bundle.digest:
-            shutil.rmtree(coming)
-            raise BundleRefused(f"{bundle.root} changed while it was being added.", mend="Add it again.")
-        coming.rename(target)
+
+def _newest_first(item: tuple[str, Listed]) -> tuple[int, ...]:
+    try:
+        return version_order(item[0])
+    except ValueError:  # a folder put there by hand whose name is no version; it is refused, and listed last
+        return ()
 
 
 def _folders(parent: Path, origin: Origin) -> Iterator[tuple[Path, Origin]]:
-    pattern = "*" if origin == "builtin" else "*/*"
-    for path in sorted(parent.glob(pattern)):
+    for path in sorted(parent.glob("*" if origin == "builtin" else "*/*")):
         if path.is_dir() and not path.name.startswith((".", "__")) and not path.parent.name.startswith("."):
             yield path, origin
+
+
+def _folder_times(*folders: Path) -> FolderTimes:
+    """Return something that changes when an entry of a folder, or of one of its sub-folders, comes or goes.
+
+    A version is a folder that is renamed into place, which changes the time of its parent; what is in its files is
+    covered by the bundle's digests, so two levels are enough.
+    """
+    seen: list[tuple[str, int]] = []
+    for folder in folders:
+        for path in (folder, *sorted(folder.glob("*"))):
+            try:
+                seen.append((str(path), path.stat().st_mtime_ns))
+            except FileNotFoundError:
+                continue
+    return tuple(seen)

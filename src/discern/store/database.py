@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from discern.core.errors import StorageUnavailable
 from discern.store.migrations import LATEST_REVISION, upgrade
 
 Durability = Literal["normal", "full"]
 _BUSY_SECONDS = 10
+_CONNECTIONS = 32
 
 
 class Database:
@@ -35,12 +37,21 @@ class Database:
         """Create or upgrade the database. Raises StorageUnavailable where it cannot be used, and says why."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # SQLite gives the files beside the database the permissions that the database has.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise StorageUnavailable(
-                f"{self._path.parent} cannot be created: {error.strerror}.",
+                f"{self._path} cannot be opened: {error.strerror}.",
                 mend="Set DISCERN_HOME to a writable folder.",
             ) from error
-        engine = create_engine(f"sqlite:///{self._path}", connect_args={"timeout": _BUSY_SECONDS})
+        engine = create_engine(
+            f"sqlite:///{self._path}",
+            connect_args={"timeout": _BUSY_SECONDS},
+            # A connection for every thread that may ask at once: anyio's forty, and those that judge.
+            pool_size=_CONNECTIONS,
+            max_overflow=_CONNECTIONS,
+            pool_timeout=_BUSY_SECONDS,
+        )
         event.listen(engine, "connect", self._prepare_connection)
         event.listen(engine, "begin", _begin_immediate_for_writers)
         try:
@@ -51,7 +62,6 @@ class Database:
         except SQLAlchemyError as error:
             engine.dispose()
             raise _unavailable(self._path, error) from error
-        self._path.chmod(0o600)
         self._engine = engine
 
     def close(self) -> None:
@@ -91,7 +101,9 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
+        except IntegrityError:  # a defect of ours, not of the database
+            raise
+        except SQLAlchemyError as error:
             raise _unavailable(self._path, error) from error
 
     def _prepare_connection(self, connection: sqlite3.Connection, _record: object) -> None:

@@ -1,6 +1,6 @@
 """What every table shares: one MetaData, and the workspace each row belongs to.
 
-- Every table has a `workspace` column; the architecture test holds this for tables to come.
+- Every table has a `workspace` column; a test over the database holds this for tables to come.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 from sqlalchemy import Column, ForeignKey, MetaData, String, Table
 
 from discern.store.types import UtcDateTime
-
-DEFAULT_WORKSPACE = "default"
 
 metadata = MetaData(
     naming_convention={

@@ -355,6 +355,8 @@ def _score(reading: StageReading) -> float:
 class _FixedLocator:
     """Says that the face fills the middle of every image, so that no sample fails for want of a face."""
 
+    name = "fixed"
+
     def locate(self, rgb: NDArray[np.uint8]) -> Box | None:
         height, width, _ = rgb.shape
         return Box(width // 4, height // 4, width // 2, height // 2)

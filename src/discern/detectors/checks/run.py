@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from discern.detectors.assessment import Detector
     from discern.detectors.bundle import Bundle
+    from discern.detectors.vetting import VettingLimits
 
     Check = Callable[[Bundle, Detector], str]
 
@@ -38,13 +39,13 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
-def run_checks(bundle: Bundle) -> Iterator[CheckResult]:
-    """Yield one result per check, in order, as each is done.
+def run_checks(bundle: Bundle, limits: VettingLimits | None = None) -> Iterator[CheckResult]:
+    """Yield one result per check, in order, as each is done; `limits` are those of the process apart.
 
     The models first run in a process apart; when they fail there or do not open, that is the only result.
     """
     try:
-        vetted = vet(bundle)
+        vetted = vet(bundle, limits)
         detector = load_detector(bundle)
     except DiscernError as error:
         yield CheckResult(VETTED, passed=False, detail=str(error))

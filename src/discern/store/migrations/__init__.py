@@ -32,7 +32,9 @@ def upgrade(engine: Engine, revision: str | None) -> None:
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
     database = engine.url.database
-    with Path(f"{database}.migrating").open("w") as lock:
+    lock_file = Path(f"{database}.migrating")
+    lock_file.touch(mode=0o600)
+    with lock_file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with engine.connect() as connection:
             config.attributes["connection"] = connection

@@ -47,6 +47,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_verdicts_workspace_id", "verdicts", ["workspace", "id"])
     op.create_index("ix_verdicts_workspace_detector_id", "verdicts", ["workspace", "detector", "id"])
+    op.create_index("ix_verdicts_workspace_decision_id", "verdicts", ["workspace", "decision", "id"])
 
 
 def downgrade() -> None:

@@ -1,0 +1,52 @@
+"""Discern inside a Python program: the same plane, the same ledger, no server.
+
+```python
+from pathlib import Path
+from discern.library import Discern
+
+with Discern() as discern:
+    verdict = discern.detect(Path("photo.jpg"), "synthetic-face")
+    print(verdict.decision, verdict.score)
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from discern.access.types import Principal
+from discern.app import build_services
+from discern.core.verdict import Verdict
+from discern.core.workspace import DEFAULT_WORKSPACE
+from discern.detection.types import DetectionRequest
+from discern.inputs.types import MediaContent, Record
+from discern.settings import Settings, load_settings
+
+
+class Discern:
+    """An installation, opened for one program. `settings` None reads them as the command line does."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._services = build_services(load_settings() if settings is None else settings)
+        self._principal = Principal(id="library", workspace=DEFAULT_WORKSPACE)
+
+    def __enter__(self) -> Self:
+        self._services.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._services.close()
+
+    def detect(self, content: MediaContent | Record, detector: str, version: str | None = None) -> Verdict:
+        """Return the verdict on image or video bytes, a local file, or a record; it is on the ledger.
+
+        Raises CallerError for an input that cannot be judged. May be called from several threads.
+        """
+        return asyncio.run(self._detect(DetectionRequest(self._principal, detector, content, version)))
+
+    async def _detect(self, request: DetectionRequest) -> Verdict:
+        return await self._services.detect(request)
