@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Bytecode of every file would add a sixth to the installation: only what runs is compiled, by letting the doctor run once.
+# Bytecode of every file would swell the installation: only what runs is compiled, by letting the doctor run once.
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
 
 # `make test TORCH=2.13.0` installs PyTorch too and runs what needs it. It is no requirement: where the package index has no
@@ -37,7 +37,7 @@ docs: $(VENV)/.test
 	$(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.test
-	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench.run --write
 
 lock: $(VENV)/.test
 	$(PIP) uv

@@ -19,15 +19,21 @@ _DISCERN = Path(sys.executable).parent / "discern"
 _GIVE_UP_SECONDS = 60
 
 
-def installation_megabytes(folder: Path, root: Path) -> float:
-    """Return the size of what `make up` adds to an empty virtual environment, in MB of 10^6 bytes."""
+def installation_megabytes(folder: Path, root: Path) -> tuple[float, list[tuple[str, float]]]:
+    """Return what `make up` adds to an empty virtual environment, and the largest folders, in MB of 10^6 bytes."""
     environment = folder / "installation"
     venv.create(environment, with_pip=True)
     before = _bytes_below(environment)
     pip: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile"]
     subprocess.run([*pip, "--require-hashes", "-r", root / "requirements" / "runtime.txt"], check=True)
     subprocess.run([*pip, "--no-deps", root], check=True)
-    return (_bytes_below(environment) - before) / 1e6
+    everything = next((environment / "lib").glob("python*")) / "site-packages"
+    # What `make up` does: the doctor runs once, which compiles what is used.
+    doctor = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    doctor["DISCERN_HOME"] = str(folder / "doctor-home")
+    subprocess.run([environment / "bin" / "discern", "doctor"], env=doctor, check=True, stdout=subprocess.DEVNULL)
+    largest = sorted(((_bytes_below(path) / 1e6, path.name) for path in everything.iterdir()), reverse=True)
+    return (_bytes_below(environment) - before) / 1e6, [(name, size) for size, name in largest[:8]]
 
 
 def ready_seconds(folder: Path, repeats: int) -> tuple[float, float]:

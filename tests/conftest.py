@@ -17,6 +17,7 @@ from discern.detectors.signing import generate_key, sign_bundle
 from discern.detectors.trust import TrustStore
 from discern.detectors.vetting import vetting_mark
 from discern.settings import Settings, load_settings
+from discern.store.database import Database
 from tests.detectors import models
 
 TOYS = (
@@ -46,6 +47,10 @@ def furnished_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sign_bundle(root, home / "keys" / "local.key")
         # Trying the models in a child process is tested where it is built; here it would only cost time.
         (home / "vetted" / vetting_mark(open_bundle(root, TrustStore((home / "trust",))))).touch()
+    # Migrated once here: a copy of the empty database is quicker than a migration for every test.
+    database = Database(home / "discern.db")
+    database.open()
+    database.close()
     return home
 
 

@@ -29,10 +29,11 @@ def jpeg(seed: int = 0) -> bytes:
     return encoded(picture(seed), quality=90)
 
 
-def clip(frames: int = 12, rate: int = 10, width: int = 64, height: int = 48) -> bytes:
+def clip(frames: int = 12, rate: int = 10, width: int = 64, height: int = 48, comment: str = "") -> bytes:
     """An MP4 file whose frames grow brighter."""
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
+        container.metadata["comment"] = comment
         stream = container.add_stream("mpeg4", rate=rate)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -19,6 +19,8 @@ from discern.detectors.signing import generate_key
 from tests.detectors import models
 from tests.media import clip, encoded, jpeg, picture
 
+pytestmark = pytest.mark.process
+
 
 @dataclass(frozen=True)
 class Ran:

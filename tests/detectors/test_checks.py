@@ -41,6 +41,7 @@ def test_at_least_two_detectors_are_shipped() -> None:
     assert len(SHIPPED) >= 2
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", SHIPPED or ["no-bundle-is-shipped"])
 def test_every_shipped_detector_keeps_every_promise(name: str, check: str) -> None:
