@@ -14,7 +14,7 @@ from discern.app import build_services, create_app
 from discern.cli.main import build_cli
 from discern.core.verdict import Verdict
 from discern.detectors.schema import manifest_schema
-from discern.http.problems import PROBLEMS
+from discern.http.problems import FRAMEWORK_PROBLEMS, PROBLEMS
 from discern.settings import PREFIX, Settings, load_settings
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -58,19 +58,16 @@ def _errors() -> str:
         "# Errors",
         _NOTE,
         "",
-        "Over HTTP every error is a problem document (RFC 9457): `type`, `title`, `status`, `code`, `detail`, where it",
+        "Over HTTP every error of a request that can be parsed is a problem document (RFC 9457): `type`, `title`,",
+        "`status`, `code`, `detail`, where it",
         "helps `mend` (what to do), and facts such as `limit`, `allowed`, `found` or `faults`. `code` is stable.",
         "",
         "| code | status | title |",
         "|---|---|---|",
     ]
     rows = {kind.code: problem for kind, problem in reversed(PROBLEMS.items())}
-    framework = [
-        ("invalid_parameter", 422, "A parameter is wrong"),
-        ("not_found", 404, "Not Found"),
-        ("method_not_allowed", 405, "Method Not Allowed"),
-    ]
-    table = [(code, problem.status, problem.title) for code, problem in rows.items()] + framework
+    rows |= FRAMEWORK_PROBLEMS
+    table = [(code, problem.status, problem.title) for code, problem in rows.items()]
     lines += [f"| `{code}` | {status} | {title} |" for code, status, title in sorted(table)]
     return "\n".join(lines) + "\n"
 

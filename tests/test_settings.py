@@ -66,3 +66,10 @@ def test_an_empty_home_and_a_home_in_the_file_are_refused(tmp_path: Path) -> Non
 def test_what_kubernetes_puts_into_the_environment_is_explained(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="enableServiceLinks: false"):
         load_settings({"DISCERN_HOME": str(tmp_path), "DISCERN_SERVICE_HOST": "10.0.0.1"})
+
+
+def test_a_home_that_is_a_file_or_of_nobody_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for home in (str(tmp_path / "file"), "~nobody-of-that-name/x"):
+        with pytest.raises(InvalidSettings):
+            load_settings({"DISCERN_HOME": home})

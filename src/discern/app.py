@@ -139,7 +139,9 @@ def create_app(services: Services) -> FastAPI:
             services.catalogue,
             services.limits,
             read_input=Bodies(
-                max_waiting=services.settings.max_waiting, waiting_bytes=services.settings.waiting_bytes
+                max_waiting=services.settings.max_waiting,
+                waiting_bytes=services.settings.waiting_bytes,
+                body_seconds=services.settings.body_seconds,
             ).read,
             principal_of=principal_of,
         )

@@ -12,9 +12,11 @@ with Discern() as discern:
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
+
+from anyio.from_thread import start_blocking_portal
 
 from discern.access.types import Principal
 from discern.app import build_services
@@ -31,22 +33,26 @@ class Discern:
     def __init__(self, settings: Settings | None = None) -> None:
         self._services = build_services(load_settings() if settings is None else settings)
         self._principal = Principal(id="library", workspace=DEFAULT_WORKSPACE)
+        self._opened = ExitStack()
 
     def __enter__(self) -> Self:
         self._services.open()
+        self._opened.callback(self._services.close)
+        # One event loop, in a thread of its own, for every thread that asks.
+        self._portal = self._opened.enter_context(start_blocking_portal())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._services.close()
+        self._opened.close()
 
     def detect(self, content: MediaContent | Record, detector: str, version: str | None = None) -> Verdict:
         """Return the verdict on image or video bytes, a local file, or a record; it is on the ledger.
 
         Raises CallerError for an input that cannot be judged. May be called from several threads.
         """
-        return asyncio.run(self._detect(DetectionRequest(self._principal, detector, content, version)))
+        return self._portal.call(self._ask, DetectionRequest(self._principal, detector, content, version))
 
-    async def _detect(self, request: DetectionRequest) -> Verdict:
+    async def _ask(self, request: DetectionRequest) -> Verdict:
         return await self._services.detect(request)

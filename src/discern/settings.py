@@ -55,6 +55,9 @@ class Settings:
     waiting_bytes: int = _setting(
         1_000_000_000, "Bytes of inputs that may be in work or waiting likewise.", unit="bytes", minimum=1
     )
+    body_seconds: float = _setting(
+        20.0, "Time a request body may take, and a second more for every 10 kB of it.", unit="seconds", minimum=0.1
+    )
     face_model: Path | None = _setting(None, "YuNet face detector (.onnx) to use instead of the built-in cascade.")
     image_bytes: int = _setting(25_000_000, "Largest image.", unit="bytes", minimum=1)
     image_pixels: int = _setting(50_000_000, "Most pixels an image may decode to.", unit="pixels", minimum=1)
@@ -82,7 +85,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     given = {key[len(PREFIX) :].lower(): value for key, value in variables.items() if key.startswith(PREFIX)}
     if given.get("home") == "":
         raise InvalidSettings(f"{PREFIX}HOME is empty.", mend="Name a folder, or unset it.", setting="home")
-    home = Path(given.get("home", str(Settings.home))).expanduser().absolute()
+    home = _path(given.get("home", str(Settings.home)), f"{PREFIX}HOME")
     values: dict[str, Any] = {}
     for name, raw in _read_file(home / SETTINGS_FILE).items():
         if name == "home":
@@ -93,6 +96,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         values[name] = _convert(name, raw, f"{PREFIX}{name.upper()}")
     values["home"] = home
     settings = Settings(**values)
+    if not settings.host:
+        raise InvalidSettings("host is empty.", mend="Name an address, 0.0.0.0 for all.", setting="host")
     for name, allowed in _CHOICES.items():
         if getattr(settings, name) not in allowed:
             raise InvalidSettings(
@@ -111,6 +116,9 @@ def _read_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        detail = f"{path} cannot be read: {error.strerror}."
+        raise InvalidSettings(detail, mend=f"Name a folder you may use in {PREFIX}HOME.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings(
             f"{path} is not valid TOML: {error}.", mend="Correct the file or move it away."
@@ -153,7 +161,14 @@ def _as_type(wanted: Any, raw: Any) -> Any:  # noqa: ANN401
         raise TypeError("a string is needed")
     if wanted is str:
         return raw
-    return Path(raw).expanduser().absolute() if raw else None
+    return _path(raw, raw) if raw else None
+
+
+def _path(raw: str, where: str) -> Path:
+    try:
+        return Path(raw).expanduser().absolute()
+    except RuntimeError as error:
+        raise InvalidSettings(f"{where}: {error}", mend="Name the folder in full.") from error
 
 
 def _exact_int(raw: Any) -> int:  # noqa: ANN401

@@ -82,7 +82,7 @@ def test_a_workspace_does_not_see_or_revoke_the_keys_of_another(keys: Keys) -> N
     keys.authenticate(issued.secret)
 
 
-@pytest.mark.parametrize("name", ["", "x" * 101])
+@pytest.mark.parametrize("name", ["", "x" * 101, "two\nlines", "\udcff"])
 def test_a_name_that_cannot_be_kept_is_refused(keys: Keys, name: str) -> None:
     with pytest.raises(CallerError):
         keys.issue("default", name)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -94,10 +95,17 @@ def test_many_callers_at_once_each_get_the_answer_to_their_own_input(services: S
     assert len({verdict.id for verdict in together}) == 200
 
 
-@pytest.mark.parametrize(("detector", "content"), [("toy-record", b"{}"), ("toy-image", {"a": 1})])
-def test_the_wrong_kind_of_input_is_named(services: Services, detector: str, content: MediaContent | Record) -> None:
-    with pytest.raises(UnsupportedInput, match="takes"):
-        ask(services, detector, content)
+def test_a_record_given_to_a_detector_of_images_is_named(services: Services) -> None:
+    with pytest.raises(UnsupportedInput, match="takes an image, not a record"):
+        ask(services, "toy-image", {"a": 1})
+
+
+def test_a_record_may_be_given_as_bytes_or_as_a_file(services: Services, tmp_path: Path) -> None:
+    (tmp_path / "record").write_bytes(msgspec.json.encode(RECORD))
+    verdicts = [
+        ask(services, "toy-record", given) for given in (RECORD, msgspec.json.encode(RECORD), tmp_path / "record")
+    ]
+    assert len({(verdict.score, verdict.input.sha256) for verdict in verdicts}) == 1
 
 
 def test_what_cannot_be_judged_is_not_on_the_ledger(services: Services) -> None:

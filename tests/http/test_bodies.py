@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from discern.core.errors import InputTooLarge, MalformedRequest, Overloaded
+from discern.core.errors import InputTooLarge, MalformedRequest, Overloaded, SlowSender
 from discern.http.bodies import Bodies
 
 
@@ -32,8 +32,8 @@ class Sender:
         return {"type": "http.request", "body": body, "more_body": bool(self._chunks) or self._leaves}
 
 
-def bodies(max_waiting: int = 10, waiting_bytes: int = 1000) -> Bodies:
-    return Bodies(max_waiting=max_waiting, waiting_bytes=waiting_bytes)
+def bodies(max_waiting: int = 10, waiting_bytes: int = 1000, body_seconds: float = 20.0) -> Bodies:
+    return Bodies(max_waiting=max_waiting, waiting_bytes=waiting_bytes, body_seconds=body_seconds)
 
 
 async def read(reader: Bodies, sender: Sender, most: int = 100) -> bytes:
@@ -66,35 +66,60 @@ def test_a_client_that_leaves_in_the_middle_is_said() -> None:
         asyncio.run(read(bodies(), Sender(b"abc", leaves=True)))
 
 
+def test_a_sender_that_stops_is_given_up_after_the_deadline() -> None:
+    async def run() -> None:
+        stopped = asyncio.Event()
+
+        async def receive() -> Message:
+            if not stopped.is_set():
+                stopped.set()
+                return {"type": "http.request", "body": b"x", "more_body": True}
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
+        async with bodies(body_seconds=0.1).read(request, "image_bytes", 100):
+            pass
+
+    with pytest.raises(SlowSender, match="raise `body_seconds`"):
+        asyncio.run(run())
+
+
 @asynccontextmanager
-async def held(reader: Bodies, *lengths: int | None) -> AsyncIterator[None]:
-    """Hold bodies of these declared lengths."""
-    if not lengths:
+async def held(reader: Bodies, *sizes: int) -> AsyncIterator[None]:
+    """Hold bodies of these sizes."""
+    if not sizes:
         yield
         return
-    sender = Sender(b"x", length=lengths[0])
-    async with reader.read(sender.request, "image_bytes", 400), held(reader, *lengths[1:]):
+    sender = Sender(b"x" * sizes[0])
+    async with reader.read(sender.request, "image_bytes", 800), held(reader, *sizes[1:]):
         yield
 
 
-@pytest.mark.parametrize(
-    ("lengths", "limit"),
-    [((1,) * 10, "max_waiting"), ((400, 400), "waiting_bytes"), ((None, None), "waiting_bytes")],
-)
-def test_beyond_what_may_wait_a_request_is_refused_unread_and_the_limit_named(
-    lengths: tuple[int | None, ...], limit: str
-) -> None:
-    reader, late = bodies(), Sender(b"x" * 300, length=300)
+@pytest.mark.parametrize(("sizes", "limit"), [((1,) * 10, "max_waiting"), ((400, 400), "waiting_bytes")])
+def test_beyond_what_may_wait_a_request_is_refused_and_the_limit_named(sizes: tuple[int, ...], limit: str) -> None:
+    reader = bodies()
 
     async def run() -> None:
-        async with held(reader, *lengths):
+        async with held(reader, *sizes):
             with pytest.raises(Overloaded) as caught:
-                await read(reader, late, most=400)
+                await read(reader, Sender(b"x" * 300, length=300), most=400)
             assert (caught.value.facts["limit"], caught.value.retry_after) == (limit, 1.0)
-        assert late.asked == 0
-        assert len(await read(reader, late, most=400)) == 300
+        assert len(await read(reader, Sender(b"x" * 300, length=300), most=400)) == 300
 
     asyncio.run(run())
+
+
+def test_a_sender_that_announces_much_and_sends_nothing_takes_no_memory() -> None:
+    reader = bodies(waiting_bytes=100)
+
+    async def run() -> bytes:
+        idle = [asyncio.create_task(read(reader, Sender(b"", b"", length=90, leaves=False))) for _ in range(5)]
+        content = await read(reader, Sender(b"x" * 90, length=90))
+        await asyncio.gather(*idle)
+        return content
+
+    assert len(asyncio.run(run())) == 90
 
 
 def test_one_body_larger_than_what_may_wait_is_read_when_nothing_else_does() -> None:

@@ -134,3 +134,27 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "discern.db").write_bytes(b"this is not a database, it only stands where one should be" * 20)
     with pytest.raises(StorageUnavailable, match=r"discern\.db did not answer: file is not a database"):
         Database(tmp_path / "discern.db").open()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_database_that_goes_away_under_the_service_is_noticed(
+    tmp_path: Path, database: Database, replaced: bool
+) -> None:
+    (tmp_path / "discern.db").rename(tmp_path / "away.db")
+    if replaced:
+        other = Database(tmp_path / "discern.db")
+        other.open()
+        other.close()
+    with pytest.raises(StorageUnavailable, match="removed or replaced"), database.write():
+        pass
+    with pytest.raises(StorageUnavailable, match="removed or replaced"):
+        database.ping()
+
+
+@pytest.mark.parametrize("name", ["a?b", "per%20cent", "with space", "ünïcode", "hash#"])
+def test_any_folder_name_will_do(tmp_path: Path, name: str) -> None:
+    database = Database(tmp_path / name / "discern.db")
+    database.open()
+    database.close()
+    assert (tmp_path / name / "discern.db").stat().st_size > 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -59,7 +59,7 @@ class Keys:
             raise CallerError(f"There is no live key {key_id}.", mend="`discern key list` shows the keys.")
 
     def _make(self, workspace: str, name: str) -> IssuedKey:
-        if not 1 <= len(name) <= 100:
-            raise CallerError("A key's name has 1 to 100 characters.", mend="Give it another name.")
+        if not (1 <= len(name) <= 100 and name.isprintable()):
+            raise CallerError("A key's name has 1 to 100 printable characters.", mend="Give it another name.")
         key = ApiKey(id=uuid7(), workspace=workspace, name=name, created_at=self._clock())
         return IssuedKey(key=key, secret=make_secret())

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from functools import cache
 
@@ -32,6 +33,11 @@ def main() -> None:
     """Run the command line and exit."""
     try:
         build_cli()()
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EIO, errno.EDQUOT}:
+            raise
+        sys.stderr.write(f"discern: the output could not be written: {error.strerror}.\n")
+        sys.exit(FAILURE)
     except DiscernError as error:
         sys.stderr.write(f"discern: {error}\n")
         sys.exit(USAGE_ERROR if isinstance(error, UnknownDetector) else FAILURE)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from discern.core.errors import InvalidSettings
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.settings import Settings
 
-_BACKLOG = 2048
+# Connections the kernel holds for us; more only means more noise when none can be accepted.
+_BACKLOG = 128
 _GRACE_SECONDS = 30
 
 
@@ -30,6 +32,7 @@ def up_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
     def up() -> None:
         """Start the server; stop it with Ctrl-C or SIGTERM."""
         settings = load()
+        _raise_file_limit()
         configure_logging(settings.log_level)
         services = build_services(settings)
         services.open()
@@ -43,6 +46,12 @@ def up_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
             services.close()
 
 
+def _raise_file_limit() -> None:
+    """Let this process have as many open files, and so connections, as it is allowed to ask for."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _bind(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -50,7 +59,7 @@ def _bind(settings: Settings) -> socket.socket:
     except OSError as error:
         raise InvalidSettings(
             f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
-            mend="Stop what uses the port, or set DISCERN_PORT or DISCERN_HOST.",
+            mend="See that DISCERN_HOST is an address of this machine and nothing else uses DISCERN_PORT.",
         ) from error
 
 

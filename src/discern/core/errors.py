@@ -98,6 +98,12 @@ class MalformedRequest(CallerError):
     code = "malformed_request"
 
 
+class SlowSender(CallerError):
+    """The input came so slowly that it was given up. Facts: `limit` (its setting), `allowed` in seconds."""
+
+    code = "slow_sender"
+
+
 class UnknownDetector(CallerError):
     """No detector has this name, or it has no such version."""
 

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from discern.core.errors import UnknownVerdict
 from discern.core.verdict import Decision
 from discern.detection.ports import DetectorSource, InputReader, PrincipalReader
-from discern.detection.records import parse_record
 from discern.detection.store import VerdictStore
 from discern.detection.types import Detect, DetectionRequest, VerdictQuery
 from discern.detectors.manifest import Manifest
@@ -58,13 +57,7 @@ def detection_routes(
     async def create_verdict(request: Request, name: str, version: str | None = None) -> Response:
         found = await to_thread.run_sync(detectors.find, name, version)
         async with read_input(request, *_body_limit(found.bundle.manifest, limits)) as content:
-            is_record = isinstance(found.bundle.manifest.input, RecordSpec)
-            question = DetectionRequest(
-                principal=principal_of(request),
-                detector=name,
-                version=found.version,
-                content=parse_record(content) if is_record else content,
-            )
+            question = DetectionRequest(principal_of(request), name, content, found.version)
             return _json(await detect(question))
 
     return router

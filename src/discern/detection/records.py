@@ -5,9 +5,17 @@ from __future__ import annotations
 import msgspec
 
 from discern.core.errors import EmptyInput, MalformedRequest
-from discern.inputs.types import Record
+from discern.inputs.source import opened
+from discern.inputs.types import InputLimits, MediaContent, Record
 
 _MEND = 'Send one flat JSON object, such as {"amount": 12.5}.'
+
+
+def record_in(content: MediaContent, limits: InputLimits) -> Record:
+    """Return the record in bytes or a local file. Raises what `parse_record` raises, InputTooLarge, UnreadableInput."""
+    with opened(content) as source:
+        source.check_bytes("record_bytes", limits.record_bytes)
+        return parse_record(source.read())
 
 
 def parse_record(content: bytes) -> Record:

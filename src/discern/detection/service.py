@@ -11,19 +11,22 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from discern.core.clock import Clock, utc_now
 from discern.core.errors import UnsupportedInput
 from discern.core.ids import uuid7
 from discern.core.verdict import Verdict
 from discern.detection.ports import DetectorSource, Ledger
+from discern.detection.records import record_in
 from discern.detection.types import Detect, DetectionRequest
 from discern.detectors.assessment import Detector
 from discern.inputs.faces import FaceLocator
 from discern.inputs.prepare import prepare_media, prepare_record_input
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import InputLimits, Prepared
+
+_WRITERS = 8
 
 
 class Plane:
@@ -79,23 +82,22 @@ class Plane:
 
     def _prepare(self, detector: Detector, request: DetectionRequest) -> Prepared:
         manifest, content = detector.manifest, request.content
-        wants_record = isinstance(manifest.input, RecordSpec)
-        if isinstance(content, dict) != wants_record:
-            given, wanted = ("a record", "an image") if isinstance(content, dict) else ("bytes", "a JSON record")
-            raise UnsupportedInput(f"{manifest.name} takes {wanted}, not {given}.", mend=f"Send {wanted}.")
         if isinstance(manifest.input, RecordSpec):
-            assert isinstance(content, dict)  # noqa: S101 - told above; for the type checker
-            return prepare_record_input(content, manifest.input, self._limits)
-        assert not isinstance(content, dict)  # noqa: S101 - likewise
+            record = content if isinstance(content, dict) else record_in(content, self._limits)
+            return prepare_record_input(record, manifest.input, self._limits)
+        if isinstance(content, dict):
+            raise UnsupportedInput(f"{manifest.name} takes an image, not a record.", mend="Send the image's bytes.")
         return prepare_media(content, manifest.input, manifest.video, self._limits, self._locator)
 
 
 def on_ledger(detect: Detect, ledger: Ledger) -> Detect:
     """Wrap `detect` so that an answer leaves only after the ledger has it."""
+    # Writers take turns in the database; those that wait must not take the threads that answer who is asking.
+    writers = CapacityLimiter(_WRITERS)
 
     async def detect_and_record(request: DetectionRequest) -> Verdict:
         verdict = await detect(request)
-        await to_thread.run_sync(ledger.append, [(verdict, request.principal.id)])
+        await to_thread.run_sync(ledger.append, [(verdict, request.principal.id)], limiter=writers)
         return verdict
 
     return detect_and_record

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +41,13 @@ def files_of(paths: Sequence[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        for inner in sorted(path.rglob("*")):
-            hidden = any(part.startswith(".") for part in inner.relative_to(path).parts)
-            if not hidden and not inner.is_dir():
-                yield inner
+        faults: list[OSError] = []
+        found: list[Path] = []
+        for folder, folders, names in os.walk(path, onerror=faults.append):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found += [Path(folder, name) for name in names if not name.startswith(".")]
+        # A folder that cannot be listed stands for itself, and is then said to be no file.
+        yield from sorted([*found, *(Path(fault.filename) for fault in faults)])
 
 
 def items_of(path: Path, limits: InputLimits) -> Iterator[Item]:

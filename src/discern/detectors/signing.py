@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from discern.core.errors import OperatorError
 from discern.detectors.bundle import Bundle, open_bundle
-from discern.detectors.files import replace_file
+from discern.detectors.files import replace_file, sync_folder
 from discern.detectors.manifest import MANIFEST_NAME, SIGNATURE_NAME
 from discern.detectors.refusal import printable
 from discern.detectors.trust import (
@@ -116,16 +117,24 @@ def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _write_once(path: Path, content: bytes, mode: int) -> None:
+    """Write a file whole or not at all, and never over another."""
+    temporary = ""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+        sync_folder(path.parent)
     except FileExistsError:
         raise _taken(path) from None
     except OSError as error:
         raise OperatorError(f"{path}: it cannot be written: {error.strerror}.", file=str(path)) from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def _taken(path: Path) -> OperatorError:

@@ -1,31 +1,44 @@
 """Request bodies, read under limits and never written to disk.
 
 - A body that says it is too large is refused before it is read, one that turns out to be is refused at the limit.
-- The memory of all bodies that are held together is bounded; a request that would go beyond is refused before it is
-  read.
+- The memory of all bodies that are held together is bounded by what was received, not by what was announced: a sender
+  that waits takes a place, for as long as the deadline lets it, and no memory.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
+import anyio
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from discern.core.errors import InputTooLarge, MalformedRequest, Overloaded
+from discern.core.errors import InputTooLarge, MalformedRequest, Overloaded, SlowSender
 
 _FRAMING_BYTES = 64 * 1024
+_LEAST_BYTES_A_SECOND = 10_000
 _SEND_ONE = "Send one file, as `curl -F file=@photo.jpg` does."
 
 
-class Bodies:
-    """Reads inputs, at most `max_waiting` and `waiting_bytes` of them at a time. For one event loop."""
+@dataclass(slots=True)
+class _Taken:
+    bytes: int = 0
 
-    def __init__(self, *, max_waiting: int, waiting_bytes: int) -> None:
+
+class Bodies:
+    """Reads inputs, at most `max_waiting` and `waiting_bytes` of them at a time. For one event loop.
+
+    A body may take `body_seconds`, and a second more for every 10 kB that have come.
+    """
+
+    def __init__(self, *, max_waiting: int, waiting_bytes: int, body_seconds: float) -> None:
         self._max_waiting = max_waiting
         self._waiting_bytes = waiting_bytes
+        self._body_seconds = body_seconds
         self._held = 0
         self._held_bytes = 0
 
@@ -34,42 +47,56 @@ class Bodies:
         """Give the input a request carries: its raw body, or the one file of a multipart upload.
 
         `most` is in bytes and `setting` is where it comes from. The place and the bytes are held until the block ends.
-        Raises InputTooLarge, Overloaded, or MalformedRequest for a multipart body without exactly one file.
+        Raises InputTooLarge, Overloaded, SlowSender, or MalformedRequest for a multipart body without exactly one file.
         """
         multipart = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
         allowed = most + _FRAMING_BYTES if multipart else most
         declared = _declared(request)
         if declared is not None and declared > allowed:
             raise _too_large(setting, most, declared)
-        # A body of unknown length may become as long as it is allowed to.
-        reserved = allowed if declared is None else declared
-        self._reserve(reserved)
+        if self._held >= self._max_waiting:
+            raise _overloaded("max_waiting", self._max_waiting)
+        self._held += 1
+        taken = _Taken()
         try:
-            chunks = _limited(request, setting, most, allowed)
+            chunks = self._chunks(request, taken, setting, most, allowed)
             content = await _one_file(request, chunks) if multipart else b"".join([chunk async for chunk in chunks])
             if len(content) > most:
                 raise _too_large(setting, most, len(content))
             yield content
         finally:
             self._held -= 1
-            self._held_bytes -= reserved
+            self._held_bytes -= taken.bytes
 
-    def _reserve(self, reserved: int) -> None:
-        beyond = None
-        if self._held >= self._max_waiting:
-            beyond = ("max_waiting", self._max_waiting)
-        elif self._held and self._held_bytes + reserved > self._waiting_bytes:
-            beyond = ("waiting_bytes", self._waiting_bytes)
-        if beyond:
-            raise Overloaded(
-                f"As much as `{beyond[0]}` allows ({beyond[1]}) is in work or waiting.",
-                mend="Try again in a second.",
-                retry_after=1.0,
-                limit=beyond[0],
-                allowed=beyond[1],
-            )
-        self._held += 1
-        self._held_bytes += reserved
+    async def _chunks(
+        self, request: Request, taken: _Taken, setting: str, most: int, allowed: int
+    ) -> AsyncGenerator[bytes, None]:
+        started = time.monotonic()
+        stream = request.stream()
+        while True:
+            left = started + self._body_seconds + taken.bytes / _LEAST_BYTES_A_SECOND - time.monotonic()
+            try:
+                with anyio.fail_after(max(0.0, left)):
+                    chunk = await anext(stream, None)
+            except ClientDisconnect as error:
+                raise MalformedRequest(f"The body ended after {taken.bytes} bytes.", mend="Send it again.") from error
+            except TimeoutError as error:
+                raise SlowSender(
+                    f"The body came too slowly: {taken.bytes} bytes in {time.monotonic() - started:.0f} seconds.",
+                    mend="Send it faster, or raise `body_seconds`.",
+                    limit="body_seconds",
+                    allowed=self._body_seconds,
+                ) from error
+            if chunk is None:
+                return
+            if taken.bytes + len(chunk) > allowed:
+                raise _too_large(setting, most, taken.bytes + len(chunk))
+            # One input alone may be larger than what may wait together.
+            if self._held_bytes > taken.bytes and self._held_bytes + len(chunk) > self._waiting_bytes:
+                raise _overloaded("waiting_bytes", self._waiting_bytes)
+            taken.bytes += len(chunk)
+            self._held_bytes += len(chunk)
+            yield chunk
 
 
 class _InMemoryParser(MultiPartParser):
@@ -81,8 +108,8 @@ async def _one_file(request: Request, chunks: AsyncGenerator[bytes, None]) -> by
     parser = _InMemoryParser(request.headers, chunks, max_files=1, max_fields=16)
     try:
         form = await parser.parse()
-    except MultiPartException as error:
-        detail = f"The multipart body cannot be read: {error.message.rstrip('.')}."
+    except (MultiPartException, UnicodeError, LookupError) as error:
+        detail = f"The multipart body cannot be read: {str(error).rstrip('.')}."
         raise MalformedRequest(detail, mend=_SEND_ONE) from error
     try:
         files = [value for value in form.values() if isinstance(value, UploadFile)]
@@ -93,16 +120,14 @@ async def _one_file(request: Request, chunks: AsyncGenerator[bytes, None]) -> by
         await form.close()
 
 
-async def _limited(request: Request, setting: str, most: int, allowed: int) -> AsyncGenerator[bytes, None]:
-    received = 0
-    try:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > allowed:
-                raise _too_large(setting, most, received)
-            yield chunk
-    except ClientDisconnect as error:
-        raise MalformedRequest(f"The body ended after {received} bytes.", mend="Send it again.") from error
+def _overloaded(limit: str, allowed: int) -> Overloaded:
+    return Overloaded(
+        f"As much as `{limit}` allows ({allowed}) is in work or waiting.",
+        mend="Try again in a second.",
+        retry_after=1.0,
+        limit=limit,
+        allowed=allowed,
+    )
 
 
 def _declared(request: Request) -> int | None:

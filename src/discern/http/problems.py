@@ -24,16 +24,18 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """How a kind of error looks over HTTP."""
+    """How a kind of error looks over HTTP. A private one keeps its details, such as paths, for the log."""
 
     status: int
     title: str
+    private: bool = False
 
 
 PROBLEMS: dict[type[errors.DiscernError], Problem] = {
     errors.EmptyInput: Problem(400, "The input is empty"),
     errors.MalformedRequest: Problem(400, "The request cannot be understood"),
     errors.Unauthenticated: Problem(401, "A valid API key is needed"),
+    errors.SlowSender: Problem(408, "The input came too slowly"),
     errors.UnknownDetector: Problem(404, "No such detector"),
     errors.UnknownVerdict: Problem(404, "No such verdict"),
     errors.InputTooLarge: Problem(413, "The input is over a limit"),
@@ -45,14 +47,19 @@ PROBLEMS: dict[type[errors.DiscernError], Problem] = {
     errors.BundleUntrusted: Problem(503, "The detector's signature does not hold"),
     errors.BundleRefused: Problem(503, "The detector cannot be used"),
     errors.DetectorFailed: Problem(503, "The detector failed"),
-    errors.StorageUnavailable: Problem(503, "The database did not answer"),
+    errors.StorageUnavailable: Problem(503, "The database did not answer", private=True),
     errors.Overloaded: Problem(503, "Too much is waiting"),
-    errors.InvalidSettings: Problem(500, "The installation is misconfigured"),
-    errors.OperatorError: Problem(500, "The installation is misconfigured"),
-    errors.InternalError: Problem(500, "A defect of ours"),
-    errors.DiscernError: Problem(500, "A defect of ours"),
+    errors.InvalidSettings: Problem(500, "The installation is misconfigured", private=True),
+    errors.OperatorError: Problem(500, "The installation is misconfigured", private=True),
+    errors.InternalError: Problem(500, "A defect of ours", private=True),
+    errors.DiscernError: Problem(500, "A defect of ours", private=True),
 }
-_FRAMEWORK_CODES = {404: "not_found", 405: "method_not_allowed"}
+FRAMEWORK_PROBLEMS: dict[str, Problem] = {
+    "not_found": Problem(404, "No such path"),
+    "method_not_allowed": Problem(405, "The path does not take this method"),
+    "invalid_parameter": Problem(422, "A parameter is wrong"),
+}
+_FRAMEWORK_CODES = {row.status: code for code, row in FRAMEWORK_PROBLEMS.items()}
 
 
 def problem_of(error: errors.DiscernError) -> Problem:
@@ -68,6 +75,9 @@ def problem_response(error: errors.DiscernError) -> Response:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if row.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="discern"'
+    if row.private:
+        detail = f"{row.title}; the server's log has the reason."
+        return _document(row.status, error.code, row.title, detail, headers)
     return _document(row.status, error.code, row.title, error.detail, headers, mend=error.mend, **error.facts)
 
 
@@ -89,16 +99,19 @@ async def _answer_ours(request: Request, error: Exception) -> Response:
 async def _answer_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - by registration
     code = _FRAMEWORK_CODES.get(error.status_code, "malformed_request")
-    detail = f"{request.method} {request.url.path}: {error.detail}."
-    mend = "The routes are listed at /docs." if error.status_code in _FRAMEWORK_CODES else None
-    return _document(error.status_code, code, str(error.detail), detail, dict(error.headers or {}), mend=mend)
+    title = FRAMEWORK_PROBLEMS[code].title if code in FRAMEWORK_PROBLEMS else str(error.detail)
+    detail = f"{request.method} {request.url.path[:200]}: {error.detail}."
+    mend = "The routes are listed at /docs." if code in FRAMEWORK_PROBLEMS else None
+    return _document(error.status_code, code, title, detail, dict(error.headers or {}), mend=mend)
 
 
 async def _answer_validation(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - by registration
     faults = [f"{'.'.join(str(part) for part in fault['loc'][1:])}: {fault['msg']}" for fault in error.errors()]
+    row = FRAMEWORK_PROBLEMS["invalid_parameter"]
     detail = f"The request's parameters are wrong: {'; '.join(faults)}."
-    return _document(422, "invalid_parameter", "A parameter is wrong", detail, {}, faults=faults)
+    mend = "The parameters are described at /docs."
+    return _document(row.status, "invalid_parameter", row.title, detail, {}, mend=mend, faults=faults)
 
 
 async def _answer_defect(request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from discern.core.errors import OperatorError
 from discern.detectors.bundle import Bundle, open_bundle, read_file
 from discern.detectors.graph import inspect_graph
 from discern.detectors.manifest import MANIFEST_NAME
@@ -111,7 +112,7 @@ def _making(group: typer.Typer, home: Callable[[], Path]) -> None:
         if key is None and not private.exists():
             public = home() / "trust" / f"{_LOCAL_KEY}.pub"
             for folder in (private.parent, public.parent):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _make_private(folder)
             typer.echo(f"Made the key {private}; this installation trusts {generate_key(private, public)}.", err=True)
         bundle = sign_bundle(path, private)
         typer.echo(f"{bundle.manifest.name} {bundle.manifest.version}: signed by {bundle.signer}")
@@ -158,3 +159,10 @@ def _described(bundle: Bundle) -> Iterator[str]:
         yield f"  {takes_in} -> {gives}"
     yield f"digest {bundle.digest}, {f'signed by {bundle.signer}' if bundle.signer else 'signature not checked'}"
     yield str(bundle.root)
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OperatorError(f"{folder} cannot be made: {error.strerror}.", mend="See DISCERN_HOME.") from error

@@ -224,8 +224,12 @@ class Catalogue:
         mark = self._vetted / vetting_mark(bundle)
         if not mark.exists():
             vet(bundle, self.limits)
-            self._vetted.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mark.touch()
+            try:
+                self._vetted.mkdir(mode=0o700, parents=True, exist_ok=True)
+                mark.touch()
+            except OSError as error:
+                detail = f"{mark} cannot be written: {error.strerror}."
+                raise OperatorError(detail, mend="See the permissions of the home folder.") from error
 
 
 def _newest_first(item: tuple[str, Listed]) -> tuple[int, ...]:
@@ -252,6 +256,6 @@ def _folder_times(*folders: Path) -> FolderTimes:
         for path in (folder, *sorted(folder.glob("*"))):
             try:
                 seen.append((str(path), path.stat().st_mtime_ns))
-            except FileNotFoundError:
+            except OSError:  # gone meanwhile, or a link that leads nowhere
                 continue
     return tuple(seen)

@@ -1,6 +1,7 @@
 """The database of one installation.
 
 - Opening brings the schema up to date, or refuses a schema that a later Discern wrote.
+- A file that is removed or replaced under an open database is noticed before the next use of it.
 - A committed transaction survives the death of the process (WAL); with durability `full` also the loss of power.
 - Constructors do no I/O: `open()` does.
 """
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from discern.core.errors import StorageUnavailable
@@ -32,6 +33,7 @@ class Database:
         self._path = path
         self._durability = durability
         self._engine: Engine | None = None
+        self._file: tuple[int, int] | None = None
 
     def open(self) -> None:
         """Create or upgrade the database. Raises StorageUnavailable where it cannot be used, and says why."""
@@ -45,7 +47,7 @@ class Database:
                 mend="Set DISCERN_HOME to a writable folder.",
             ) from error
         engine = create_engine(
-            f"sqlite:///{self._path}",
+            URL.create("sqlite", database=str(self._path)),
             connect_args={"timeout": _BUSY_SECONDS},
             # A connection for every thread that may ask at once: anyio's forty, and those that judge.
             pool_size=_CONNECTIONS,
@@ -62,6 +64,7 @@ class Database:
         except SQLAlchemyError as error:
             engine.dispose()
             raise _unavailable(self._path, error) from error
+        self._file = _identity(self._path)
         self._engine = engine
 
     def close(self) -> None:
@@ -95,6 +98,12 @@ class Database:
     def _ready(self) -> Engine:
         if self._engine is None:
             raise StorageUnavailable("The database is not open.", mend="Start the service again.")
+        # Open connections would go on writing to a file that nobody can reach by its name.
+        if _identity(self._path) != self._file:
+            raise StorageUnavailable(
+                f"The database {self._path} was removed or replaced while it was in use.",
+                mend="Put it back, and start the service again.",
+            )
         return self._engine
 
     @contextmanager
@@ -123,6 +132,14 @@ def current_revision(connection: Connection) -> str | None:
         return None
     row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
     return None if row is None else str(row[0])
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin_immediate_for_writers(connection: Connection) -> None:
