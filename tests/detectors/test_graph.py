@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from discern.core.errors import BundleRefused
-from discern.detectors.graph import DOMAINS, TensorInfo, inspect_graph
-from discern.detectors.onnx_schema import BY_NUMBER, ELEMENT_TYPES, SCHEMA
+from discern.detectors.onnx.graph import DOMAINS, TensorInfo, inspect_graph
+from discern.detectors.onnx.schema import BY_NUMBER, ELEMENT_TYPES, SCHEMA
 from tests.detectors import models
 
 

@@ -11,7 +11,7 @@ import math
 from pathlib import PurePosixPath
 from typing import NoReturn
 
-from discern.detectors.graph import inspect_graph
+from discern.detectors.onnx.graph import inspect_graph
 from discern.detectors.refusal import refused
 
 MODEL_BYTES = 1024**3

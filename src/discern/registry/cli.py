@@ -13,9 +13,9 @@ from rich.table import Table
 
 from discern.core.errors import OperatorError
 from discern.detectors.bundle import Bundle, open_bundle, read_file
-from discern.detectors.graph import inspect_graph
 from discern.detectors.manifest import MANIFEST_NAME
 from discern.detectors.manifest_file import MANIFEST_BYTES, parse_manifest
+from discern.detectors.onnx.graph import inspect_graph
 from discern.detectors.packing import pack, write_archive
 from discern.detectors.signing import generate_key, sign_bundle
 from discern.registry.service import Catalogue

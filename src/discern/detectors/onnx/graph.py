@@ -18,10 +18,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from discern.core.errors import BundleRefused
-from discern.detectors.onnx_schema import BY_NUMBER, ELEMENT_TYPES
-from discern.detectors.recognition import recognise
+from discern.detectors.onnx.recognition import recognise
+from discern.detectors.onnx.schema import BY_NUMBER, ELEMENT_TYPES
+from discern.detectors.onnx.wire import (
+    FIXED32,
+    FIXED64,
+    LENGTH,
+    VARINT,
+    Field,
+    Malformed,
+    OverBudget,
+    WireReader,
+    signed,
+)
 from discern.detectors.refusal import printable, refused
-from discern.detectors.wire import FIXED32, FIXED64, LENGTH, VARINT, Field, Malformed, OverBudget, WireReader, signed
 
 MODEL_BYTES = 1024**3
 NODES = 100_000

@@ -1,0 +1,1 @@
+"""ONNX files looked at without running them."""
