@@ -73,7 +73,7 @@ def main() -> None:
             mend = OVER_LIMITS
         _report(Line(fault=Fault(str(error.facts["file"]), reason, mend)))
         return
-    _report(Line(stages=stages, peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    _report(Line(stages=stages, peak_bytes=_peak_bytes()))
 
 
 def run_models(bundle: Bundle) -> tuple[VettedStage, ...]:
@@ -127,6 +127,14 @@ def _limit(limits: VettingLimits) -> None:
         resource.setrlimit(what, (most, most))
     # At the soft limit the kernel sends SIGXCPU, which the parent can tell from other deaths; at the hard one SIGKILL.
     resource.setrlimit(resource.RLIMIT_CPU, (limits.processor_seconds, limits.processor_seconds + 1))
+
+
+def _peak_bytes() -> int:
+    # Not getrusage: its peak is inherited from the process that started this one.
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def _report(line: Line) -> None:
