@@ -16,14 +16,17 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 WARM := home=$$(mktemp -d) && env -u PYTHONDONTWRITEBYTECODE DISCERN_HOME=$$home $(BIN)/discern doctor >/dev/null; rm -rf $$home
 
-.PHONY: up test lint types docs bench lock clean
+.PHONY: up test unit lint types docs bench lock clean
 .DEFAULT_GOAL := test
 
 up: $(VENV)/.runtime
 	$(BIN)/discern up
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
+
+unit: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 -m "not system"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

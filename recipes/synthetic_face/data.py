@@ -13,6 +13,7 @@ import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import cv2
@@ -115,7 +116,7 @@ def manifest_digest(pictures: list[Picture]) -> str:
 
 def cut(pictures: list[Picture], workers: int) -> Crops:
     """Decode and crop every picture as production does: face, margin 0.6, 256 x 256."""
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(_cut_one, [picture.path for picture in pictures], chunksize=32))
     return Crops(np.stack([image for image, _ in results]), np.array([box for _, box in results], np.float32))
 

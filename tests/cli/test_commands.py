@@ -19,7 +19,7 @@ from discern.detectors.signing import generate_key
 from tests.detectors import models
 from tests.media import clip, encoded, jpeg, picture
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.system
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def test_at_least_two_detectors_are_shipped() -> None:
     assert len(SHIPPED) >= 2
 
 
-@pytest.mark.process
+@pytest.mark.system
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", SHIPPED or ["no-bundle-is-shipped"])
 def test_every_shipped_detector_keeps_every_promise(name: str, check: str) -> None:
@@ -421,7 +421,7 @@ def test_every_check_is_caught_failing_by_some_toy_here() -> None:
 # Running them all.
 
 
-@pytest.mark.process
+@pytest.mark.system
 def test_running_the_checks_yields_one_result_each(tmp_path: Path) -> None:
     results = list(run_checks(cascade_toy(tmp_path)))
     assert [result.name for result in results] == [VETTED, *CHECKS]
@@ -429,7 +429,7 @@ def test_running_the_checks_yields_one_result_each(tmp_path: Path) -> None:
     assert "2 stages" in results[0].detail
 
 
-@pytest.mark.process
+@pytest.mark.system
 def test_models_that_do_not_run_apart_end_the_checks_there(tmp_path: Path) -> None:
     (result,) = run_checks(record_toy(tmp_path, models.nan_model()))
     assert (result.name, result.passed) == (VETTED, False)

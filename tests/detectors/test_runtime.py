@@ -255,7 +255,7 @@ def test_threads_at_once_each_get_their_own_answer() -> None:
     assert answers == pytest.approx([i / 500 for i in range(500)], abs=1e-7)
 
 
-@pytest.mark.process
+@pytest.mark.system
 def test_a_failing_model_writes_nothing_to_standard_error() -> None:
     program = (
         "import sys, json; import numpy as np\n"

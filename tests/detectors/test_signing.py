@@ -316,7 +316,7 @@ def test_other_digests_and_files_listed_twice_are_refused(record_bundle: Bundle,
     assert "whole files by SHA-256" in refusal(record_bundle.root, trust)
 
 
-@pytest.mark.process
+@pytest.mark.system
 def test_checking_a_signature_does_not_import_the_signing_library(record_bundle: Bundle, key: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from discern.detectors.bundle import open_bundle; "

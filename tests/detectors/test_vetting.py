@@ -17,7 +17,7 @@ from discern.detectors.bundle import Bundle, open_bundle
 from discern.detectors.vetting import STARTER, VettingLimits, _run, vet
 from tests.detectors import models
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.system
 
 SMALL = VettingLimits(memory_bytes=1536 * 1024**2, processor_seconds=10, wall_seconds=60.0)
 

@@ -9,6 +9,8 @@ from starlette.types import Message, Scope
 from discern.app import Services, create_app
 from discern.http.authentication import OPEN_PATHS
 
+pytestmark = pytest.mark.system
+
 
 def test_every_route_but_health_and_the_description_asks_for_a_key(stranger: TestClient) -> None:
     document = stranger.get("/openapi.json").json()

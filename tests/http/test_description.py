@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from starlette.testclient import TestClient
 
 from discern.app import Services
 from discern.core.errors import DiscernError
 from discern.http.problems import PROBLEMS, problem_of
+
+pytestmark = pytest.mark.system
 
 
 def test_the_page_and_its_files_come_from_this_server_alone(stranger: TestClient) -> None:

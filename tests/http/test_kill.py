@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.system
 KILLS = 100
 
 

@@ -11,6 +11,8 @@ from starlette.testclient import TestClient
 
 from tests.media import clip, picture
 
+pytestmark = pytest.mark.system
+
 MARK = b"an-unlikely-row-of-bytes-7c1d"
 
 

@@ -3,11 +3,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 from discern.detectors.packing import pack
 from discern.detectors.signing import sign_bundle
 from tests.detectors import models
+
+pytestmark = pytest.mark.system
 
 
 def test_the_list_shows_what_each_detector_takes(client: TestClient) -> None:

@@ -21,6 +21,8 @@ from discern.library import Discern
 from discern.settings import Settings
 from tests.media import clip, encoded, jpeg, picture
 
+pytestmark = pytest.mark.system
+
 RECORD = {"a": 1.5, "b": -2, "c": 0.25}
 
 

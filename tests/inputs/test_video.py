@@ -246,7 +246,7 @@ def test_frames_of_exactly_the_allowed_size_are_taken(codec: str) -> None:
     assert len(sampled(content, 5, pixels)) == 5
 
 
-@pytest.mark.process
+@pytest.mark.system
 def test_a_frame_that_grows_is_never_allocated(tmp_path: Path) -> None:
     content = media.growing_clip("avi", "mjpeg", (64, 64), (6144, 6144), frames=1)
     path = media.in_file(tmp_path, content)
@@ -376,7 +376,7 @@ print(len(rows), peak() - before)
 """
 
 
-@pytest.mark.process
+@pytest.mark.system
 def test_memory_does_not_grow_with_the_length_of_a_clip(tmp_path: Path) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
     short = media.in_file(tmp_path, media.clip("avi", [frame] * 10), "short.avi")

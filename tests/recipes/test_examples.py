@@ -32,7 +32,7 @@ def test_every_example_is_listed_here_and_in_the_guide() -> None:
     assert set(re.findall(r"recipes\.examples\.(from_\w+)", guide)) == scripts
 
 
-@pytest.mark.process
+@pytest.mark.system
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example_makes_a_bundle_that_keeps_the_contract(example: str, tmp_path: Path) -> None:
     missing = [module for module in EXAMPLES[example] if importlib.util.find_spec(module) is None]

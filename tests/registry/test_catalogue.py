@@ -120,7 +120,7 @@ def test_a_catalogue_without_a_usable_detector_is_not_ready(home: Path, tmp_path
         catalogue.ping()
 
 
-@pytest.mark.process
+@pytest.mark.system
 def test_a_bundle_whose_model_does_not_run_is_not_added(catalogue: Catalogue, home: Path, tmp_path: Path) -> None:
     files = models.RECORD_FILES | {"only.onnx": models.nan_model()}
     source = models.write_source(tmp_path / "source", models.record_manifest(name="broken"), files)
@@ -131,7 +131,7 @@ def test_a_bundle_whose_model_does_not_run_is_not_added(catalogue: Catalogue, ho
     assert not (home / "detectors" / "broken").exists()
 
 
-@pytest.mark.process
+@pytest.mark.system
 def test_a_version_whose_model_does_not_run_gives_way_to_the_one_below(
     catalogue: Catalogue, home: Path, tmp_path: Path
 ) -> None:
