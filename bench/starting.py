@@ -19,8 +19,8 @@ _DISCERN = Path(sys.executable).parent / "discern"
 _GIVE_UP_SECONDS = 60
 
 
-def installation_megabytes(folder: Path, root: Path) -> tuple[float, list[tuple[str, float]]]:
-    """Return what `make up` adds to an empty virtual environment, and the largest folders, in MB of 10^6 bytes."""
+def installation_bytes(folder: Path, root: Path) -> tuple[int, list[tuple[str, int]]]:
+    """Return the bytes that `make up` adds to an empty virtual environment, and its largest folders."""
     environment = folder / "installation"
     venv.create(environment, with_pip=True)
     before = _bytes_below(environment)
@@ -32,8 +32,8 @@ def installation_megabytes(folder: Path, root: Path) -> tuple[float, list[tuple[
     doctor = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     doctor["DISCERN_HOME"] = str(folder / "doctor-home")
     subprocess.run([environment / "bin" / "discern", "doctor"], env=doctor, check=True, stdout=subprocess.DEVNULL)
-    largest = sorted(((_bytes_below(path) / 1e6, path.name) for path in everything.iterdir()), reverse=True)
-    return (_bytes_below(environment) - before) / 1e6, [(name, size) for size, name in largest[:8]]
+    largest = sorted(((_bytes_below(path), path.name) for path in everything.iterdir()), reverse=True)
+    return _bytes_below(environment) - before, [(name, size) for size, name in largest[:8]]
 
 
 def ready_seconds(folder: Path, repeats: int) -> tuple[float, float]:

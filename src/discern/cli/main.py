@@ -83,3 +83,7 @@ def _print_version(asked: bool) -> None:
     if asked:
         typer.echo(f"discern {discern.__version__}")
         raise typer.Exit
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -55,12 +56,16 @@ def _raise_file_limit() -> None:
 def _bind(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise InvalidSettings(
             f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
             mend="See that DISCERN_HOST is an address of this machine and nothing else uses DISCERN_PORT.",
         ) from error
+    # Accepted sockets inherit it. Without it the body of an answer waits for the client to acknowledge the headers,
+    # which takes 40 ms; asyncio sees to it only for sockets it has made itself.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _announce(services: Services, listener: socket.socket) -> None:
@@ -90,4 +95,7 @@ def _serve(services: Services, listener: socket.socket) -> None:
         lifespan="off",
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
+    # uvicorn raises the signal that stopped it once more when it has drained; by then it has done its work.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
     uvicorn.Server(config).run(sockets=[listener])

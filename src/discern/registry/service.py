@@ -189,11 +189,13 @@ class Catalogue:
             return
         listed: dict[str, dict[str, Listed]] = {}
         trust = self.trust()
+        # What ran in a child process was looked through before; digests and signatures are checked every time.
+        inspected = frozenset(mark.name.partition("-")[0] for mark in self._vetted.glob("*"))
         for fault in trust.faults():
             log.warning("key_ignored", reason=fault)
         # Shipped bundles first: a bundle put into the home folder by hand never takes a shipped version's place.
         for root, origin in (*_folders(self._builtin, "builtin"), *_folders(self._added, "added")):
-            entry = self._inspect(root, origin, trust)
+            entry = self._inspect(root, origin, trust, inspected)
             listed.setdefault(entry.name, {}).setdefault(entry.version, entry)
         self._listed = {
             name: dict(sorted(versions.items(), key=_newest_first, reverse=True))
@@ -204,10 +206,10 @@ class Catalogue:
         usable = {entry.bundle.digest for entry in entries if isinstance(entry, Usable)}
         self._loaded = {digest: detector for digest, detector in self._loaded.items() if digest in usable}
 
-    def _inspect(self, root: Path, origin: Origin, trust: TrustStore) -> Listed:
+    def _inspect(self, root: Path, origin: Origin, trust: TrustStore, inspected: frozenset[str]) -> Listed:
         name, version = (root.parent.name, root.name) if origin == "added" else (root.name, "0.0.0")
         try:
-            bundle = open_bundle(root, trust)
+            bundle = open_bundle(root, trust, inspected=inspected)
         except BundleRefused as error:
             log.warning("bundle_refused", path=str(root), reason=str(error))
             return Refused(name, version, origin, root, str(error))
