@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from recipes.synthetic_face.cascade import OperatingPoint
     from recipes.synthetic_face.data import Crops, Picture
     from recipes.synthetic_face.features import ForensicFeatures
+    from recipes.synthetic_face.made import Stage
     from recipes.synthetic_face.stack import FittedStack, Rows, StackSettings
-    from recipes.synthetic_face.train import Stage
 
     Floats = NDArray[np.float64]
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +28,11 @@ from recipes.synthetic_face.augment import MILD, STRONG, View
 from recipes.synthetic_face.cascade import choose
 from recipes.synthetic_face.extract import Extractor
 from recipes.synthetic_face.features import ForensicFeatures
+from recipes.synthetic_face.made import Stage
 from recipes.synthetic_face.measure import auc, calibration_error, fit_temperature, logit, quantiles, sigmoid
 from recipes.synthetic_face.network import StageNetwork, export
 from recipes.synthetic_face.served import ServedStages, largest_batch_difference, median_milliseconds
-from recipes.synthetic_face.stack import FittedStack, Rows, StackSettings, balanced, cross_fitted, fit_stack
+from recipes.synthetic_face.stack import Rows, StackSettings, balanced, cross_fitted, fit_stack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,23 +44,6 @@ if TYPE_CHECKING:
 
 VERSION = "1.0.0"
 TRANSFER_PAIR = ("stylegan/synthetic", "stylegan/authentic")
-
-
-@dataclass
-class Stage:
-    """A stage while it is made: its fitted parts, out-of-fold log odds on clean rows, and temperature."""
-
-    name: str
-    settings: StackSettings
-    features: ForensicFeatures
-    fitted: FittedStack
-    odds: Floats
-    temperature: float
-
-    @property
-    def score(self) -> Floats:
-        """Calibrated out-of-fold scores of the clean development rows."""
-        return sigmoid(self.odds / self.temperature)
 
 
 def main() -> None:
