@@ -12,8 +12,9 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import msgspec
 import typer
@@ -158,11 +159,19 @@ def _chooser(detectors: DetectorSource, asked: str | None) -> Chooser:
 
 async def _run(tools: Tools, files: list[Path], choose: Chooser, show: _Lines | _Table) -> list[str | None]:
     decisions: list[str | None] = []
-    with _Bar(len(files)) as bar:
-        items = (item for path in bar.each(files) for item in items_of(path, tools.limits))
-        async for item, answer in _answers(tools.detect, items, choose):
+    numbers: deque[int] = deque()
+
+    def items() -> Iterator[Item]:
+        for number, path in enumerate(files, 1):
+            for item in items_of(path, tools.limits):
+                numbers.append(number)
+                yield item
+
+    with _bar(len(files)) as advance_to:
+        async for item, answer in _answers(tools.detect, items(), choose):
             show(item, answer)
             decisions.append(None if isinstance(answer, DiscernError) else answer.decision)
+            advance_to(numbers.popleft())
     return decisions
 
 
@@ -193,24 +202,11 @@ async def _answer(detect: Detect, item: Item, choose: Chooser) -> Answer:
         return error
 
 
-class _Bar:
-    """A progress bar over files on standard error, where a person watches and there is something to wait for."""
-
-    def __init__(self, total: int) -> None:
-        columns = (TextColumn("Judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        shown = total > 1 and sys.stderr.isatty()
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
-        self._task = self._bar.add_task("", total=total)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def each(self, files: list[Path]) -> Iterator[Path]:
-        """Yield the files and move on after each."""
-        for path in files:
-            yield path
-            self._bar.advance(self._task)
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many files are done, on standard error, where a person watches and there is something to wait for."""
+    columns = (TextColumn("Judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = total > 1 and sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda number: progress.update(task, completed=number)
