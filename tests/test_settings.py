@@ -24,7 +24,7 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("DISCERN_PROT", "1", "Did you mean port?"),
+        ("DISCERN_PROT", "1", "Did you mean DISCERN_PORT?"),
         ("DISCERN_PORT", "eight", "DISCERN_PORT: 'eight' is not of type int"),
         ("DISCERN_PORT", "-1", "below the least allowed, 0"),
         ("DISCERN_PORT", "65536", "above the most allowed, 65535"),

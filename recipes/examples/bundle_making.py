@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def make_bundle(out: Path, about: Description, model: bytes, held_out: HeldOut) 
 
     Raises BundleRefused when the model or the manifest is not fit for a bundle, OperatorError when `out` exists.
     """
+    if out.exists():
+        sys.exit(f"{out} is there already; name another folder with --out.")
     raw = score_rows(model, held_out.rows)
     temperature = round(fit_temperature(raw, held_out.label), 4)
     score = calibrate(raw, temperature)
@@ -136,7 +139,7 @@ def make_bundle(out: Path, about: Description, model: bytes, held_out: HeldOut) 
         bundle = pack(working, out)
     for name, value in figures.items():
         print(f"{name}: {value:.4f}")
-    print(f"bundle: {out}")
+    print(f"bundle, packed and not yet signed: {bundle.manifest.name} {bundle.manifest.version} in {out}")
     print(f"next: discern detector check {out} && discern detector sign {out} && discern detector add {out}")
     return bundle
 

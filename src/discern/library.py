@@ -13,6 +13,7 @@ with Discern() as discern:
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -47,12 +48,13 @@ class Discern:
     ) -> None:
         self._opened.close()
 
-    def detect(self, content: MediaContent | Record, detector: str, version: str | None = None) -> Verdict:
-        """Return the verdict on image or video bytes, a local file, or a record; it is on the ledger.
+    def detect(self, content: MediaContent | str | Record, detector: str, version: str | None = None) -> Verdict:
+        """Return the verdict on image or video bytes, a local file (its Path or name), or a record; it is on the ledger.
 
         Raises CallerError for an input that cannot be judged. May be called from several threads.
         """
-        return self._portal.call(self._ask, DetectionRequest(self._principal, detector, content, version))
+        given = Path(content) if isinstance(content, str) else content
+        return self._portal.call(self._ask, DetectionRequest(self._principal, detector, given, version))
 
     async def _ask(self, request: DetectionRequest) -> Verdict:
         return await self._services.detect(request)

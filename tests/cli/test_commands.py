@@ -126,11 +126,24 @@ def test_one_bad_line_does_not_end_the_run(run: Run, tmp_path: Path) -> None:
 def test_the_detector_is_chosen_by_the_content_where_only_one_takes_it(run: Run, home: Path, tmp_path: Path) -> None:
     (tmp_path / "photo.json").write_bytes(jpeg())
     ambiguous = run("detect", tmp_path / "photo.json", "--json")
-    assert (ambiguous.code, "Name one with -d NAME" in ambiguous.err) == (2, True)
+    assert (ambiguous.code, "Name one with -d NAME" in ambiguous.out) == (2, True)
     for name in ("toy-image", "toy-cascade"):
         shutil.rmtree(home / "detectors" / name)
     chosen = rows(run("detect", tmp_path / "photo.json", "--json"))[0]
     assert chosen.get("detector") == "synthetic-face" or chosen["error"]["code"] == "no_face_found"
+
+
+def test_a_file_for_which_no_detector_can_be_chosen_does_not_end_the_run(run: Run, home: Path, tmp_path: Path) -> None:
+    for name in ("toy-image", "toy-cascade"):
+        shutil.rmtree(home / "detectors" / name)
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / "a.json").write_text('{"a": 1, "b": 2, "c": 3}')
+    (inbox / "b.jpg").write_bytes(jpeg(4))
+    ran = run("detect", inbox, "--json")
+    assert rows(ran)[0]["error"]["code"] == "unknown_detector"
+    assert rows(ran)[1]["detector"] == "synthetic-face"
+    assert ran.code == 1
 
 
 def test_names_that_a_terminal_or_a_table_would_act_on_are_shown_as_they_are(run: Run, tmp_path: Path) -> None:
@@ -210,6 +223,7 @@ def test_detectors_are_listed_shown_and_verified(run: Run, home: Path) -> None:
     shown = run("detector", "show", "toy-cascade")
     assert "screen -> expert" in shown.out
     assert "screen.onnx" in shown.out
+    assert "a (number, minimum -100.0, maximum 100.0)" in run("detector", "show", "toy-record").out
     assert "signed by" in shown.out
     assert "signature not checked" in run("detector", "show", home / "detectors" / "toy-image" / "1.0.0").out
     verified = run("detector", "verify", home / "detectors" / "toy-cascade" / "1.0.0")
@@ -294,7 +308,7 @@ def test_the_doctor_names_what_is_wrong_with_a_hint(run: Run, home: Path, monkey
     assert f"chmod 700 {home}" in ran.out
     assert "only.onnx" in ran.out
     monkeypatch.setenv("DISCERN_PROT", "1")
-    assert "Did you mean port?" in run("doctor").out
+    assert "Did you mean DISCERN_PORT?" in run("doctor").out
     monkeypatch.delenv("DISCERN_PROT")
     monkeypatch.setenv("DISCERN_FACE_MODEL", str(home / "nowhere.onnx"))
     assert "nowhere.onnx" in run("doctor").out

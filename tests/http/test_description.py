@@ -13,7 +13,8 @@ pytestmark = pytest.mark.system
 
 
 def test_the_page_and_its_files_come_from_this_server_alone(stranger: TestClient) -> None:
-    page = stranger.get("/docs")
+    page = stranger.get("/")
+    assert page.url.path == "/docs"
     assert page.status_code == 200
     links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert links

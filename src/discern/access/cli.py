@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from discern.access.service import Keys
 from discern.core.workspace import DEFAULT_WORKSPACE
@@ -28,7 +28,7 @@ def key_commands(keys: Callable[[], Keys]) -> typer.Typer:
     @group.command("list")
     def list_keys() -> None:
         """List the keys; the secrets themselves are not kept."""
-        table = Table("Id", "Name", "Made", "Revoked")
+        table = Table(Column("Id", no_wrap=True), "Name", "Made", "Revoked", box=None, pad_edge=False)
         for key in keys().list(DEFAULT_WORKSPACE):
             revoked = key.revoked_at.isoformat(timespec="seconds") if key.revoked_at else ""
             table.add_row(str(key.id), escape(key.name), key.created_at.isoformat(timespec="seconds"), revoked)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from discern.app import Services, build_services, create_app
 from discern.core.errors import DiscernError
@@ -38,7 +38,7 @@ def doctor_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
     @cli.command("doctor")
     def doctor() -> None:
         """Look at everything an installation needs; exit 1 where something is wrong."""
-        table = Table("", "What", "Found", "Hint")
+        table = Table("", *(Column(name, overflow="fold") for name in ("What", "Found", "Hint")))
         well = True
         for finding in examine(load):
             well = well and finding.well

@@ -1,4 +1,7 @@
-"""Logging of this process: one JSON object a line on standard error, so that standard output stays for results."""
+"""Logging of this process: one JSON object a line on standard error, so that standard output stays for results.
+
+The rest of the code logs through the standard library, so that a program that uses Discern decides itself.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,19 @@ import structlog
 
 
 def configure_logging(level: str) -> None:
-    """Send our log, and the log of the libraries, to standard error from `level` on."""
+    """Send our log from `level` on, and that of the libraries from warnings on, to standard error."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
     ]
-    number = logging.getLevelNamesMapping()[level.upper()]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
+    rendering: list[structlog.typing.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(),
+    ]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared)
-    )
-    # Libraries speak up from warnings on: what they tell beneath that is about themselves.
-    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=rendering, foreign_pre_chain=shared))
+    ours = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(handlers=[handler], level=max(ours, logging.WARNING), force=True)
+    logging.getLogger("discern").setLevel(ours)

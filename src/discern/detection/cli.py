@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from discern.access.types import Principal
 from discern.core.errors import DiscernError, UnknownDetector
@@ -39,6 +39,7 @@ _STYLES = {"clear": "green", "review": "yellow", "flag": "red"}
 _IN_WORK = 32
 
 Answer = Verdict | DiscernError
+Outcome = str | DiscernError
 Chooser = Callable[[Item], tuple[str, str | None]]
 
 
@@ -59,23 +60,31 @@ def detect_command(cli: typer.Typer, tools: Callable[[], Tools]) -> None:
         detector: str | None = typer.Option(None, "--detector", "-d", help="Detector, or NAME@VERSION."),
         as_json: bool = typer.Option(False, "--json", help="One JSON object a line instead of a table."),
     ) -> None:
-        """Judge images, videos and records; every verdict is on the ledger before it is printed."""
+        """Judge images, videos and records; every verdict is on the ledger before it is printed.
+
+        Without -d each input goes to the one detector that takes its kind. The exit code of a single input is its
+        decision: 0 clear, 10 review, 20 flag. Of several it is 0 when all were judged. 1 means that an input could not
+        be judged, 2 that the command was typed wrongly.
+        """
         opened = tools()
         show = _Lines() if as_json else _Table()
         files = list(files_of(paths))
-        decisions = asyncio.run(_run(opened, files, _chooser(opened.detectors, detector), show))
+        outcomes = asyncio.run(_run(opened, files, _chooser(opened.detectors, detector), show))
         show.finish()
-        if not decisions:
-            typer.echo("discern: there is nothing to judge in what was named.", err=True)
+        if not outcomes:
+            typer.echo(f"discern: there is no file in {', '.join(map(str, paths))}.", err=True)
             raise typer.Exit(2)
-        raise typer.Exit(exit_code(decisions))
+        raise typer.Exit(exit_code(outcomes))
 
 
-def exit_code(decisions: list[str | None]) -> int:
-    """Return the exit code for the decisions of a run, None standing for an input that could not be judged."""
-    if None in decisions:
+def exit_code(outcomes: list[Outcome]) -> int:
+    """Return the exit code for the outcomes of a run: decisions, and the errors of what could not be judged."""
+    first = outcomes[0]
+    if len(outcomes) == 1 and isinstance(first, UnknownDetector):
+        return 2
+    if any(isinstance(outcome, DiscernError) for outcome in outcomes):
         return 1
-    return EXIT_CODES[decisions[0] or ""] if len(decisions) == 1 else 0
+    return EXIT_CODES[str(first)] if len(outcomes) == 1 else 0
 
 
 class _Lines:
@@ -97,7 +106,9 @@ class _Table:
     """Collects rows for people."""
 
     def __init__(self) -> None:
-        self._table = Table("Input", "Decision", "Score", "Label", "Decided by", "ms", "Note", box=None, pad_edge=False)
+        short = [Column(name, no_wrap=True) for name in ("Decision", "Score", "Label", "Decided by", "ms")]
+        long = [Column(name, overflow="fold") for name in ("Input", "Note")]
+        self._table = Table(long[0], *short, long[1], box=None, pad_edge=False)
         self._errors: list[tuple[str, DiscernError]] = []
 
     def __call__(self, item: Item, answer: Answer) -> None:
@@ -122,6 +133,9 @@ class _Table:
             Console().print(self._table)
         for label, error in self._errors:
             typer.echo(f"{printable(label)}: {error}", err=True)
+            faults = error.facts.get("faults")
+            for fault in faults if isinstance(faults, list) else ():
+                typer.echo(f"  {printable(fault)}", err=True)
 
 
 def printable(text: str) -> str:
@@ -157,8 +171,8 @@ def _chooser(detectors: DetectorSource, asked: str | None) -> Chooser:
     return choose
 
 
-async def _run(tools: Tools, files: list[Path], choose: Chooser, show: _Lines | _Table) -> list[str | None]:
-    decisions: list[str | None] = []
+async def _run(tools: Tools, files: list[Path], choose: Chooser, show: _Lines | _Table) -> list[Outcome]:
+    outcomes: list[Outcome] = []
     numbers: deque[int] = deque()
 
     def items() -> Iterator[Item]:
@@ -170,13 +184,13 @@ async def _run(tools: Tools, files: list[Path], choose: Chooser, show: _Lines | 
     with _bar(len(files)) as advance_to:
         async for item, answer in _answers(tools.detect, items(), choose):
             show(item, answer)
-            decisions.append(None if isinstance(answer, DiscernError) else answer.decision)
+            outcomes.append(answer if isinstance(answer, DiscernError) else answer.decision)
             advance_to(numbers.popleft())
-    return decisions
+    return outcomes
 
 
 async def _answers(detect: Detect, items: Iterator[Item], choose: Chooser) -> AsyncIterator[tuple[Item, Answer]]:
-    """Yield answers in the order of the items. Raises UnknownDetector where no detector can be chosen."""
+    """Yield answers in the order of the items."""
     waiting: deque[tuple[Item, asyncio.Task[Answer]]] = deque()
     try:
         for item in items:
@@ -195,8 +209,8 @@ async def _answers(detect: Detect, items: Iterator[Item], choose: Chooser) -> As
 async def _answer(detect: Detect, item: Item, choose: Chooser) -> Answer:
     if isinstance(item.content, DiscernError):
         return item.content
-    name, version = choose(item)
     try:
+        name, version = choose(item)
         return await detect(DetectionRequest(LOCAL, name, item.content, version))
     except DiscernError as error:
         return error

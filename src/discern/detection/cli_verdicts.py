@@ -35,16 +35,16 @@ def verdict_commands(ledger: Callable[[], VerdictStore]) -> typer.Typer:
             for verdict in page.verdicts:
                 typer.echo(msgspec.json.encode(verdict).decode())
             return
-        table = Table(
-            Column("Id", no_wrap=True), "When", "Detector", "Decision", "Score", "Input", box=None, pad_edge=False
-        )
+        short = [Column(name, no_wrap=True) for name in ("Id", "Decision", "Score")]
+        long = [Column(name, overflow="fold") for name in ("When", "Detector", "Input")]
+        table = Table(*short, *long, box=None, pad_edge=False)
         for verdict in page.verdicts:
             table.add_row(
                 verdict.id,
-                verdict.created_at.strftime("%Y-%m-%d %H:%M:%S"),
-                f"{verdict.detector} {verdict.version}",
                 verdict.decision,
                 f"{verdict.score:.4f}",
+                verdict.created_at.strftime("%Y-%m-%d %H:%M:%S"),
+                f"{verdict.detector} {verdict.version}",
                 f"{verdict.input.kind} {verdict.input.sha256[:12]}",
             )
         Console().print(table)

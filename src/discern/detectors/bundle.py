@@ -28,7 +28,7 @@ FOLDERS = 16
 TOTAL_BYTES = 2 * 1024**3
 PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _OWN = frozenset({MANIFEST_NAME, SIGNATURE_NAME})
-_RESTORE = "Restore the file from where the bundle came from, or pack and sign the bundle again."
+_RESTORE = "Put the file back; where it is part of a packed bundle, get it from where that came from."
 
 
 @dataclass(frozen=True)

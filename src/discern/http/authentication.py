@@ -17,7 +17,7 @@ from discern.access.types import Principal
 from discern.core.errors import DiscernError
 from discern.http.problems import problem_response
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
 OPEN_FOLDER = "/docs/files/"
 
 

@@ -12,7 +12,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from discern.http.authentication import is_open
@@ -31,6 +31,10 @@ def describe(app: FastAPI, schemas: Sequence[type]) -> None:
 
     app.openapi = document  # type: ignore[method-assign]
     app.mount(_FILES, StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static"), name="docs-files")
+
+    @app.get("/", include_in_schema=False)
+    async def front() -> RedirectResponse:
+        return RedirectResponse("/docs")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from discern.core import errors
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -91,8 +91,8 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 async def _answer_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.DiscernError)  # noqa: S101 - by registration
-    if not isinstance(error, errors.CallerError):
-        log.error("request_failed", path=request.url.path, code=error.code, detail=str(error))
+    level = logging.INFO if isinstance(error, errors.CallerError) else logging.ERROR
+    log.log(level, "request_refused", extra={"path": request.url.path, "code": error.code, "detail": str(error)})
     return problem_response(error)
 
 
@@ -115,7 +115,7 @@ async def _answer_validation(_request: Request, error: Exception) -> Response:
 
 
 async def _answer_defect(request: Request, error: Exception) -> Response:
-    log.error("defect", path=request.url.path, exc_info=error)
+    log.error("defect", extra={"path": request.url.path}, exc_info=error)
     detail = "Something went wrong that should not have; it is in the server's log."
     return _document(500, errors.InternalError.code, "A defect of ours", detail, {})
 

@@ -18,6 +18,7 @@ from discern.detectors.manifest_file import MANIFEST_BYTES, parse_manifest
 from discern.detectors.onnx.graph import inspect_graph
 from discern.detectors.packing import pack, write_archive
 from discern.detectors.signing import generate_key, sign_bundle
+from discern.inputs.spec import RecordField, RecordSpec
 from discern.registry.service import Catalogue
 from discern.registry.types import Usable, split_reference, summary, takes
 
@@ -149,7 +150,11 @@ def _described(bundle: Bundle) -> Iterator[str]:
     rule = manifest.decision
     yield f"{manifest.name} {manifest.version}: {manifest.task}"
     yield f"takes {', '.join(takes(manifest))}; stages {' -> '.join(stage.name for stage in manifest.stages)}"
-    yield f"review from {rule.review_from:g}, flag from {rule.flag_from:g}; chosen by {rule.chosen_by}"
+    yield f"review from {rule.review_from:g}, flag from {rule.flag_from:g}; chosen by:"
+    yield from (f"  {key}: {value}" for key, value in rule.chosen_by.items())
+    if isinstance(manifest.input, RecordSpec):
+        yield "fields:"
+        yield from (f"  {_field(entry)}" for entry in manifest.input.fields)
     for stage in manifest.stages:
         graph = inspect_graph(bundle.read(stage.model), stage.model)
         takes_in = ", ".join(f"{one.name} {one.dtype} {list(one.shape or ())}" for one in graph.inputs)
@@ -159,6 +164,12 @@ def _described(bundle: Bundle) -> Iterator[str]:
         yield f"  {takes_in} -> {gives}"
     yield f"digest {bundle.digest}, {f'signed by {bundle.signer}' if bundle.signer else 'signature not checked'}"
     yield str(bundle.root)
+
+
+def _field(entry: RecordField) -> str:
+    facts = entry.model_dump(exclude={"name", "type", "description"}, exclude_defaults=True)
+    limits = ", ".join(f"{key} {value}" for key, value in facts.items())
+    return f"{entry.name} ({entry.type}{', ' + limits if limits else ''}): {entry.description}"
 
 
 def _make_private(folder: Path) -> None:

@@ -10,13 +10,12 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-
-import structlog
 
 from discern.core.errors import BundleRefused, OperatorError, UnknownDetector
 from discern.core.verdict import InputKind
@@ -28,7 +27,7 @@ from discern.detectors.trust import TrustStore
 from discern.detectors.vetting import VettingLimits, vet, vetting_mark
 from discern.registry.types import Listed, Origin, Refused, Usable, takes, version_order
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 FolderTimes = tuple[tuple[str, int], ...]
 _LIST = "`discern detector list` shows the detectors."
 
@@ -153,7 +152,7 @@ class Catalogue:
             try:
                 self.get(name)
             except BundleRefused as error:
-                log.warning("detector_refused", detector=name, reason=str(error))
+                log.warning("detector_refused", extra={"detector": name, "reason": str(error)})
 
     def ping(self) -> None:
         """Raise BundleRefused unless at least one detector can be used."""
@@ -180,7 +179,8 @@ class Catalogue:
         with self._lock:
             self._loaded[bundle.digest] = loaded
         manifest = bundle.manifest
-        log.info("detector_loaded", detector=manifest.name, version=manifest.version, digest=bundle.digest)
+        facts = {"detector": manifest.name, "version": manifest.version, "digest": bundle.digest}
+        log.info("detector_loaded", extra=facts)
         return loaded
 
     def _refresh(self) -> None:
@@ -192,7 +192,7 @@ class Catalogue:
         # What ran in a child process was looked through before; digests and signatures are checked every time.
         inspected = frozenset(mark.name.partition("-")[0] for mark in self._vetted.glob("*"))
         for fault in trust.faults():
-            log.warning("key_ignored", reason=fault)
+            log.warning("key_ignored", extra={"reason": fault})
         # Shipped bundles first: a bundle put into the home folder by hand never takes a shipped version's place.
         for root, origin in (*_folders(self._builtin, "builtin"), *_folders(self._added, "added")):
             entry = self._inspect(root, origin, trust, inspected)
@@ -211,7 +211,7 @@ class Catalogue:
         try:
             bundle = open_bundle(root, trust, inspected=inspected)
         except BundleRefused as error:
-            log.warning("bundle_refused", path=str(root), reason=str(error))
+            log.warning("bundle_refused", extra={"path": str(root), "reason": str(error)})
             return Refused(name, version, origin, root, str(error))
         manifest = bundle.manifest
         if origin == "added" and (manifest.name, manifest.version) != (name, version):
