@@ -49,7 +49,7 @@ class Discern:
         self._opened.close()
 
     def detect(self, content: MediaContent | str | Record, detector: str, version: str | None = None) -> Verdict:
-        """Return the verdict on image or video bytes, a local file (its Path or name), or a record; it is on the ledger.
+        """Return the verdict on image or video bytes, a local file (Path or name), or a record; it is on the ledger.
 
         Raises CallerError for an input that cannot be judged. May be called from several threads.
         """

@@ -131,10 +131,6 @@ def _convert(name: str, raw: Any, where: str) -> Any:  # noqa: ANN401
         hint = "The settings are listed in docs/reference/settings.md."
         if near:
             hint = f"Did you mean {PREFIX + near[0].upper() if where.startswith(PREFIX) else near[0]}?"
-            f"Did you mean {PREFIX + near[0].upper() if prefixed else near[0]}?"
-            if near
-            else "The settings are listed in docs/reference/settings.md."
-        )
         if name.startswith(("service_", "port_")):
             hint = "Kubernetes sets it for a Service called discern: set enableServiceLinks: false in the pod."
         raise InvalidSettings(f"{where}: there is no such setting.", mend=hint, setting=name)
