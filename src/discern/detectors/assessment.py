@@ -182,7 +182,7 @@ def _pooled_readings(outcomes: Sequence[RowOutcome], manifest: Manifest, video: 
             StageReading(
                 stage.name,
                 pool(scores, video) if scores else None,
-                sum(reading.milliseconds for reading in seen),
+                round(sum(reading.milliseconds for reading in seen), 3),
                 len(seen),
                 f"{len(errors)} of {len(seen)} frames: {errors[0]}" if errors else None,
             )

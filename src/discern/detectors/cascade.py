@@ -138,7 +138,7 @@ class Cascade:
             started = time.perf_counter()
             answers = _answers(step, sources, len(travelling))
             scores = calibrate(answers.probability, step.temperature)
-            share = (time.perf_counter() - started) * 1000 / len(travelling)
+            share = round((time.perf_counter() - started) * 1000 / len(travelling), 3)
             for place, score in zip(travelling[answers.answered].tolist(), scores.tolist(), strict=True):
                 row = journeys[place]
                 row.score, row.decided_by = score, step.name
