@@ -51,7 +51,7 @@ def sources() -> list[bytes]:
     return [*pictures, *clips, fragmented]
 
 
-def survives(content: bytes) -> None:
+def check_it_is_answered_or_refused(content: bytes) -> None:
     try:
         ready = prepare_media(content, SPEC, VideoSpec(frames=3, top=1), LIMITS, media.FixedLocator(None))
     except CallerError:
@@ -62,19 +62,19 @@ def survives(content: bytes) -> None:
 
 @quick
 @given(st.binary(max_size=400))
-def test_random_bytes(content: bytes) -> None:
-    survives(content)
+def test_random_bytes_are_answered_or_refused(content: bytes) -> None:
+    check_it_is_answered_or_refused(content)
 
 
 @quick
 @given(st.sampled_from(STARTS), st.binary(max_size=400))
-def test_random_bytes_behind_a_known_beginning(start: bytes, rest: bytes) -> None:
-    survives(start + rest)
+def test_random_bytes_behind_a_known_beginning_are_answered_or_refused(start: bytes, rest: bytes) -> None:
+    check_it_is_answered_or_refused(start + rest)
 
 
 @settings(quick, max_examples=120)
 @given(st.data())
-def test_mutated_pictures_and_clips(data: st.DataObject) -> None:
+def test_mutated_pictures_and_clips_are_answered_or_refused(data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from(sources())))
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, len(content) - 1))
@@ -89,7 +89,7 @@ def test_mutated_pictures_and_clips(data: st.DataObject) -> None:
             del content[at : at + data.draw(st.integers(1, 200))]
         if not content:
             break
-    survives(bytes(content))
+    check_it_is_answered_or_refused(bytes(content))
 
 
 @quick
