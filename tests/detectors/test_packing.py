@@ -283,7 +283,11 @@ def test_headers_without_end_do_not_exhaust_the_stack(tmp_path: Path) -> None:
     assert "damaged" in refusal(tmp_path / "a.tar.gz", tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive", b"\x1f\x8b" + bytes(100), gzip.compress(b"x" * 5000, mtime=0)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not an archive", b"\x1f\x8b" + bytes(100), gzip.compress(b"x" * 5000, mtime=0)],
+    ids=["empty", "text", "cut short", "no tar inside"],
+)
 def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar.gz").write_bytes(content)
     assert refusal(tmp_path / "a.tar.gz", tmp_path)
