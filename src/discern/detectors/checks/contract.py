@@ -56,6 +56,7 @@ LEAST_RUNS = 4
 MOST_RUNS = 200
 MEMORY_SECONDS = 0.5
 MEMORY_GROWTH = 32_000_000
+MEMORY_ROUNDS = 3
 """Bytes the process may grow by over as many runs as take half a second (4 to 200), after as many to warm up."""
 
 
@@ -241,12 +242,17 @@ def check_memory_is_bounded(_bundle: Bundle, detector: Detector) -> str:
     each = run(LEAST_RUNS)
     runs = max(LEAST_RUNS, min(MOST_RUNS, int(MEMORY_SECONDS / each)))
     run(runs)
-    before = _resident_bytes()
-    run(runs)
-    grown = _resident_bytes() - before
-    if grown > MEMORY_GROWTH:
-        raise CheckFailed(f"{runs} runs made the process grow by {grown / 1e6:.0f} MB")
-    return f"grew by {max(0, grown) / 1e6:.1f} MB over {runs} runs, {MEMORY_GROWTH / 1e6:.0f} allowed"
+    # The allocator may take a large block once; what leaks takes more every time.
+    rounds: list[float] = []
+    while len(rounds) < MEMORY_ROUNDS:
+        before = _resident_bytes()
+        run(runs)
+        grown = _resident_bytes() - before
+        if grown <= MEMORY_GROWTH:
+            return f"grew by {max(0, grown) / 1e6:.1f} MB over {runs} runs, {MEMORY_GROWTH / 1e6:.0f} allowed"
+        rounds.append(grown)
+    listed = ", ".join(f"{one / 1e6:.0f}" for one in rounds)
+    raise CheckFailed(f"each {runs} runs made the process grow, by {listed} MB")
 
 
 def check_threads_get_their_own_answers(_bundle: Bundle, detector: Detector) -> str:
