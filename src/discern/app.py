@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Literal, cast
 import discern
 from discern.access.service import Keys
 from discern.access.store import KeyStore
+from discern.core.counts import Counts
 from discern.core.verdict import Verdict
-from discern.detection.service import Plane, on_ledger
+from discern.detection.service import Plane, in_batches, on_ledger
 from discern.detection.store import VerdictStore
-from discern.detection.types import Detect, VerdictPage
+from discern.detection.types import Detect, DetectBatch, VerdictPage
 from discern.detectors.vetting import VettingLimits
 from discern.inputs.faces import FaceLocator, face_locator, try_locator
 from discern.inputs.types import InputLimits
@@ -44,7 +45,9 @@ class Services:
     verdicts: VerdictStore
     locator: FaceLocator
     plane: Plane
+    counts: Counts
     detect: Detect
+    detect_batch: DetectBatch
 
     def open(self) -> None:
         """Open the database, and try a face model where one is set. Raises StorageUnavailable or InvalidSettings."""
@@ -89,6 +92,7 @@ def build_services(settings: Settings) -> Services:
         threads=settings.detection_threads or os.cpu_count() or 1,
     )
     verdicts = VerdictStore(database)
+    detect = _wrap(plane.detect, verdicts)
     return Services(
         settings=settings,
         limits=limits,
@@ -98,7 +102,9 @@ def build_services(settings: Settings) -> Services:
         verdicts=verdicts,
         locator=locator,
         plane=plane,
-        detect=_wrap(plane.detect, verdicts),
+        counts=Counts(),
+        detect=detect,
+        detect_batch=in_batches(detect),
     )
 
 

@@ -47,6 +47,11 @@ class Settings:
         "normal",
         "`normal` survives the death of the process, `full` also the loss of power, for a disk flush a write.",
     )
+    database_url: str = _setting(
+        "", "PostgreSQL to use instead of SQLite in the home folder: `postgresql://user:password@host/name`."
+    )
+    redis_url: str = _setting("", "Redis or Valkey to share the cache through: `redis://host:6379/0`.")
+    workers: int = _setting(1, "Processes that answer; `discern up --workers` says it too.", minimum=1, maximum=256)
     detection_threads: int = _setting(
         0, "Inputs decoded and judged at the same time; 0 means one for each processor core.", minimum=0
     )

@@ -128,6 +128,12 @@ class Overloaded(OperatorError):
     code = "overloaded"
 
 
+class MissingExtra(OperatorError):
+    """What was asked for needs an optional part of the installation. Fact: `extra`."""
+
+    code = "missing_extra"
+
+
 class BundleRefused(OperatorError):
     """A bundle is not what a bundle must be. Facts: `file` (inside the bundle) and `reason`."""
 

@@ -14,17 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from anyio import CapacityLimiter, to_thread
 
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import UnsupportedInput
+from discern.core.errors import CallerError, DiscernError, UnsupportedInput
 from discern.core.ids import uuid7
 from discern.core.verdict import Verdict
 from discern.detection.ports import DetectorSource, Ledger
 from discern.detection.records import record_in
-from discern.detection.types import Detect, DetectionRequest
+from discern.detection.types import BatchRequest, Detect, DetectBatch, DetectionRequest
 from discern.detectors.assessment import Detector
 from discern.inputs.faces import FaceLocator
 from discern.inputs.prepare import prepare_media, prepare_record_input
 from discern.inputs.spec import RecordSpec
-from discern.inputs.types import InputLimits, Prepared
+from discern.inputs.types import InputLimits, MediaContent, Prepared, Record
 
 _WRITERS = 8
 
@@ -101,3 +101,20 @@ def on_ledger(detect: Detect, ledger: Ledger) -> Detect:
         return verdict
 
     return detect_and_record
+
+
+def in_batches(detect: Detect) -> DetectBatch:
+    """Return what answers many inputs at once by asking `detect` for each."""
+
+    async def answer(request: BatchRequest, content: MediaContent | Record | DiscernError) -> Verdict | DiscernError:
+        if isinstance(content, DiscernError):
+            return content
+        try:
+            return await detect(DetectionRequest(request.principal, request.detector, content, request.version))
+        except CallerError as error:
+            return error
+
+    async def detect_batch(request: BatchRequest) -> list[Verdict | DiscernError]:
+        return [await answer(request, content) for content in request.contents]
+
+    return detect_batch

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
 
 from discern.access.types import Principal
+from discern.core.errors import DiscernError
 from discern.core.verdict import Decision, Verdict
 from discern.inputs.types import MediaContent, Record
 
@@ -26,8 +27,24 @@ class DetectionRequest:
     version: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """Many questions to one detector at once.
+
+    For a detector of records, bytes are the JSON of one record. An error in the place of a content stands for itself.
+    """
+
+    principal: Principal
+    detector: str
+    contents: Sequence[MediaContent | Record | DiscernError]
+    version: str | None = None
+
+
 Detect = Callable[[DetectionRequest], Awaitable[Verdict]]
 """The plane's one signature; every wrapper has it too."""
+
+DetectBatch = Callable[[BatchRequest], Awaitable[list[Verdict | DiscernError]]]
+"""The same for many inputs: one answer or error each, in order. It raises only where the whole cannot be answered."""
 
 
 class VerdictPage(msgspec.Struct, frozen=True):

@@ -48,6 +48,7 @@ PROBLEMS: dict[type[errors.DiscernError], Problem] = {
     errors.BundleRefused: Problem(503, "The detector cannot be used"),
     errors.DetectorFailed: Problem(503, "The detector failed"),
     errors.StorageUnavailable: Problem(503, "The database did not answer", private=True),
+    errors.MissingExtra: Problem(501, "An optional part is not installed"),
     errors.Overloaded: Problem(503, "Too much is waiting"),
     errors.InvalidSettings: Problem(500, "The installation is misconfigured", private=True),
     errors.OperatorError: Problem(500, "The installation is misconfigured", private=True),
