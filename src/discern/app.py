@@ -1,7 +1,7 @@
 """The one composition root: what Discern is made of, put together from settings.
 
 - Nothing here does I/O until `Services.open()`.
-- The plane's wrappers stand in one list, `_wrap`.
+- The steps of the plane stand in one list, `_steps`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from discern.access.service import Keys
 from discern.access.store import KeyStore
 from discern.core.counts import Counts
 from discern.core.verdict import Verdict
-from discern.detection.service import Plane, in_batches, on_ledger
+from discern.detection.batching import Batcher
+from discern.detection.committing import Committer
+from discern.detection.service import Answer, Plane, on_ledger
 from discern.detection.store import VerdictStore
 from discern.detection.types import Detect, DetectBatch, VerdictPage
 from discern.detectors.vetting import VettingLimits
@@ -28,7 +30,7 @@ from discern.settings import Settings
 from discern.store.database import Database
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from discern.http.plain import Application
 
 BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
@@ -45,6 +47,8 @@ class Services:
     verdicts: VerdictStore
     locator: FaceLocator
     plane: Plane
+    batcher: Batcher
+    committer: Committer
     counts: Counts
     detect: Detect
     detect_batch: DetectBatch
@@ -57,7 +61,8 @@ class Services:
 
     def close(self) -> None:
         """Give everything back."""
-        self.plane.close()
+        self.batcher.close()
+        self.committer.close()
         self.database.close()
 
 
@@ -85,14 +90,18 @@ def build_services(settings: Settings) -> Services:
         inference_threads=settings.inference_threads,
     )
     locator = face_locator(settings.face_model)
-    plane = Plane(
-        catalogue,
-        limits,
-        locator,
+    counts = Counts()
+    batcher = Batcher(
         threads=settings.detection_threads or os.cpu_count() or 1,
+        most_rows=settings.batch_rows,
+        deadline_seconds=settings.batch_deadline_seconds,
+        most_waiting_rows=settings.max_waiting_rows,
+        counts=counts,
     )
+    plane = Plane(catalogue, limits, locator, batcher)
     verdicts = VerdictStore(database)
-    detect = _wrap(plane.detect, verdicts)
+    committer = Committer(verdicts, counts)
+    detect = plane.asking(_steps(plane, committer))
     return Services(
         settings=settings,
         limits=limits,
@@ -102,31 +111,32 @@ def build_services(settings: Settings) -> Services:
         verdicts=verdicts,
         locator=locator,
         plane=plane,
-        counts=Counts(),
+        batcher=batcher,
+        committer=committer,
+        counts=counts,
         detect=detect,
-        detect_batch=in_batches(detect),
+        detect_batch=plane.asking_many(detect, committer),
     )
 
 
-def _wrap(detect: Detect, verdicts: VerdictStore) -> Detect:
-    """Put the plane into its wrappers, the innermost first."""
-    return on_ledger(detect, verdicts)
+def _steps(plane: Plane, committer: Committer) -> Answer:
+    """Put the steps of the plane around each other, the innermost first."""
+    return on_ledger(plane.assess, committer)
 
 
-def create_app(services: Services) -> FastAPI:
+def create_app(services: Services) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
     # Imported here: the command line answers without an HTTP framework.
-    from fastapi import FastAPI  # noqa: PLC0415
-
-    from discern.detection.api import detection_routes, ledger_routes  # noqa: PLC0415
+    from discern.detection.api import VERDICT_OPERATION, VerdictEndpoint, ledger_routes  # noqa: PLC0415
     from discern.http.authentication import Authentication, principal_of  # noqa: PLC0415
     from discern.http.bodies import Bodies  # noqa: PLC0415
     from discern.http.description import describe  # noqa: PLC0415
     from discern.http.health import health_routes  # noqa: PLC0415
+    from discern.http.plain import Application, PlainRoute  # noqa: PLC0415
     from discern.http.problems import install_problem_handlers  # noqa: PLC0415
     from discern.registry.api import registry_routes  # noqa: PLC0415
 
-    app = FastAPI(
+    app = Application(
         title="Discern",
         version=discern.__version__,
         description="Verdicts on images, videos and records, each on record before it is answered.",
@@ -135,22 +145,21 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.add_middleware(Authentication, authenticate=services.keys.authenticate)
+    app.add_middleware(Authentication, keys=services.keys)
     install_problem_handlers(app)
     app.include_router(health_routes({"database": services.database.ping, "detectors": services.catalogue.ping}))
     app.include_router(registry_routes(services.catalogue))
-    app.include_router(
-        detection_routes(
-            services.detect,
-            services.catalogue,
-            services.limits,
-            read_input=Bodies(
-                max_waiting=services.settings.max_waiting,
-                waiting_bytes=services.settings.waiting_bytes,
-                body_seconds=services.settings.body_seconds,
-            ).read,
-            principal_of=principal_of,
-        )
+    bodies = Bodies(
+        max_waiting=services.settings.max_waiting,
+        waiting_bytes=services.settings.waiting_bytes,
+        body_seconds=services.settings.body_seconds,
+    )
+    ask = VerdictEndpoint(
+        services.detect, services.catalogue, services.limits, bodies=bodies, principal_of=principal_of
+    )
+    app.put_in_front(
+        [PlainRoute("POST", "/v1/detectors/{name}/verdicts", ask, VERDICT_OPERATION)],
+        services.keys,
     )
     app.include_router(ledger_routes(services.verdicts, principal_of=principal_of))
     describe(app, (Verdict, VerdictPage))

@@ -55,6 +55,13 @@ class Settings:
     detection_threads: int = _setting(
         0, "Inputs decoded and judged at the same time; 0 means one for each processor core.", minimum=0
     )
+    batch_rows: int = _setting(256, "Most rows that one run of a detector takes.", minimum=1, maximum=65_536)
+    batch_deadline_seconds: float = _setting(
+        0.05, "Wait after which an input goes before others that came later.", unit="seconds", minimum=0
+    )
+    max_waiting_rows: int = _setting(
+        100_000, "Rows (images, frames, records) that may wait before further ones get 503.", minimum=1
+    )
     inference_threads: int = _setting(1, "Threads one model run may use.", minimum=1)
     max_waiting: int = _setting(256, "Inputs that may be in work or waiting before further ones get 503.", minimum=1)
     waiting_bytes: int = _setting(

@@ -14,6 +14,7 @@ from discern.access.types import Principal
 from discern.app import Services
 from discern.core.errors import InvalidRecord, StorageUnavailable, UnknownDetector, UnsupportedInput
 from discern.core.verdict import Verdict
+from discern.detection.committing import Committer
 from discern.detection.service import on_ledger
 from discern.detection.types import DetectionRequest, VerdictQuery
 from discern.inputs.types import MediaContent, Record
@@ -50,12 +51,15 @@ def test_no_answer_leaves_that_the_ledger_does_not_have(services: Services) -> N
 
     answered = []
 
+    committer = Committer(Broken(), services.counts)
+
     async def run() -> None:
-        detect = on_ledger(services.detect, Broken())
+        detect = services.plane.asking(on_ledger(services.plane.assess, committer))
         answered.append(await detect(DetectionRequest(CALLER, "toy-record", RECORD)))
 
     with pytest.raises(StorageUnavailable):
         asyncio.run(run())
+    committer.close()
     assert answered == []
 
 

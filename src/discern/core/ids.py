@@ -20,14 +20,24 @@ def uuid7() -> uuid.UUID:
     The 12 bits after the timestamp and the top of the random part count up within a millisecond (RFC 9562, section 6.2,
     method 2: the random part is incremented by a random amount), so the order of creation is the order of the values.
     """
+    return uuid.UUID(int=_next_value())
+
+
+def uuid7_text() -> str:
+    """Return a fresh UUIDv7 in its 36 characters, quicker than by way of a UUID."""
+    text = f"{_next_value():032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _next_value() -> int:
     global _last  # noqa: PLW0603 - the monotonic state of the process
     milliseconds = time.time_ns() // 1_000_000
     random_part = secrets.randbits(74)
     with _lock:
         value = (milliseconds << 74) | random_part
         if value <= _last:
-            value = _last + 1 + secrets.randbits(32)
+            value = _last + 1 + (random_part >> 42)
         _last = value
     timestamp, rest = value >> 74, value & ((1 << 74) - 1)
     high, low = rest >> 62, rest & ((1 << 62) - 1)
-    return uuid.UUID(int=(timestamp << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | low)
+    return (timestamp << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | low

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
+from urllib.parse import parse_qs
 from uuid import UUID
 
 import msgspec
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from discern.core.errors import UnknownVerdict
 from discern.core.verdict import Decision
-from discern.detection.ports import DetectorSource, InputReader, PrincipalReader
+from discern.detection.ports import DetectorSource, InputBodies, PrincipalReader
 from discern.detection.store import VerdictStore
 from discern.detection.types import Detect, DetectionRequest, VerdictQuery
 from discern.detectors.manifest import Manifest
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import InputLimits
 
+_SMALL_BYTES = 64 * 1024
+_encode = msgspec.json.Encoder().encode
 _MEDIA = {"type": "string", "format": "binary"}
 _BODY = {
     "required": True,
@@ -36,31 +41,51 @@ _BODY = {
 }
 
 
-def detection_routes(
-    detect: Detect,
-    detectors: DetectorSource,
-    limits: InputLimits,
-    *,
-    read_input: InputReader,
-    principal_of: PrincipalReader,
-) -> APIRouter:
-    """Return the route that asks; `read_input` and `principal_of` come from the HTTP layer."""
-    router = APIRouter(prefix="/v1", tags=["verdicts"])
+class VerdictEndpoint:
+    """The route that asks, as a plain ASGI application; `bodies` and `principal_of` come from the HTTP layer."""
 
-    @router.post(
-        "/detectors/{name}/verdicts",
-        summary="Ask a detector about one input",
-        response_class=Response,
-        responses=_answers("Verdict", "The verdict; it is on the ledger."),
-        openapi_extra={"requestBody": _BODY},
-    )
-    async def create_verdict(request: Request, name: str, version: str | None = None) -> Response:
-        found = await to_thread.run_sync(detectors.find, name, version)
-        async with read_input(request, *_body_limit(found.bundle.manifest, limits)) as content:
-            question = DetectionRequest(principal_of(request), name, content, found.version)
-            return _json(await detect(question))
+    def __init__(
+        self,
+        detect: Detect,
+        detectors: DetectorSource,
+        limits: InputLimits,
+        *,
+        bodies: InputBodies,
+        principal_of: PrincipalReader,
+    ) -> None:
+        self._detect = detect
+        self._detectors = detectors
+        self._limits = limits
+        self._bodies = bodies
+        self._principal_of = principal_of
 
-    return router
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the input, ask, answer. Raises what reading and asking raise, before anything is sent."""
+        name = scope["path_params"]["name"]
+        version = _version(scope)
+        loaded = self._detectors.loaded(name, version)
+        if loaded is not None:
+            manifest = loaded.manifest
+        else:
+            manifest = (await to_thread.run_sync(self._detectors.find, name, version)).bundle.manifest
+        setting, most = _body_limit(manifest, self._limits)
+        asked = partial(DetectionRequest, self._principal_of(scope), name, version=manifest.version)
+        if _is_small(scope, most):
+            # The whole body is one message, mostly; what longer ones need would cost more than the answer.
+            first = await self._bodies.first(receive)
+            if not first.get("more_body", False) and first["type"] == "http.request":
+                body = first["body"]
+                self._bodies.hold(len(body))
+                try:
+                    verdict = await self._detect(asked(content=body))
+                finally:
+                    self._bodies.release(len(body))
+                await _send(send, verdict)
+                return
+            receive = _replaying(first, receive)
+        async with self._bodies.read(Request(scope, receive), setting, most) as content:
+            verdict = await self._detect(asked(content=content))
+        await _send(send, verdict)
 
 
 def ledger_routes(verdicts: VerdictStore, *, principal_of: PrincipalReader) -> APIRouter:
@@ -107,6 +132,39 @@ def _body_limit(manifest: Manifest, limits: InputLimits) -> tuple[str, int]:
     return "image_bytes", limits.image_bytes
 
 
+def _version(scope: Scope) -> str | None:
+    query = scope["query_string"]
+    return parse_qs(query.decode("latin-1")).get("version", [None])[0] if query else None
+
+
+def _is_small(scope: Scope, most: int) -> bool:
+    """Tell whether the body is said to be short, and to be the input itself."""
+    length = 0
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            length = int(value) if value.isdigit() else 0
+        elif name == b"content-type" and value[:10].lower() == b"multipart/":
+            return False
+    return 0 < length <= min(most, _SMALL_BYTES)
+
+
+def _replaying(first: Message, receive: Receive) -> Receive:
+    """Return a `receive` that gives `first` before what `receive` gives."""
+    waiting = [first]
+
+    async def replayed() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replayed
+
+
+async def _send(send: Send, value: object) -> None:
+    body = _encode(value)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
 def _json(value: object) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
 
@@ -114,3 +172,23 @@ def _json(value: object) -> Response:
 def _answers(schema: str, description: str) -> dict[int | str, dict[str, Any]]:
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     return {200: {"description": description, "content": content}}
+
+
+VERDICT_OPERATION: dict[str, Any] = {
+    "tags": ["verdicts"],
+    "summary": "Ask a detector about one input",
+    "operationId": "create_verdict",
+    "parameters": [
+        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
+        {
+            "name": "version",
+            "in": "query",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "A version other than the one that answers by default.",
+        },
+    ],
+    "requestBody": _BODY,
+    "responses": _answers("Verdict", "The verdict; it is on the ledger."),
+}
+"""The entry of the route in the OpenAPI document."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -21,6 +21,10 @@ class DetectorSource(Protocol):
 
     def get(self, name: str, version: str | None = None) -> Detector:
         """Return a detector ready to run, which may take seconds the first time."""
+        ...
+
+    def loaded(self, name: str, version: str | None = None) -> Detector | None:
+        """Return a detector that is loaded, at once, or None where `get` has to be asked."""
         ...
 
     def taking(self, kind: InputKind) -> list[str]:
@@ -44,5 +48,25 @@ class InputReader(Protocol):
         ...
 
 
+class InputBodies(Protocol):
+    """What of HTTP the route of a single verdict needs: the reader, and the account of bodies that are here whole."""
+
+    async def first(self, receive: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
+        """Return the first message of a body. Raises SlowSender."""
+        ...
+
+    def hold(self, size: int) -> None:
+        """Take a place and `size` bytes. Raises Overloaded."""
+        ...
+
+    def release(self, size: int) -> None:
+        """Give back what `hold` took."""
+        ...
+
+    def read(self, request: Any, setting: str, most: int) -> AbstractAsyncContextManager[bytes]:  # noqa: ANN401
+        """Do as InputReader does."""
+        ...
+
+
 PrincipalReader = Callable[[Any], Principal]
-"""Tells who sent an HTTP request."""
+"""Tells who sent an HTTP request, given as a connection or its scope."""

@@ -1,69 +1,133 @@
 """The plane: `detect(request) -> verdict`, under every door.
 
-- Decoding and inference run off the event loop, at most `threads` at a time, in threads that live as long as the plane.
 - The verdict depends on the content, the bundle and the settings alone, so every door gives the same one.
+- The steps have one signature, `Question -> Verdict`, and stand around each other in one list in `app.py`: the ledger
+  outside, the answers that are known, the batcher inside.
 - `on_ledger` answers only after the ledger has the verdict; when the ledger fails there is no answer.
+- Many records at once are a batch already: they are read, run and put into words in one go.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
-from anyio import CapacityLimiter, to_thread
+import numpy as np
+from anyio import to_thread
 
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import CallerError, DiscernError, UnsupportedInput
-from discern.core.ids import uuid7
+from discern.core.errors import CallerError, DetectorFailed, DiscernError, UnsupportedInput
+from discern.core.ids import uuid7_text
 from discern.core.verdict import Verdict
-from discern.detection.ports import DetectorSource, Ledger
-from discern.detection.records import record_in
+from discern.detection.batching import Assessed, Batcher, Media
+from discern.detection.committing import Committer
+from discern.detection.ports import DetectorSource
 from discern.detection.types import BatchRequest, Detect, DetectBatch, DetectionRequest
-from discern.detectors.assessment import Detector
+from discern.detectors.assessment import Assessment, Detector
 from discern.inputs.faces import FaceLocator
-from discern.inputs.prepare import prepare_media, prepare_record_input
-from discern.inputs.spec import RecordSpec
+from discern.inputs.prepare import prepare_media
+from discern.inputs.record_reader import RecordReader, RecordRow
+from discern.inputs.sniffing import sniff
+from discern.inputs.source import HEAD_BYTES
+from discern.inputs.spec import ImageSpec, RecordSpec
 from discern.inputs.types import InputLimits, MediaContent, Prepared, Record
 
-_WRITERS = 8
+# Above it a thread reads the record: the event loop has others to look after.
+_READ_HERE_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class Question:
+    """A request on its way: the detector that answers it, and what is known of the input by now."""
+
+    request: DetectionRequest
+    detector: Detector
+    item: RecordRow | Media
+    started: float
+
+
+Answer = Callable[[Question], Awaitable[Verdict]]
+"""What every step of the plane is."""
 
 
 class Plane:
-    """Turns requests into verdicts. `threads` is how many inputs are in work at the same time."""
+    """Turns requests into questions, and questions into verdicts."""
 
     def __init__(
         self,
         detectors: DetectorSource,
         limits: InputLimits,
         locator: FaceLocator,
+        batcher: Batcher,
         *,
-        threads: int,
         clock: Clock = utc_now,
     ) -> None:
         self._detectors = detectors
         self._limits = limits
         self._locator = locator
+        self._batcher = batcher
         self._clock = clock
-        # Threads of its own: face locators are built once a thread, and a slow detector keeps nobody from the database.
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="detect")
+        self._readers: dict[str, RecordReader] = {}
 
-    async def detect(self, request: DetectionRequest) -> Verdict:
-        """Return the verdict on one input. Raises CallerError for an input that cannot be judged."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._detect, request)
+    def asking(self, answer: Answer) -> Detect:
+        """Return `detect`: it makes a question of a request and has `answer` answer it."""
 
-    def close(self) -> None:
-        """End the threads; what is in work is finished first."""
-        self._threads.shutdown(cancel_futures=True)
+        async def detect(request: DetectionRequest) -> Verdict:
+            detector = await self._detector(request.detector, request.version)
+            started = time.perf_counter()
+            return await answer(Question(request, detector, await self._item(detector, request.content), started))
 
-    def _detect(self, request: DetectionRequest) -> Verdict:
-        detector = self._detectors.get(request.detector, request.version)
-        started = time.perf_counter()
-        prepared = self._prepare(detector, request)
-        assessment = detector.assess(prepared)
-        manifest = detector.manifest
+        return detect
+
+    async def assess(self, question: Question) -> Verdict:
+        """Answer a question by running the detector. Raises CallerError for an input that cannot be judged."""
+        return self.verdict(
+            question.request, question.detector, await self._batcher.assess(question.detector, question.item)
+        )
+
+    def asking_many(self, detect: Detect, committer: Committer) -> DetectBatch:
+        """Return `detect_batch`: media are asked about one by one and together, records run as the batch they are."""
+
+        async def answer(request: DetectionRequest) -> Verdict | DiscernError:
+            try:
+                return await detect(request)
+            except (CallerError, DetectorFailed) as error:
+                return error
+
+        async def detect_batch(batch: BatchRequest) -> list[Verdict | DiscernError]:
+            detector = await self._detector(batch.detector, batch.version)
+            if isinstance(detector.manifest.input, RecordSpec):
+                run = partial(self._run_records, batch, detector)
+                answers = await self._batcher.run(detector, run, len(batch.contents))
+                verdicts = [(one, batch.principal.id) for one in answers if isinstance(one, Verdict)]
+                if verdicts:
+                    await committer.write(verdicts)
+                return answers
+            # The version stays the one that was found, also where another one is added meanwhile.
+            version = detector.manifest.version
+            return await asyncio.gather(
+                *(
+                    _itself(content)
+                    if isinstance(content, DiscernError)
+                    else answer(DetectionRequest(batch.principal, batch.detector, content, version))
+                    for content in batch.contents
+                )
+            )
+
+        return detect_batch
+
+    def verdict(
+        self, request: DetectionRequest | BatchRequest, detector: Detector, found: Assessed, *, cached: bool = False
+    ) -> Verdict:
+        """Put an assessment into the words of a verdict, with an id and the time."""
+        manifest, assessment = detector.manifest, found.assessment
+        asked = request.verdict_id if isinstance(request, DetectionRequest) else None
         return Verdict(
-            id=str(uuid7()),
+            id=uuid7_text() if asked is None else str(asked),
             workspace=request.principal.workspace,
             detector=manifest.name,
             version=manifest.version,
@@ -73,48 +137,87 @@ class Plane:
             thresholds=manifest.decision.thresholds,
             decided_by=assessment.decided_by,
             stages=assessment.stages,
-            input=prepared.facts,
+            input=found.facts,
             created_at=self._clock(),
-            milliseconds=round((time.perf_counter() - started) * 1000, 3),
+            milliseconds=round(found.milliseconds, 3),
+            cached=cached,
             degraded=assessment.degraded,
             frames=assessment.frames,
         )
 
-    def _prepare(self, detector: Detector, request: DetectionRequest) -> Prepared:
-        manifest, content = detector.manifest, request.content
-        if isinstance(manifest.input, RecordSpec):
-            record = content if isinstance(content, dict) else record_in(content, self._limits)
-            return prepare_record_input(record, manifest.input, self._limits)
-        if isinstance(content, dict):
-            raise UnsupportedInput(f"{manifest.name} takes an image, not a record.", mend="Send the image's bytes.")
-        return prepare_media(content, manifest.input, manifest.video, self._limits, self._locator)
+    async def _detector(self, name: str, version: str | None) -> Detector:
+        # Loading one takes a thread; one that is loaded is at hand.
+        loaded = self._detectors.loaded(name, version)
+        return await to_thread.run_sync(self._detectors.get, name, version) if loaded is None else loaded
+
+    async def _item(self, detector: Detector, content: MediaContent | Record) -> RecordRow | Media:
+        manifest = detector.manifest
+        if isinstance(manifest.input, ImageSpec):
+            if isinstance(content, dict):
+                raise UnsupportedInput(f"{manifest.name} takes an image, not a record.", mend="Send the image's bytes.")
+            prepare = partial(prepare_media, content, manifest.input, manifest.video, self._limits, self._locator)
+            clip = manifest.video is not None and (isinstance(content, Path) or _is_video(content))
+            return Media(prepare, manifest.video.frames if manifest.video is not None and clip else 1)
+        reader = self._reader(detector, manifest.input)
+        if isinstance(content, Path) or (isinstance(content, bytes) and len(content) > _READ_HERE_BYTES):
+            return await to_thread.run_sync(reader.from_content, content)
+        return reader.from_content(content)
+
+    def _reader(self, detector: Detector, spec: RecordSpec) -> RecordReader:
+        reader = self._readers.get(detector.digest)
+        if reader is None:
+            reader = self._readers[detector.digest] = RecordReader(spec, self._limits)
+        return reader
+
+    def _run_records(self, batch: BatchRequest, detector: Detector) -> list[Verdict | DiscernError]:
+        """Read, run and conclude many records in this thread."""
+        started = time.perf_counter()
+        spec = detector.manifest.input
+        assert isinstance(spec, RecordSpec)  # noqa: S101 - asked before
+        reader = self._reader(detector, spec)
+        rows = [_read(reader, content) for content in batch.contents]
+        good = [row for row in rows if isinstance(row, RecordRow)]
+        results: list[Assessment | DiscernError] = []
+        if good:
+            matrix = np.array([row.values for row in good], dtype=np.float32)
+            results = detector.assess_many([Prepared(matrix[at : at + 1], row.facts) for at, row in enumerate(good)])
+        # Every record's share of the way they went together.
+        share = (time.perf_counter() - started) * 1000 / max(1, len(good))
+        answers = iter(
+            result
+            if isinstance(result, DiscernError)
+            else self.verdict(batch, detector, Assessed(result, row.facts, share))
+            for row, result in zip(good, results, strict=True)
+        )
+        return [row if isinstance(row, DiscernError) else next(answers) for row in rows]
 
 
-def on_ledger(detect: Detect, ledger: Ledger) -> Detect:
-    """Wrap `detect` so that an answer leaves only after the ledger has it."""
-    # Writers take turns in the database; those that wait must not take the threads that answer who is asking.
-    writers = CapacityLimiter(_WRITERS)
+def on_ledger(answer: Answer, committer: Committer) -> Answer:
+    """Wrap a step so that an answer leaves only after the ledger has it."""
 
-    async def detect_and_record(request: DetectionRequest) -> Verdict:
-        verdict = await detect(request)
-        await to_thread.run_sync(ledger.append, [(verdict, request.principal.id)], limiter=writers)
+    async def answer_and_record(question: Question) -> Verdict:
+        verdict = await answer(question)
+        await committer.write([(verdict, question.request.principal.id)])
         return verdict
 
-    return detect_and_record
+    return answer_and_record
 
 
-def in_batches(detect: Detect) -> DetectBatch:
-    """Return what answers many inputs at once by asking `detect` for each."""
+async def _itself(error: DiscernError) -> DiscernError:
+    return error
 
-    async def answer(request: BatchRequest, content: MediaContent | Record | DiscernError) -> Verdict | DiscernError:
-        if isinstance(content, DiscernError):
-            return content
-        try:
-            return await detect(DetectionRequest(request.principal, request.detector, content, request.version))
-        except CallerError as error:
-            return error
 
-    async def detect_batch(request: BatchRequest) -> list[Verdict | DiscernError]:
-        return [await answer(request, content) for content in request.contents]
+def _read(reader: RecordReader, content: MediaContent | Record | DiscernError) -> RecordRow | DiscernError:
+    if isinstance(content, DiscernError):
+        return content
+    try:
+        return reader.from_content(content)
+    except CallerError as error:
+        return error
 
-    return detect_batch
+
+def _is_video(content: bytes) -> bool:
+    try:
+        return sniff(content[:HEAD_BYTES]).kind == "video"
+    except CallerError:
+        return False  # said when it is prepared

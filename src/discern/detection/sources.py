@@ -17,7 +17,7 @@ import msgspec
 
 from discern.core.errors import CallerError, DiscernError, InputTooLarge, MalformedRequest, UnreadableInput
 from discern.core.verdict import InputKind
-from discern.detection.records import parse_record
+from discern.inputs.record_reader import parse_record
 from discern.inputs.sniffing import sniff
 from discern.inputs.types import InputLimits, MediaContent, Record
 

@@ -18,13 +18,15 @@ from discern.inputs.types import MediaContent, Record
 class DetectionRequest:
     """One question: what a detector says of an input.
 
-    `version` None means the version that answers by default.
+    `version` None means the version that answers by default. `verdict_id` is the id the verdict is to have, for a door
+    that may have to ask again: the ledger keeps one verdict of an id.
     """
 
     principal: Principal
     detector: str
     content: MediaContent | Record
     version: str | None = None
+    verdict_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from anyio import to_thread
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from discern.access.service import Keys
 from discern.access.types import Principal
 from discern.core.errors import DiscernError
 from discern.http.problems import problem_response
@@ -24,17 +23,18 @@ OPEN_FOLDER = "/docs/files/"
 class Authentication:
     """ASGI middleware that puts the principal into `scope["state"]`."""
 
-    def __init__(self, app: ASGIApp, authenticate: Callable[[str | None], Principal]) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self._app = app
-        self._authenticate = authenticate
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 unless the path is open or the key is good."""
         if scope["type"] == "lifespan" or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
+        secret = _bearer(scope)
         try:
-            principal = await to_thread.run_sync(self._authenticate, _bearer(Headers(scope=scope)))
+            principal = self._keys.remembered(secret) or await to_thread.run_sync(self._keys.authenticate, secret)
         except DiscernError as error:
             await problem_response(error)(scope, receive, send)
             return
@@ -47,13 +47,17 @@ def is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
 
 
-def principal_of(request: Any) -> Principal:  # noqa: ANN401 - any Starlette connection
+def principal_of(request: Any) -> Principal:  # noqa: ANN401 - a Starlette connection, or its scope
     """Return who asks. Raises KeyError outside the middleware, which no route can be."""
-    principal = request.scope["state"]["principal"]
+    scope = request if isinstance(request, dict) else request.scope
+    principal = scope["state"]["principal"]
     assert isinstance(principal, Principal)  # noqa: S101 - put there by the middleware
     return principal
 
 
-def _bearer(headers: Headers) -> str | None:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
+def _bearer(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            return token.strip() if scheme.lower() == "bearer" else None
+    return None

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ import anyio
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive
 
 from discern.core.errors import InputTooLarge, MalformedRequest, Overloaded, SlowSender
 
@@ -41,6 +43,31 @@ class Bodies:
         self._body_seconds = body_seconds
         self._held = 0
         self._held_bytes = 0
+
+    async def first(self, receive: Receive) -> Message:
+        """Return the first message of a body. Raises SlowSender when it does not come in time."""
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                return await receive()
+        except TimeoutError as error:
+            raise self._slow(0, self._body_seconds) from error
+
+    def hold(self, size: int) -> None:
+        """Take a place and `size` bytes for a body that is here already; give them back with `release`.
+
+        Raises Overloaded.
+        """
+        if self._held >= self._max_waiting:
+            raise _overloaded("max_waiting", self._max_waiting)
+        if self._held_bytes and self._held_bytes + size > self._waiting_bytes:
+            raise _overloaded("waiting_bytes", self._waiting_bytes)
+        self._held += 1
+        self._held_bytes += size
+
+    def release(self, size: int) -> None:
+        """Give back what `hold` took."""
+        self._held -= 1
+        self._held_bytes -= size
 
     @asynccontextmanager
     async def read(self, request: Request, setting: str, most: int) -> AsyncGenerator[bytes, None]:
@@ -81,12 +108,7 @@ class Bodies:
             except ClientDisconnect as error:
                 raise MalformedRequest(f"The body ended after {taken.bytes} bytes.", mend="Send it again.") from error
             except TimeoutError as error:
-                raise SlowSender(
-                    f"The body came too slowly: {taken.bytes} bytes in {time.monotonic() - started:.0f} seconds.",
-                    mend="Send it faster, or raise `body_seconds`.",
-                    limit="body_seconds",
-                    allowed=self._body_seconds,
-                ) from error
+                raise self._slow(taken.bytes, time.monotonic() - started) from error
             if chunk is None:
                 return
             if taken.bytes + len(chunk) > allowed:
@@ -97,6 +119,14 @@ class Bodies:
             taken.bytes += len(chunk)
             self._held_bytes += len(chunk)
             yield chunk
+
+    def _slow(self, found: int, seconds: float) -> SlowSender:
+        return SlowSender(
+            f"The body came too slowly: {found} bytes in {seconds:.0f} seconds.",
+            mend="Send it faster, or raise `body_seconds`.",
+            limit="body_seconds",
+            allowed=self._body_seconds,
+        )
 
 
 class _InMemoryParser(MultiPartParser):

@@ -9,19 +9,19 @@ from typing import Any
 
 import fastapi_offline
 import msgspec
-from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from discern.http.authentication import is_open
+from discern.http.plain import Application
 from discern.http.problems import MEDIA_TYPE
 
 _FILES = "/docs/files"
 
 
-def describe(app: FastAPI, schemas: Sequence[type]) -> None:
+def describe(app: Application, schemas: Sequence[type]) -> None:
     """Give `app` its OpenAPI document with our schemas, errors and the key, and the page that shows it."""
 
     def document() -> dict[str, Any]:
@@ -47,7 +47,7 @@ def describe(app: FastAPI, schemas: Sequence[type]) -> None:
         )
 
 
-def _document(app: FastAPI, types: Sequence[type]) -> dict[str, Any]:
+def _document(app: Application, types: Sequence[type]) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     for schema in components.values():
@@ -57,6 +57,8 @@ def _document(app: FastAPI, types: Sequence[type]) -> dict[str, Any]:
         schemas.pop(unused, None)
     schemas |= components | {"Problem": _PROBLEM_SCHEMA}
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for route in app.plain_routes:
+        document["paths"].setdefault(route.path, {})[route.method.lower()] = dict(route.operation)
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)

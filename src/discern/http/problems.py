@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
 from discern.core import errors
 
@@ -87,7 +88,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.DiscernError, _answer_ours)
     app.add_exception_handler(HTTPException, _answer_framework)
     app.add_exception_handler(RequestValidationError, _answer_validation)
-    app.add_exception_handler(Exception, _answer_defect)
+    app.add_exception_handler(Exception, answer_defect)
 
 
 async def _answer_ours(request: Request, error: Exception) -> Response:
@@ -115,7 +116,16 @@ async def _answer_validation(_request: Request, error: Exception) -> Response:
     return _document(row.status, "invalid_parameter", row.title, detail, {}, mend=mend, faults=faults)
 
 
-async def _answer_defect(request: Request, error: Exception) -> Response:
+def method_not_allowed(scope: Scope, allowed: str) -> Response:
+    """Return the problem document for a method that a path does not take."""
+    row = FRAMEWORK_PROBLEMS["method_not_allowed"]
+    detail = f"{scope['method']} {scope['path'][:200]}: the path takes {allowed}."
+    mend = "The routes are listed at /docs."
+    return _document(row.status, "method_not_allowed", row.title, detail, {"Allow": allowed}, mend=mend)
+
+
+async def answer_defect(request: Request, error: Exception) -> Response:
+    """Return the problem document for a defect of ours, which is logged."""
     log.error("defect", extra={"path": request.url.path}, exc_info=error)
     detail = "Something went wrong that should not have; it is in the server's log."
     return _document(500, errors.InternalError.code, "A defect of ours", detail, {})

@@ -59,12 +59,16 @@ def prepare_media(
 def prepare_record_input(record: Mapping[str, object], spec: RecordSpec, limits: InputLimits | None = None) -> Prepared:
     """A record as float32 [1, fields]; its digest and bytes are of its canonical JSON.
 
-    Canonical JSON is what msgspec writes with sorted keys: no spaces, UTF-8, the shortest digits of a number. Raises
-    `InvalidRecord`, and `InputTooLarge` for a record whose JSON has more than `limits.record_bytes` (checked only where
-    limits are given).
+    Canonical JSON is what msgspec writes with sorted keys and without nulls: no spaces, UTF-8, the shortest digits of a
+    number. Raises `InvalidRecord`, and `InputTooLarge` for a record whose JSON has more than `limits.record_bytes`
+    (checked only where limits are given).
     """
     tensor = prepare_record(record, spec)
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in record.items()}
+    plain = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in record.items()
+        if value is not None
+    }
     encoded = msgspec.json.encode(plain, order="sorted")
     if limits is not None:
         check_limit("record_bytes", limits.record_bytes, len(encoded), "bytes")

@@ -25,8 +25,8 @@ _LISTED_FAULTS = 100
 _FAULTS_IN_SENTENCE = 3
 _GUESSED_NAMES = 10
 _LONGEST_SHOWN = 60
-_MOST_EXACT_INTEGER = 2**53
-_LARGEST = float(np.finfo(np.float32).max)
+MOST_EXACT_INTEGER = 2**53
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class _Fault(Exception):
@@ -101,7 +101,7 @@ def _number(field: RecordField, value: object) -> float:
             number = _finite(value, "a whole number")
             if number != math.floor(number):
                 raise _Fault(f"{_shown(value)} is not a whole number")
-            if abs(number) > _MOST_EXACT_INTEGER:
+            if abs(number) > MOST_EXACT_INTEGER:
                 raise _Fault(f"{_shown(value)} is beyond 2**53")
             return _in_range(field, number)
         case BooleanField():
@@ -117,12 +117,12 @@ def _number(field: RecordField, value: object) -> float:
 def _finite(value: object, wanted: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Fault(f"{_shown(value)} is not {wanted}")
-    if isinstance(value, int) and abs(value) > _MOST_EXACT_INTEGER:
+    if isinstance(value, int) and abs(value) > MOST_EXACT_INTEGER:
         raise _Fault(f"{_shown(value)} is beyond 2**53")
     if math.isnan(value):
         raise _Fault("NaN is not a number; leave the field out or send null where it may be missing")
-    if abs(value) > _LARGEST:
-        raise _Fault(f"{_shown(value)} is not finite or beyond the largest 32-bit number, {_LARGEST:.4g}")
+    if abs(value) > LARGEST:
+        raise _Fault(f"{_shown(value)} is not finite or beyond the largest 32-bit number, {LARGEST:.4g}")
     return value
 
 
@@ -153,7 +153,7 @@ def _shown_name(name: object) -> str:
 
 def _shown(value: object) -> str:
     """A value for a message: short, on one line, and never slow."""
-    if isinstance(value, int) and abs(value) > _MOST_EXACT_INTEGER:
+    if isinstance(value, int) and abs(value) > MOST_EXACT_INTEGER:
         # Writing out an integer of ten thousand digits is slow, and Python refuses it.
         return f"an integer of {value.bit_length():,} bits"
     if isinstance(value, str):

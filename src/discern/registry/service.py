@@ -2,7 +2,8 @@
 
 - A bundle is verified (digests and signature) before it is listed as usable, and its models have run in a child process
   under limits before they run in this one; the outcome is remembered by the digest of the manifest and the runtime.
-- A bundle added to the home folder, by this process or by another, is taken up without a restart.
+- A bundle added to the home folder, by this process or by another, is taken up without a restart: at once where a
+  name or a version is asked for that was not known, else within `_FRESH_SECONDS`.
 - A bundle that does not hold, or whose models do not run, is listed with the reason and never run; the others keep
   working.
 - Without a version asked for, the highest usable one answers.
@@ -14,6 +15,7 @@ import logging
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from discern.registry.types import Listed, Origin, Refused, Usable, takes, versi
 
 log = logging.getLogger(__name__)
 FolderTimes = tuple[tuple[str, int], ...]
+_FRESH_SECONDS = 0.1
 _LIST = "`discern detector list` shows the detectors."
 
 
@@ -51,6 +54,9 @@ class Catalogue:
         self._do_not_run: dict[str, str] = {}
         self._loaded: dict[str, Detector] = {}
         self._loading: dict[str, threading.Lock] = {}
+        # What `loaded` answers from without a lock: replaced, never changed.
+        self._at_hand: dict[tuple[str, str | None], Detector] = {}
+        self._fresh_until = 0.0
 
     def all(self) -> list[Listed]:
         """Return every bundle that was found, by name, newest version first."""
@@ -79,6 +85,12 @@ class Catalogue:
             raise BundleRefused(f"{name} {version} cannot be used: {entry.reason}", detector=name, version=version)
         return entry
 
+    def loaded(self, name: str, version: str | None = None) -> Detector | None:
+        """Return a detector that is loaded, without asking the disk or waiting for anybody, or None to ask `get`."""
+        if time.monotonic() >= self._fresh_until:
+            return None
+        return self._at_hand.get((name, version))
+
     def taking(self, kind: InputKind) -> list[str]:
         """Return the names of the usable detectors that take this kind of input."""
         usable = (entry for entry in self.all() if isinstance(entry, Usable))
@@ -90,10 +102,12 @@ class Catalogue:
         with self._lock:
             loaded = self._loaded.get(bundle.digest)
             loading = self._loading.setdefault(bundle.digest, threading.Lock())
-        if loaded is not None:
-            return loaded
-        with loading:
-            return self._load_once(bundle)
+        if loaded is None:
+            with loading:
+                loaded = self._load_once(bundle)
+        with self._lock:
+            self._at_hand = {**self._at_hand, (name, version): loaded}
+        return loaded
 
     def add(self, source: Path) -> Usable:
         """Verify the bundle at `source`, a folder or an archive, try its models, and copy it to the home folder.
@@ -185,8 +199,10 @@ class Catalogue:
 
     def _refresh(self) -> None:
         times = _folder_times(self._added, *self._trust_folders)
+        self._fresh_until = time.monotonic() + _FRESH_SECONDS
         if times == self._times:
             return
+        self._at_hand = {}
         listed: dict[str, dict[str, Listed]] = {}
         trust = self.trust()
         # What ran in a child process was looked through before; digests and signatures are checked every time.

@@ -1,0 +1,363 @@
+"""Inputs that wait, run together: one queue a detector, one lane a processor core.
+
+- A batch leaves as soon as a lane is free; nobody waits for company. While every lane is busy inputs gather, and of
+  several detectors the one goes first whose oldest input has waited longer than the deadline, then one whose batch is
+  full, then the one that has waited longest.
+- Size is counted in rows, not in requests: a clip of sixteen frames is sixteen rows.
+- Every input has its own answer and its own error: a fault of one is never the answer of another, and a batch that
+  fails as a whole is run again one by one.
+- An input that was given up while it waited is not run; one that was given up later has no effect.
+- What waits is bounded by rows.
+- Decoding and models run in the lanes' threads. Rows of numbers that take well under a millisecond run on the event
+  loop itself, together with all that arrived in the same turn of it: handing them over would cost more than the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeVar, cast
+
+import numpy as np
+
+from discern.core.counts import Counts
+from discern.core.errors import DiscernError, Overloaded
+from discern.core.verdict import InputFacts
+from discern.detectors.assessment import Assessment, Detector
+from discern.detectors.cascade import CHUNK_BYTES, CHUNK_ROWS
+from discern.inputs.record_reader import RecordRow
+from discern.inputs.spec import ImageSpec
+from discern.inputs.types import Prepared
+
+T = TypeVar("T")
+Reason = Literal["deadline", "full", "idle"]
+_RANKS: dict[Reason, int] = {"deadline": 0, "full": 1, "idle": 2}
+# What the event loop may be kept from its sockets for.
+_INLINE_ROW_MILLISECONDS = 0.25
+_INLINE_BATCH_MILLISECONDS = 2.0
+_WEIGHT_OF_THE_LATEST = 0.2
+
+
+class Assessed(NamedTuple):
+    """What became of one input: the assessment, what is kept of the input, and milliseconds from decode to decision."""
+
+    assessment: Assessment
+    facts: InputFacts
+    milliseconds: float
+
+
+Outcome = Assessed | DiscernError
+
+
+class Media(NamedTuple):
+    """An image or a clip that is not decoded yet; `rows` is how many frames it will be."""
+
+    prepare: Callable[[], Prepared]
+    rows: int
+
+
+class Whole(NamedTuple):
+    """A batch that is one already: what to call, and its rows."""
+
+    call: Callable[[], Any]
+    rows: int
+
+
+Item = RecordRow | Media | Whole
+
+
+@dataclass(slots=True)
+class _Waiting:
+    item: Item
+    answer: asyncio.Future[Any]
+    since: float
+    alone: bool = False
+
+    @property
+    def rows(self) -> int:
+        return _rows(self.item)
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What waits for one detector. `row_milliseconds` is what a row took of late in processor time, None at first."""
+
+    detector: Detector
+    most_rows: int
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    rows: int = 0
+    row_milliseconds: float | None = None
+
+
+class Batcher:
+    """Runs inputs in batches. `threads` lanes; at most `most_rows` rows a batch; for one event loop at a time."""
+
+    def __init__(
+        self, *, threads: int, most_rows: int, deadline_seconds: float, most_waiting_rows: int, counts: Counts
+    ) -> None:
+        self._lanes = ThreadPoolExecutor(threads, thread_name_prefix="detect")
+        self._threads = threads
+        self._free = threads
+        self._most_rows = most_rows
+        self._deadline = deadline_seconds
+        self._most_waiting_rows = most_waiting_rows
+        self._counts = counts
+        self._queues: dict[tuple[int, bool], _Queue] = {}
+        self._rows = 0
+        self._turn: asyncio.AbstractEventLoop | None = None
+
+    async def assess(self, detector: Detector, item: RecordRow | Media) -> Assessed:
+        """Return what the detector makes of one input.
+
+        Raises what preparing or assessing it raises, and Overloaded when too many rows wait.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Assessed] = loop.create_future()
+        self._enqueue(detector, _Waiting(item, answer, loop.time()), loop)
+        return await answer
+
+    def _enqueue(self, detector: Detector, waiting: _Waiting, loop: asyncio.AbstractEventLoop) -> None:
+        # What is a batch already must not stand in the way of rows that the event loop runs itself.
+        key = id(detector), isinstance(waiting.item, Whole)
+        queue = self._queues.get(key)
+        if queue is None:
+            # Versions come and go while a server runs; what nobody waits for needs no queue.
+            self._queues = {other: open_ for other, open_ in self._queues.items() if open_.waiting}
+            queue = self._queues[key] = _Queue(detector, min(self._most_rows, _rows_together(detector)))
+        if self._rows and self._rows + waiting.rows > self._most_waiting_rows:
+            self._counts.add("limits.max_waiting_rows")
+            raise _overloaded(self._most_waiting_rows)
+        queue.waiting.append(waiting)
+        queue.rows += waiting.rows
+        self._rows += waiting.rows
+        self._schedule(loop)
+
+    async def run(self, detector: Detector, call: Callable[[], T], rows: int) -> T:
+        """Return what `call` returns, which runs in a lane: a batch that is one already. Raises likewise."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        self._enqueue(detector, _Waiting(Whole(call, rows), answer, loop.time()), loop)
+        return await answer
+
+    def close(self) -> None:
+        """End the threads; what is in work is finished first."""
+        self._lanes.shutdown(cancel_futures=True)
+
+    def _dispatch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start what can be started. Runs on the event loop, at most once a turn of it."""
+        self._turn = None
+        for queue in [queue for queue in self._queues.values() if queue.waiting and _is_quick(queue)]:
+            self._run_here(queue, loop)
+        while self._free and (chosen := self._next(loop.time())) is not None:
+            queue = chosen
+            reason = self._reason(queue, loop.time())
+            # With several lanes what waits is shared out among them: two halves end sooner than one whole.
+            batch = self._take(queue, min(queue.most_rows, -(-queue.rows // self._threads)))
+            if batch:
+                self._count(batch, reason)
+                self._free -= 1
+                done = self._lanes.submit(_run, queue.detector, [waiting.item for waiting in batch])
+                done.add_done_callback(partial(self._left_the_lane, loop, queue, batch))
+
+    def _run_here(self, queue: _Queue, loop: asyncio.AbstractEventLoop) -> None:
+        took = queue.row_milliseconds or _INLINE_ROW_MILLISECONDS
+        most = min(queue.most_rows, max(1, int(_INLINE_BATCH_MILLISECONDS / max(took, 1e-6))))
+        reason = self._reason(queue, loop.time())
+        batch = self._take(queue, most)
+        if queue.waiting:  # the rest in the next turn: the sockets are looked after in between
+            self._schedule(loop)
+        if not batch:
+            return
+        self._count(batch, reason)
+        done: Future[_Ran] = Future()
+        try:
+            done.set_result(_run(queue.detector, [waiting.item for waiting in batch]))
+        except Exception as defect:
+            done.set_exception(defect)
+            self._answer(queue, batch, done, loop)
+            raise
+        self._answer(queue, batch, done, loop)
+
+    def _next(self, now: float) -> _Queue | None:
+        """Return the queue whose batch goes next."""
+        queues = (queue for queue in self._queues.values() if queue.waiting)
+        return min(queues, key=lambda queue: (_RANKS[self._reason(queue, now)], queue.waiting[0].since), default=None)
+
+    def _reason(self, queue: _Queue, now: float) -> Reason:
+        if now - queue.waiting[0].since >= self._deadline:
+            return "deadline"
+        return "full" if queue.rows >= queue.most_rows else "idle"
+
+    def _take(self, queue: _Queue, most: int) -> list[_Waiting]:
+        """Take up to `most` rows out of the queue, one input at least, and leave out those that were given up."""
+        batch: list[_Waiting] = []
+        rows = 0
+        while queue.waiting:
+            first = queue.waiting[0]
+            if batch and (rows + first.rows > most or _goes_alone(first) or _goes_alone(batch[0])):
+                break
+            queue.waiting.popleft()
+            queue.rows -= first.rows
+            self._rows -= first.rows
+            if first.answer.done():
+                self._counts.add("batches.given_up")
+                continue
+            batch.append(first)
+            rows += first.rows
+        return batch
+
+    def _left_the_lane(
+        self, loop: asyncio.AbstractEventLoop, queue: _Queue, batch: list[_Waiting], done: Future[_Ran]
+    ) -> None:
+        """Runs in the lane's thread: everything else is done on the event loop."""
+        if loop.is_closed():  # whoever asked is gone, and the loop with them
+            self._free += 1
+            return
+        loop.call_soon_threadsafe(self._back_from_the_lane, loop, queue, batch, done)
+
+    def _back_from_the_lane(
+        self, loop: asyncio.AbstractEventLoop, queue: _Queue, batch: list[_Waiting], done: Future[_Ran]
+    ) -> None:
+        self._free += 1
+        self._answer(queue, batch, done, loop)
+        self._dispatch(loop)
+
+    def _answer(
+        self, queue: _Queue, batch: list[_Waiting], done: Future[_Ran], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Give every input of a batch that has run its own answer."""
+        defect = done.exception()
+        if defect is not None and len(batch) > 1:
+            self._again_one_by_one(queue, batch, loop)
+            return
+        if defect is not None:
+            if not batch[0].answer.done():
+                batch[0].answer.set_exception(defect)
+            return
+        outcomes, row_milliseconds = done.result()
+        before = queue.row_milliseconds
+        queue.row_milliseconds = (
+            row_milliseconds if before is None else before + _WEIGHT_OF_THE_LATEST * (row_milliseconds - before)
+        )
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(outcome, DiscernError):
+                waiting.answer.set_exception(outcome)
+            else:
+                waiting.answer.set_result(outcome)
+
+    def _again_one_by_one(self, queue: _Queue, batch: list[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
+        """A defect met one input, nobody knows which: each is run by itself, so that only that one gets it."""
+        self._counts.add("batches.split")
+        for waiting in reversed(batch):
+            waiting.alone = True
+            queue.waiting.appendleft(waiting)
+            queue.rows += waiting.rows
+            self._rows += waiting.rows
+        self._schedule(loop)
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._turn is not loop:
+            self._turn = loop
+            loop.call_soon(self._dispatch, loop)
+
+    def _count(self, batch: list[_Waiting], reason: Reason) -> None:
+        rows = sum(waiting.rows for waiting in batch)
+        self._counts.add(f"batches.{reason}")
+        # Sizes are counted by the power of two they reach.
+        self._counts.add(f"batches.rows_to_{1 << (rows - 1).bit_length()}")
+        self._counts.add("rows", rows)
+
+
+class _Ran(NamedTuple):
+    """What a batch gave: one outcome an input, and the processor time of a row."""
+
+    outcomes: list[Any]
+    row_milliseconds: float
+
+
+def _run(detector: Detector, items: list[Item]) -> _Ran:
+    """Run one batch in this thread. A DiscernError of one input is its outcome; anything else raises."""
+    started = time.thread_time()
+    first = items[0]
+    outcomes: list[Any]
+    if isinstance(first, Whole):
+        outcomes = [first.call()]
+    elif isinstance(first, RecordRow):
+        outcomes = _run_records(detector, cast("list[RecordRow]", items))
+    else:
+        outcomes = _run_media(detector, cast("list[Media]", items))
+    return _Ran(outcomes, (time.thread_time() - started) * 1000 / sum(map(_rows, items)))
+
+
+def _run_records(detector: Detector, items: list[RecordRow]) -> list[Outcome]:
+    started = time.perf_counter()
+    matrix = np.array([item.values for item in items], dtype=np.float32)
+    prepared = [Prepared(matrix[row : row + 1], item.facts) for row, item in enumerate(items)]
+    results = detector.assess_many(prepared)
+    milliseconds = _since(started)
+    return [
+        result if isinstance(result, DiscernError) else Assessed(result, item.facts, milliseconds)
+        for item, result in zip(items, results, strict=True)
+    ]
+
+
+def _run_media(detector: Detector, items: list[Media]) -> list[Outcome]:
+    outcomes: list[Outcome | None] = []
+    ready: list[tuple[Prepared, float]] = []
+    for item in items:
+        started = time.perf_counter()
+        try:
+            ready.append((item.prepare(), _since(started)))
+            outcomes.append(None)
+        except DiscernError as error:
+            outcomes.append(error)
+    started = time.perf_counter()
+    results = detector.assess_many([prepared for prepared, _ in ready]) if ready else []
+    running = _since(started)
+    answers = iter(
+        result if isinstance(result, DiscernError) else Assessed(result, prepared.facts, decoding + running)
+        for (prepared, decoding), result in zip(ready, results, strict=True)
+    )
+    return [next(answers) if outcome is None else outcome for outcome in outcomes]
+
+
+def _rows(item: Item) -> int:
+    return 1 if isinstance(item, RecordRow) else item.rows
+
+
+def _goes_alone(waiting: _Waiting) -> bool:
+    return waiting.alone or isinstance(waiting.item, Whole)
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
+
+
+def _is_quick(queue: _Queue) -> bool:
+    """Tell whether a row takes so little that the event loop runs it itself."""
+    took = queue.row_milliseconds
+    return took is not None and took < _INLINE_ROW_MILLISECONDS and isinstance(queue.waiting[0].item, RecordRow)
+
+
+def _rows_together(detector: Detector) -> int:
+    """Return how many rows are worth running together: of what runs per pixel few, of records many."""
+    spec = detector.manifest.input
+    row_bytes = spec.width * spec.height * 3 if isinstance(spec, ImageSpec) else 4 * len(spec.fields)
+    return max(1, min(CHUNK_ROWS, CHUNK_BYTES // row_bytes))
+
+
+def _overloaded(allowed: int) -> Overloaded:
+    return Overloaded(
+        f"As many rows as `max_waiting_rows` allows ({allowed}) are waiting.",
+        mend="Try again in a second.",
+        retry_after=1.0,
+        limit="max_waiting_rows",
+        allowed=allowed,
+    )

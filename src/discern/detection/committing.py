@@ -1,0 +1,95 @@
+"""Group commit: verdicts that are finished at the same time are written in one transaction.
+
+- `write` returns when the ledger has the verdicts, and raises when it has not.
+- One thread writes; while it does, further verdicts gather, and go together in its next transaction.
+- When a group is refused as a whole for another reason than that the database does not answer, each caller's verdicts
+  are tried by themselves: what is wrong with one caller's is not the answer of another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+from discern.core.counts import Counts
+from discern.core.errors import StorageUnavailable
+from discern.core.verdict import Verdict
+from discern.detection.ports import Ledger
+
+Entries = Sequence[tuple[Verdict, str]]
+
+
+class _Group(NamedTuple):
+    """The verdicts of one caller."""
+
+    entries: Entries
+    written: asyncio.Future[None]
+
+
+class Committer:
+    """Writes to a ledger. For one event loop at a time."""
+
+    def __init__(self, ledger: Ledger, counts: Counts) -> None:
+        self._ledger = ledger
+        self._counts = counts
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._gathered: list[_Group] = []
+        self._writing = False
+
+    async def write(self, entries: Entries) -> None:
+        """Return when the verdicts, with their principals, are on the ledger. Raises StorageUnavailable when not."""
+        loop = asyncio.get_running_loop()
+        group = _Group(entries, loop.create_future())
+        self._gathered.append(group)
+        if not self._writing:
+            self._writing = True
+            # Whatever else is finished in this turn of the loop goes along.
+            loop.call_soon(self._next, loop)
+        await group.written
+
+    def close(self) -> None:
+        """End the thread; what it is writing is finished first."""
+        self._thread.shutdown()
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        groups, self._gathered = self._gathered, []
+        if not groups:
+            self._writing = False
+            return
+        self._write(groups, loop)
+
+    def _write(self, groups: list[_Group], loop: asyncio.AbstractEventLoop) -> None:
+        entries = groups[0].entries if len(groups) == 1 else [entry for group in groups for entry in group.entries]
+        done = self._thread.submit(self._ledger.append, entries)
+        done.add_done_callback(partial(self._left_the_thread, loop, groups, len(entries)))
+
+    def _left_the_thread(
+        self, loop: asyncio.AbstractEventLoop, groups: list[_Group], rows: int, done: Future[None]
+    ) -> None:
+        """Runs in the writing thread: everything else is done on the event loop."""
+        if loop.is_closed():  # whoever asked is gone, and the loop with them
+            self._writing = False
+            return
+        loop.call_soon_threadsafe(self._written, loop, groups, rows, done)
+
+    def _written(self, loop: asyncio.AbstractEventLoop, groups: list[_Group], rows: int, done: Future[None]) -> None:
+        error = done.exception()
+        # The next transaction begins before the callers of this one are told.
+        self._next(loop)
+        if error is None:
+            self._counts.add("ledger.commits")
+            self._counts.add("ledger.verdicts", rows)
+        elif len(groups) > 1 and not isinstance(error, StorageUnavailable):
+            for group in groups:
+                self._write([group], loop)
+            return
+        for group in groups:
+            if group.written.done():
+                continue
+            if error is None:
+                group.written.set_result(None)
+            else:
+                group.written.set_exception(error)

@@ -1,0 +1,74 @@
+"""Routes in front of the framework: a key, an endpoint, a problem document, nothing else.
+
+The hot routes of detection stand here, because what the framework does for a request costs more than a small model.
+They are in the OpenAPI document like the others.
+
+- No endpoint is reached without a principal.
+- An endpoint that raises one of our errors before it has answered is answered for with its problem document.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from discern.access.service import Keys
+from discern.core.errors import CallerError, DiscernError
+from discern.http.authentication import Authentication
+from discern.http.problems import answer_defect, method_not_allowed, problem_response
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRoute:
+    """One method of a path. `endpoint` is an ASGI application, `operation` its entry in the OpenAPI document."""
+
+    method: str
+    path: str
+    endpoint: ASGIApp
+    operation: Mapping[str, Any]
+
+
+class Application(FastAPI):
+    """FastAPI behind the plain routes."""
+
+    def put_in_front(self, routes: Sequence[PlainRoute], keys: Keys) -> None:
+        """Have `routes` answered before anything else is asked."""
+        self.plain_routes = tuple(routes)
+        self._patterns = [
+            (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route.path)).fullmatch, route) for route in routes
+        ]
+        self._in_front = ServerErrorMiddleware(Authentication(self._answer, keys), handler=answer_defect)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http":
+            for matches, route in self._patterns:
+                found = matches(scope["path"])
+                if found is not None:
+                    scope["path_params"] = found.groupdict()
+                    scope["plain_route"] = route
+                    await self._in_front(scope, receive, send)
+                    return
+        await super().__call__(scope, receive, send)
+
+    @staticmethod
+    async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
+        route = scope["plain_route"]
+        if scope["method"] != route.method:
+            await method_not_allowed(scope, route.method)(scope, receive, send)
+            return
+        try:
+            await route.endpoint(scope, receive, send)
+        except DiscernError as error:
+            level = logging.INFO if isinstance(error, CallerError) else logging.ERROR
+            log.log(level, "request_refused", extra={"path": scope["path"], "code": error.code, "detail": str(error)})
+            await problem_response(error)(scope, receive, send)
