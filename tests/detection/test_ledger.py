@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -7,7 +8,6 @@ import msgspec
 import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import IntegrityError
 
 from discern.app import Services
 from discern.core.ids import uuid7
@@ -82,7 +82,7 @@ def test_filters_narrow_the_page(services: Services) -> None:
 
 def test_one_verdict_that_cannot_be_written_keeps_the_whole_batch_out(services: Services) -> None:
     good = verdict()
-    with pytest.raises(IntegrityError):
+    with pytest.raises(sqlite3.IntegrityError):
         services.verdicts.append([(good, "key:1"), (msgspec.structs.replace(verdict(), workspace="nowhere"), "key:1")])
     assert services.verdicts.get("default", UUID(good.id)) is None
 

@@ -49,6 +49,12 @@ def test_no_answer_leaves_that_the_ledger_does_not_have(services: Services) -> N
         def append(self, verdicts: Sequence[tuple[Verdict, str]]) -> None:
             raise StorageUnavailable("The disk is full.")
 
+        def append_at_once(self, verdicts: Sequence[tuple[Verdict, str]]) -> bool:
+            return False
+
+        def tidy(self) -> None:
+            raise AssertionError("nothing was written")
+
     answered = []
 
     committer = Committer(Broken(), services.counts)

@@ -5,13 +5,24 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 import uuid
 
+_RANDOM_BYTES = 10
 _lock = threading.Lock()
 _last = 0
+# Random bytes are fetched for many identifiers at once: a system call gives the interpreter to another thread.
+_random = b""
+
+
+def _forget_in_a_child() -> None:
+    global _lock, _random
+    _lock, _random = threading.Lock(), b""
+
+
+os.register_at_fork(after_in_child=_forget_in_a_child)
 
 
 def uuid7() -> uuid.UUID:
@@ -30,10 +41,13 @@ def uuid7_text() -> str:
 
 
 def _next_value() -> int:
-    global _last  # noqa: PLW0603 - the monotonic state of the process
+    global _last, _random  # noqa: PLW0603 - the monotonic state of the process
     milliseconds = time.time_ns() // 1_000_000
-    random_part = secrets.randbits(74)
     with _lock:
+        if not _random:
+            _random = os.urandom(_RANDOM_BYTES * 400)
+        random_part = int.from_bytes(_random[:_RANDOM_BYTES], "big") >> 6
+        _random = _random[_RANDOM_BYTES:]
         value = (milliseconds << 74) | random_part
         if value <= _last:
             value = _last + 1 + (random_part >> 42)

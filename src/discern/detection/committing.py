@@ -1,7 +1,9 @@
 """Group commit: verdicts that are finished at the same time are written in one transaction.
 
 - `write` returns when the ledger has the verdicts, and raises when it has not.
-- One thread writes; while it does, further verdicts gather, and go together in its next transaction.
+- While a transaction is written, further verdicts gather, and go together in the next.
+- A small group is written from the event loop itself where the ledger can be had without waiting: handing it to a
+  thread and back costs more than writing it. What takes waiting, and what proved slow, goes to one thread.
 - When a group is refused as a whole for another reason than that the database does not answer, each caller's verdicts
   are tried by themselves: what is wrong with one caller's is not the answer of another.
 """
@@ -20,6 +22,11 @@ from discern.core.verdict import Verdict
 from discern.detection.ports import Ledger
 
 Entries = Sequence[tuple[Verdict, str]]
+_MOST_ROWS_HERE = 64
+# A write from the event loop that took so long was no quick one: for a while the thread does it.
+_SLOW_SECONDS = 0.01
+_PAUSE_SECONDS = 1.0
+_TIDY_AFTER_ROWS = 2_000
 
 
 class _Group(NamedTuple):
@@ -38,6 +45,8 @@ class Committer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._gathered: list[_Group] = []
         self._writing = False
+        self._here_from = 0.0
+        self._untidy_rows = 0
 
     async def write(self, entries: Entries) -> None:
         """Return when the verdicts, with their principals, are on the ledger. Raises StorageUnavailable when not."""
@@ -59,10 +68,33 @@ class Committer:
         if not groups:
             self._writing = False
             return
-        self._write(groups, loop)
+        entries = groups[0].entries if len(groups) == 1 else [entry for group in groups for entry in group.entries]
+        try:
+            here = self._written_here(entries, loop)
+        except Exception as defect:
+            self._tell(groups, 0, defect)
+            self._writing = False
+            raise
+        if here:
+            self._tell(groups, len(entries), None)
+            loop.call_soon(self._next, loop)
+        else:
+            self._write(groups, loop)
+
+    def _written_here(self, entries: Entries, loop: asyncio.AbstractEventLoop) -> bool:
+        started = loop.time()
+        if len(entries) > _MOST_ROWS_HERE or started < self._here_from or not self._ledger.append_at_once(entries):
+            return False
+        if loop.time() - started > _SLOW_SECONDS:
+            self._here_from = loop.time() + _PAUSE_SECONDS
+        self._untidy_rows += len(entries)
+        if self._untidy_rows >= _TIDY_AFTER_ROWS:
+            self._untidy_rows = 0
+            self._thread.submit(self._ledger.tidy)
+        return True
 
     def _write(self, groups: list[_Group], loop: asyncio.AbstractEventLoop) -> None:
-        entries = groups[0].entries if len(groups) == 1 else [entry for group in groups for entry in group.entries]
+        entries = [entry for group in groups for entry in group.entries]
         done = self._thread.submit(self._ledger.append, entries)
         done.add_done_callback(partial(self._left_the_thread, loop, groups, len(entries)))
 
@@ -79,13 +111,16 @@ class Committer:
         error = done.exception()
         # The next transaction begins before the callers of this one are told.
         self._next(loop)
-        if error is None:
-            self._counts.add("ledger.commits")
-            self._counts.add("ledger.verdicts", rows)
-        elif len(groups) > 1 and not isinstance(error, StorageUnavailable):
+        if error is not None and len(groups) > 1 and not isinstance(error, StorageUnavailable):
             for group in groups:
                 self._write([group], loop)
             return
+        self._tell(groups, rows, error)
+
+    def _tell(self, groups: list[_Group], rows: int, error: BaseException | None) -> None:
+        if error is None:
+            self._counts.add("ledger.commits")
+            self._counts.add("ledger.verdicts", rows)
         for group in groups:
             if group.written.done():
                 continue

@@ -39,6 +39,14 @@ class Ledger(Protocol):
         """Write verdicts with their principals in one transaction; on return they survive the death of the process."""
         ...
 
+    def append_at_once(self, verdicts: Sequence[tuple[Verdict, str]]) -> bool:
+        """Do the same where it takes no waiting, from the event loop; False where `append` is to do it."""
+        ...
+
+    def tidy(self) -> None:
+        """Do, now and then and from a thread, the work that `append_at_once` leaves."""
+        ...
+
 
 class InputReader(Protocol):
     """Reads the input of an HTTP request under a limit, and accounts for its memory while it is held."""

@@ -86,8 +86,13 @@ class Catalogue:
         return entry
 
     def loaded(self, name: str, version: str | None = None) -> Detector | None:
-        """Return a detector that is loaded, without asking the disk or waiting for anybody, or None to ask `get`."""
-        if time.monotonic() >= self._fresh_until:
+        """Return a detector that is loaded, without asking the disk or waiting for anybody, or None to ask `get`.
+
+        The first to come when the catalogue is no longer fresh gets None and asks, those after it are answered.
+        """
+        now = time.monotonic()
+        if now >= self._fresh_until:
+            self._fresh_until = now + _FRESH_SECONDS
             return None
         return self._at_hand.get((name, version))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -24,15 +24,19 @@ from discern.store.migrations import LATEST_REVISION, upgrade
 Durability = Literal["normal", "full"]
 _BUSY_SECONDS = 10
 _CONNECTIONS = 32
+_LONG_LOG_PAGES = 16_000
+Statements = Iterable[tuple[str, Sequence[Any]]]
 
 
 class Database:
     """SQLite in one file of the home folder."""
 
     def __init__(self, path: Path, *, durability: Durability = "normal") -> None:
+        self.dialect: Literal["sqlite", "postgresql"] = "sqlite"
         self._path = path
         self._durability = durability
         self._engine: Engine | None = None
+        self._quick: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
     def open(self) -> None:
@@ -69,6 +73,9 @@ class Database:
 
     def close(self) -> None:
         """Give all connections back."""
+        if self._quick is not None:
+            self._quick.close()
+            self._quick = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
@@ -90,6 +97,67 @@ class Database:
             with connection.begin():
                 yield connection
 
+    def write_statements(self, statements: Statements) -> None:
+        """Run SQL of ours in one transaction on the driver itself, at a third of what SQLAlchemy costs.
+
+        Raises StorageUnavailable when it could not be committed; nothing was written then.
+        """
+        with self._translated():
+            pooled = self._ready().raw_connection()
+            try:
+                cursor = pooled.cursor()
+                cursor.execute("BEGIN IMMEDIATE")
+                for sql, values in statements:
+                    cursor.execute(sql, values)
+                cursor.execute("COMMIT")
+            finally:
+                # Its return to the pool rolls back what was not committed.
+                pooled.close()
+
+    def write_at_once(self, statements: Statements) -> bool:
+        """Do the same if it takes no waiting for anybody, not even the disk; tell whether it was done.
+
+        For one thread at a time, such as that of an event loop. Raises nothing: what is wrong shows when it is done
+        with waiting.
+        """
+        if self._durability == "full":
+            return False
+        try:
+            self._ready()
+            quick = self._quick = self._quick or self._quick_connection()
+            quick.execute("BEGIN IMMEDIATE")
+        except (sqlite3.Error, StorageUnavailable):
+            return False
+        try:
+            for sql, values in statements:
+                quick.execute(sql, values)
+            quick.execute("COMMIT")
+        except sqlite3.Error:
+            if quick.in_transaction:
+                quick.execute("ROLLBACK")
+            return False
+        return True
+
+    def checkpoint(self) -> None:
+        """Bring what the write-ahead log holds into the database file, which `write_at_once` leaves to be done."""
+        with self._translated():
+            pooled = self._ready().raw_connection()
+            try:
+                cursor = pooled.cursor()
+                # Most of it beside the writers; where the log has become long nevertheless, they wait for the rest.
+                cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                if cursor.fetchall()[0][1] > _LONG_LOG_PAGES:
+                    cursor.execute("PRAGMA wal_checkpoint(RESTART)")
+                    cursor.fetchall()
+            finally:
+                pooled.close()
+
+    def _quick_connection(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
+        self._prepare_connection(connection, None)
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        return connection
+
     def ping(self) -> None:
         """Raise StorageUnavailable unless a query is answered."""
         with self.read() as connection:
@@ -110,9 +178,9 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except IntegrityError:  # a defect of ours, not of the database
+        except (IntegrityError, sqlite3.IntegrityError):  # a defect of ours, not of the database
             raise
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             raise _unavailable(self._path, error) from error
 
     def _prepare_connection(self, connection: sqlite3.Connection, _record: object) -> None:
