@@ -38,7 +38,7 @@ T = TypeVar("T")
 Reason = Literal["deadline", "full", "idle"]
 _RANKS: dict[Reason, int] = {"deadline": 0, "full": 1, "idle": 2}
 # What the event loop may be kept from its sockets for.
-_INLINE_ROW_MILLISECONDS = 0.25
+_INLINE_ROW_MILLISECONDS = 1.0
 _INLINE_BATCH_MILLISECONDS = 2.0
 _WEIGHT_OF_THE_LATEST = 0.2
 

@@ -26,6 +26,7 @@ _MOST_ROWS_HERE = 64
 # A write from the event loop that took so long was no quick one: for a while the thread does it.
 _SLOW_SECONDS = 0.01
 _PAUSE_SECONDS = 1.0
+_PATIENCE_SECONDS = 0.002
 _TIDY_AFTER_ROWS = 2_000
 
 
@@ -46,6 +47,7 @@ class Committer:
         self._gathered: list[_Group] = []
         self._writing = False
         self._here_from = 0.0
+        self._refused_since: float | None = None
         self._untidy_rows = 0
 
     async def write(self, entries: Entries) -> None:
@@ -77,9 +79,22 @@ class Committer:
             raise
         if here:
             self._tell(groups, len(entries), None)
+            self._refused_since = None
+            loop.call_soon(self._next, loop)
+        elif self._is_worth_another_try(entries, loop.time()):
+            self._gathered = groups + self._gathered
             loop.call_soon(self._next, loop)
         else:
+            self._refused_since = None
             self._write(groups, loop)
+
+    def _is_worth_another_try(self, entries: Entries, now: float) -> bool:
+        """Tell whether the ledger is likely free in a moment: another process is in a short transaction."""
+        if len(entries) > _MOST_ROWS_HERE or now < self._here_from:
+            return False
+        if self._refused_since is None:
+            self._refused_since = now
+        return now - self._refused_since < _PATIENCE_SECONDS
 
     def _written_here(self, entries: Entries, loop: asyncio.AbstractEventLoop) -> bool:
         started = loop.time()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from discern.core.verdict import StageReading
 from discern.detectors.calibration import calibrate
 from discern.detectors.refusal import refused
 from discern.detectors.runtime import ROUNDING, StageFailed, StageModel
+from discern.detectors.scoring import NOT_DEGRADED, Scores
 from discern.inputs.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -60,23 +61,6 @@ class RowOutcome:
     error: str | None = None
 
 
-@dataclass(slots=True)
-class _Row:
-    """A row on its way."""
-
-    first_stage: str
-    readings: list[StageReading] = field(default_factory=list)
-    score: float | None = None
-    decided_by: str | None = None
-    degraded: str | None = None
-    error: str | None = None
-
-    def outcome(self) -> RowOutcome:
-        return RowOutcome(
-            self.score, self.decided_by or self.first_stage, tuple(self.readings), self.degraded, self.error
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class _Feed:
     """Where a graph input comes from, and the type and number of dimensions it wants."""
@@ -102,12 +86,23 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """What a stage gave: raw `probability` and other `outputs` of the rows `answered`; `faults` of the rest."""
+    """What a stage gave: raw `probability` and other `outputs` of the rows `answered` (None: all); `faults` of the rest."""
 
-    answered: NDArray[np.intp]
+    answered: NDArray[np.intp] | None
     probability: NDArray[np.float64]
     outputs: dict[str, NDArray[Any]]
     faults: dict[int, str]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is known of the rows of a run by now: see Scores."""
+
+    stage_scores: NDArray[np.float64]
+    degraded: NDArray[np.int16]
+    faults: dict[int, str]
+    stage_rows: list[int]
+    stage_milliseconds: list[float]
 
 
 class Cascade:
@@ -122,45 +117,130 @@ class Cascade:
         self._steps = tuple(
             _wired(manifest, position, models, early_exits=early_exits) for position in range(len(manifest.stages))
         )
+        self._thresholds = manifest.decision.thresholds
+
+    def score(self, rows: NDArray[Any]) -> Scores:
+        """Return the scores of the rows, in order. `rows` is like a `Prepared.tensor`, [rows, ...]; it is not changed."""
+        count, stages = len(rows), len(self._steps)
+        tally = _Tally(
+            np.empty((count, stages)), np.full(count, NOT_DEGRADED, np.int16), {}, [0] * stages, [0.0] * stages
+        )
+        if stages > 1:
+            tally.stage_scores.fill(np.nan)
+        size = _chunk_size(rows)
+        if count <= size:
+            if count:
+                self._score_chunk(rows, 0, tally)
+        else:
+            for start in range(0, count, size):
+                self._score_chunk(rows[start : start + size], start, tally)
+        score, decided_by = _last_answers(tally.stage_scores)
+        return Scores(
+            score,
+            decided_by,
+            tally.degraded,
+            tally.stage_scores,
+            tally.faults,
+            tuple(tally.stage_rows),
+            tuple(tally.stage_milliseconds),
+            self._thresholds,
+        )
 
     def run(self, rows: NDArray[Any]) -> list[RowOutcome]:
-        """Return the outcome of every row, in order. `rows` is a `Prepared.tensor`, [rows, ...]; it is not changed."""
-        size = _chunk_size(rows)
-        return [
-            outcome for start in range(0, len(rows), size) for outcome in self._run_chunk(rows[start : start + size])
-        ]
+        """Return the outcome of every row, in order. `rows` as for `score`."""
+        return self.outcomes(self.score(rows))
 
-    def _run_chunk(self, rows: NDArray[Any]) -> list[RowOutcome]:
-        journeys = [_Row(self._steps[0].name) for _ in rows]
-        travelling = np.arange(len(rows))
+    def outcomes(self, scores: Scores) -> list[RowOutcome]:
+        """Return the scores as an object for each row."""
+        names, shares = [step.name for step in self._steps], scores.shares()
+        if len(names) == 1 and not scores.faults:
+            name, share = names[0], shares[0]
+            return [RowOutcome(score, name, (StageReading(name, score, share),)) for score in scores.score.tolist()]
+        outcomes: list[RowOutcome] = []
+        columns = zip(
+            scores.score.tolist(),
+            scores.decided_by.tolist(),
+            scores.degraded.tolist(),
+            scores.stage_scores.tolist(),
+            strict=True,
+        )
+        for row, (score, last, degraded, stage_scores) in enumerate(columns):
+            fault = scores.faults.get(row)
+            if fault is not None and degraded == NOT_DEGRADED:
+                reading = StageReading(names[0], None, shares[0], error=fault)
+                outcomes.append(RowOutcome(None, names[0], (reading,), error=fault))
+                continue
+            readings = tuple(map(StageReading, names[: last + 1], stage_scores, shares))
+            if fault is None:
+                outcomes.append(RowOutcome(score, names[last], readings))
+            else:
+                failed = StageReading(names[degraded], None, shares[degraded], error=fault)
+                outcomes.append(RowOutcome(score, names[last], (*readings, failed), degraded=names[degraded]))
+        return outcomes
+
+    def _score_chunk(self, rows: NDArray[Any], start: int, tally: _Tally) -> None:
+        """Run one chunk; its first row is row `start` of the run."""
+        places: NDArray[np.intp] | None = None  # where the rows that travel on stand in the run; None: all of the chunk
+        count = len(rows)
         sources: dict[str, NDArray[Any]] = {"input": rows}
+        last = len(self._steps) - 1
         for position, step in enumerate(self._steps):
             started = time.perf_counter()
-            answers = _answers(step, sources, len(travelling))
+            answers = _answers(step, sources, count)
             scores = calibrate(answers.probability, step.temperature)
-            share = round((time.perf_counter() - started) * 1000 / len(travelling), 3)
-            for place, score in zip(travelling[answers.answered].tolist(), scores.tolist(), strict=True):
-                row = journeys[place]
-                row.score, row.decided_by = score, step.name
-                row.readings.append(StageReading(step.name, score, share))
-            for place, reason in answers.faults.items():
-                row = journeys[travelling[place]]
-                row.readings.append(StageReading(step.name, None, share, error=reason))
-                if position == 0:
-                    row.error = reason
-                else:
-                    row.degraded = step.name
-            left_open = (scores >= step.clear_below) & (scores < step.flag_above)
-            kept = answers.answered[left_open]
-            if not kept.size:
+            tally.stage_milliseconds[position] += (time.perf_counter() - started) * 1000
+            tally.stage_rows[position] += count
+            if places is None and answers.answered is None:
+                tally.stage_scores[start : start + count, position] = scores
+            else:
+                if places is None:
+                    places = np.arange(start, start + count)
+                if answers.answered is not None:
+                    _note_faults(tally, position, places, answers)
+                    places = places[answers.answered]
+                tally.stage_scores[places, position] = scores
+            if position == last:
                 break
-            if kept.size < len(travelling):
-                travelling = travelling[kept]
+            left_open = (scores >= step.clear_below) & (scores < step.flag_above)
+            if not left_open.any():
+                break
+            if answers.answered is not None:
+                sources = {name: values[answers.answered] for name, values in sources.items()}
+            given = {
+                f"{step.name}.probability": answers.probability,
+                f"{step.name}.score": scores,
+                **{f"{step.name}.{name}": values for name, values in answers.outputs.items()},
+            }
+            sources |= given
+            if not left_open.all():
+                kept = np.flatnonzero(left_open)
+                places = kept + start if places is None else places[kept]
                 sources = {name: values[kept] for name, values in sources.items()}
-            sources[f"{step.name}.probability"] = answers.probability[left_open]
-            sources |= {f"{step.name}.{name}": values[left_open] for name, values in answers.outputs.items()}
-            sources[f"{step.name}.score"] = scores[left_open]
-        return [row.outcome() for row in journeys]
+                count = len(kept)
+            else:
+                count = len(scores)
+
+
+def _note_faults(tally: _Tally, position: int, places: NDArray[np.intp], answers: _Answers) -> None:
+    for row, reason in answers.faults.items():
+        place = int(places[row])
+        tally.faults[place] = reason
+        if position:
+            tally.degraded[place] = position
+        else:
+            tally.stage_scores[place] = np.nan
+
+
+def _last_answers(stage_scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """Return for each row the score of the last stage that answered, and that stage's position."""
+    decided_by = np.zeros(len(stage_scores), np.int16)
+    score = stage_scores[:, 0].copy()
+    for position in range(1, stage_scores.shape[1]):
+        column = stage_scores[:, position]
+        answered = column == column  # noqa: PLR0124 - false for NaN
+        np.copyto(score, column, where=answered)
+        np.copyto(decided_by, np.int16(position), where=answered)
+    return score, decided_by
 
 
 def _chunk_size(rows: NDArray[Any]) -> int:
@@ -176,7 +256,7 @@ def _answers(step: _Step, sources: Mapping[str, NDArray[Any]], count: int) -> _A
         if count == 1:
             return _Answers(np.empty(0, np.intp), np.empty(0), {}, {0: failure.reason})
         return _row_by_row(step, feeds, count)
-    return _usable(step, outputs, np.arange(count), {})
+    return _usable(step, outputs, None, {})
 
 
 def _row_by_row(step: _Step, feeds: Mapping[str, NDArray[Any]], count: int) -> _Answers:
@@ -201,17 +281,20 @@ def _row_by_row(step: _Step, feeds: Mapping[str, NDArray[Any]], count: int) -> _
 
 
 def _usable(
-    step: _Step, outputs: dict[str, NDArray[Any]], answered: NDArray[np.intp], faults: dict[int, str]
+    step: _Step, outputs: dict[str, NDArray[Any]], answered: NDArray[np.intp] | None, faults: dict[int, str]
 ) -> _Answers:
-    """Return the answers without the rows whose probability is none."""
+    """Return the answers without the rows whose probability is none. `answered` None means all rows."""
     probability = outputs[step.model.probability].astype(np.float64)
-    # Written so that NaN fails it.
-    good = (probability >= -ROUNDING) & (probability <= 1 + ROUNDING)
     others = {name: outputs[name] for name in step.outputs}
+    # NaN is neither, so it fails these too.
+    if np.minimum.reduce(probability) >= 0.0 and np.maximum.reduce(probability) <= 1.0:
+        return _Answers(answered, probability, others, faults)
+    good = (probability >= -ROUNDING) & (probability <= 1 + ROUNDING)
     if not good.all():
+        places = np.arange(len(probability)) if answered is None else answered
         for place in np.flatnonzero(~good).tolist():
-            faults[int(answered[place])] = _what_is_wrong(float(probability[place]))
-        answered, probability = answered[good], probability[good]
+            faults[int(places[place])] = _what_is_wrong(float(probability[place]))
+        answered, probability = places[good], probability[good]
         others = {name: values[good] for name, values in others.items()}
     return _Answers(answered, np.clip(probability, 0.0, 1.0), others, faults)
 
