@@ -3,6 +3,7 @@
 - `score` is the calibrated probability of the positive class, in [0, 1].
 - `decision` follows from `score` and `thresholds` alone, except that a degraded verdict is always `review`.
 - A verdict never changes after it was made; a cached or corrected answer is a verdict of its own.
+- Nothing in a verdict can refer back to it, so the garbage collector need not look at any of it (`gc=False`).
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ Decision = Literal["clear", "review", "flag"]
 InputKind = Literal["image", "video", "record"]
 
 
-class Thresholds(msgspec.Struct, frozen=True):
+class Thresholds(msgspec.Struct, frozen=True, gc=False):
     """Two cut points on the calibrated score: below `review_from` clear, from `flag_from` flag, between them review."""
 
     review_from: float
     flag_from: float
 
 
-class StageReading(msgspec.Struct, frozen=True, omit_defaults=True):
+class StageReading(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one stage did for one input.
 
     `score` is the stage's calibrated score (for video: pooled over the frames it saw), None when the stage failed.
@@ -37,7 +38,7 @@ class StageReading(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
 
 
-class FaceBox(msgspec.Struct, frozen=True):
+class FaceBox(msgspec.Struct, frozen=True, gc=False):
     """Where a face was found, in pixels of the upright image."""
 
     left: int
@@ -46,7 +47,7 @@ class FaceBox(msgspec.Struct, frozen=True):
     height: int
 
 
-class InputFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+class InputFacts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What is kept about an input: never its content.
 
     `sha256` is of the bytes as sent; for a record, of its canonical JSON. `width` and `height` are in pixels, upright.
@@ -69,7 +70,7 @@ class InputFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     frames_without_face: int | None = None
 
 
-class FrameScore(msgspec.Struct, frozen=True):
+class FrameScore(msgspec.Struct, frozen=True, gc=False):
     """The score of one sampled video frame at `seconds` from the start."""
 
     seconds: float
@@ -77,7 +78,7 @@ class FrameScore(msgspec.Struct, frozen=True):
     decided_by: str
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """One answer, as it leaves the service and as it stands on the ledger.
 
     `label` is the class the decision asserts: the positive class for `flag`, the negative for `clear`, None for

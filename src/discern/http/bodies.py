@@ -23,6 +23,8 @@ from discern.core.errors import InputTooLarge, MalformedRequest, Overloaded, Slo
 
 _FRAMING_BYTES = 64 * 1024
 _LEAST_BYTES_A_SECOND = 10_000
+_LOOK_SECONDS = 1.0
+_OVERDUE = 0.0
 _SEND_ONE = "Send one file, as `curl -F file=@photo.jpg` does."
 
 
@@ -41,16 +43,42 @@ class Bodies:
         self._max_waiting = max_waiting
         self._waiting_bytes = waiting_bytes
         self._body_seconds = body_seconds
+        self._reading: dict[asyncio.Task[object], float] = {}
+        self._looked_after_by: asyncio.AbstractEventLoop | None = None
         self._held = 0
         self._held_bytes = 0
 
     async def first(self, receive: Receive) -> Message:
         """Return the first message of a body. Raises SlowSender when it does not come in time."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a request is a task
+        # A timer for each would cost more than most bodies take: one look at all of them, now and then, is enough.
+        self._reading[task] = time.monotonic() + self._body_seconds
+        loop = asyncio.get_running_loop()
+        if self._looked_after_by is not loop:
+            self._looked_after_by = loop
+            loop.call_later(min(_LOOK_SECONDS, self._body_seconds), self._look, loop)
         try:
-            async with asyncio.timeout(self._body_seconds):
-                return await receive()
-        except TimeoutError as error:
-            raise self._slow(0, self._body_seconds) from error
+            return await receive()
+        except asyncio.CancelledError:
+            if self._reading[task] != _OVERDUE:
+                raise
+            task.uncancel()
+            raise self._slow(0, self._body_seconds) from None
+        finally:
+            del self._reading[task]
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the waiting for bodies that are overdue, and look again while there are others."""
+        now = time.monotonic()
+        for task, until in self._reading.items():
+            if now >= until > _OVERDUE:
+                self._reading[task] = _OVERDUE
+                task.cancel()
+        if self._reading:
+            loop.call_later(min(_LOOK_SECONDS, self._body_seconds), self._look, loop)
+        else:
+            self._looked_after_by = None
 
     def hold(self, size: int) -> None:
         """Take a place and `size` bytes for a body that is here already; give them back with `release`.

@@ -1,0 +1,106 @@
+"""An answer leaves after the ledger has it, whoever else is written at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from discern.app import Services
+from discern.core.counts import Counts
+from discern.core.errors import StorageUnavailable
+from discern.core.ids import uuid7_text
+from discern.core.verdict import Verdict
+from discern.detection import committing
+from discern.detection.committing import Committer
+from discern.detection.types import VerdictQuery
+from tests.detection.test_ledger import verdict
+
+
+def fresh(**changes: Any) -> Verdict:
+    return msgspec.structs.replace(verdict(), id=uuid7_text(), **changes)
+
+
+async def write_all(committer: Committer, groups: Sequence[Sequence[Verdict]]) -> list[BaseException | None]:
+    return await asyncio.gather(
+        *(committer.write([(one, "key:1") for one in group]) for group in groups), return_exceptions=True
+    )
+
+
+def test_what_is_finished_together_is_one_transaction(services: Services) -> None:
+    groups = [[fresh()] for _ in range(50)]
+    assert asyncio.run(write_all(services.committer, groups)) == [None] * 50
+    assert services.counts.snapshot() == {"ledger.commits": 1, "ledger.verdicts": 50}
+    for [one] in groups:
+        assert services.verdicts.get("default", UUID(one.id)) == one
+
+
+def test_many_groups_over_time_are_all_there(services: Services) -> None:
+    async def run() -> None:
+        for size in (1, 3, 64, 65, 300, 1):
+            await write_all(services.committer, [[fresh() for _ in range(size)] for _ in range(4)])
+
+    asyncio.run(run())
+    assert services.counts.snapshot()["ledger.verdicts"] == 4 * (1 + 3 + 64 + 65 + 300 + 1)
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_one_caller_s_fault_is_not_the_other_s_answer(services: Services, size: int) -> None:
+    good = [fresh() for _ in range(size)]
+    bad = [fresh(), fresh(workspace="nowhere")]
+    outcomes = asyncio.run(write_all(services.committer, [good, bad]))
+    assert outcomes[0] is None
+    assert isinstance(outcomes[1], sqlite3.IntegrityError)
+    kept = {one.id for one in services.verdicts.page(VerdictQuery("default", limit=500)).verdicts}
+    assert kept == {one.id for one in good}
+
+
+def test_a_ledger_that_another_process_holds_is_waited_for(services: Services) -> None:
+    holder = sqlite3.connect(services.settings.home / "discern.db", isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.3, holder.execute, ["COMMIT"]).start()
+    one = fresh()
+    assert asyncio.run(write_all(services.committer, [[one]])) == [None]
+    assert services.verdicts.get("default", UUID(one.id)) == one
+
+
+def test_a_ledger_that_does_not_answer_answers_nobody(services: Services) -> None:
+    services.database.close()
+    outcomes = asyncio.run(write_all(services.committer, [[fresh()], [fresh()]]))
+    assert [type(outcome) for outcome in outcomes] == [StorageUnavailable, StorageUnavailable]
+
+
+def test_a_defect_of_the_ledger_leaves_nobody_waiting() -> None:
+    class Defective:
+        def append(self, verdicts: object) -> None:
+            raise ZeroDivisionError
+
+        def append_at_once(self, verdicts: object) -> bool:
+            return False
+
+        def tidy(self) -> None:
+            raise AssertionError("nothing was written")
+
+    committer = Committer(Defective(), Counts())
+    outcomes = asyncio.run(write_all(committer, [[fresh()], [fresh()]]))
+    committer.close()
+    assert [type(outcome) for outcome in outcomes] == [ZeroDivisionError, ZeroDivisionError]
+
+
+def test_the_log_beside_the_database_is_brought_into_it(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def write_9600() -> int:
+        for _ in range(160):
+            await write_all(services.committer, [[fresh() for _ in range(60)]])
+        return (services.settings.home / "discern.db-wal").stat().st_size
+
+    monkeypatch.setattr(committing, "_TIDY_AFTER_ROWS", 300)
+    tidied = asyncio.run(write_9600())
+    monkeypatch.setattr(committing, "_TIDY_AFTER_ROWS", 1_000_000)
+    left = asyncio.run(write_9600())
+    assert tidied < left / 2
