@@ -93,14 +93,29 @@ def test_a_defect_of_the_ledger_leaves_nobody_waiting() -> None:
     assert [type(outcome) for outcome in outcomes] == [ZeroDivisionError, ZeroDivisionError]
 
 
-def test_the_log_beside_the_database_is_brought_into_it(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def write_9600() -> int:
-        for _ in range(160):
-            await write_all(services.committer, [[fresh() for _ in range(60)]])
-        return (services.settings.home / "discern.db-wal").stat().st_size
+def test_tidying_lets_the_log_beside_the_database_start_anew(services: Services) -> None:
+    log = services.settings.home / "discern.db-wal"
 
-    monkeypatch.setattr(committing, "_TIDY_AFTER_ROWS", 300)
-    tidied = asyncio.run(write_9600())
-    monkeypatch.setattr(committing, "_TIDY_AFTER_ROWS", 1_000_000)
-    left = asyncio.run(write_9600())
-    assert tidied < left / 2
+    def written(tidy: bool) -> int:
+        for _ in range(30):
+            assert services.verdicts.append_at_once([(fresh(), "key:1") for _ in range(60)])
+            if tidy:
+                services.verdicts.tidy()
+        return log.stat().st_size
+
+    tidied = written(tidy=True)
+    assert written(tidy=False) > 5 * tidied
+
+
+def test_tidying_is_asked_for_after_so_many_rows(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    tidied: list[int] = []
+    monkeypatch.setattr(committing, "_TIDY_AFTER_ROWS", 100)
+    monkeypatch.setattr(services.verdicts, "tidy", lambda: tidied.append(1))
+
+    async def run() -> None:
+        for _ in range(10):
+            await write_all(services.committer, [[fresh() for _ in range(50)]])
+
+    asyncio.run(run())
+    services.committer.close()
+    assert len(tidied) == 5

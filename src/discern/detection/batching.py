@@ -298,9 +298,7 @@ def _run(detector: Detector, items: list[Item]) -> _Ran:
 
 def _run_records(detector: Detector, items: list[RecordRow]) -> list[Outcome]:
     started = time.perf_counter()
-    matrix = np.array([item.values for item in items], dtype=np.float32)
-    prepared = [Prepared(matrix[row : row + 1], item.facts) for row, item in enumerate(items)]
-    results = detector.assess_many(prepared)
+    results = detector.assess_rows(np.array([item.values for item in items], dtype=np.float32))
     milliseconds = _since(started)
     return [
         result if isinstance(result, DiscernError) else Assessed(result, item.facts, milliseconds)

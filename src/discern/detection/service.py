@@ -34,7 +34,7 @@ from discern.inputs.record_reader import RecordReader, RecordRow
 from discern.inputs.sniffing import sniff
 from discern.inputs.source import HEAD_BYTES
 from discern.inputs.spec import ImageSpec, RecordSpec
-from discern.inputs.types import InputLimits, MediaContent, Prepared, Record
+from discern.inputs.types import InputLimits, MediaContent, Record
 
 # Above it a thread reads the record: the event loop has others to look after.
 _READ_HERE_BYTES = 64 * 1024
@@ -179,8 +179,7 @@ class Plane:
         good = [row for row in rows if isinstance(row, RecordRow)]
         results: list[Assessment | DiscernError] = []
         if good:
-            matrix = np.array([row.values for row in good], dtype=np.float32)
-            results = detector.assess_many([Prepared(matrix[at : at + 1], row.facts) for at, row in enumerate(good)])
+            results = detector.assess_rows(np.array([row.values for row in good], dtype=np.float32))
         # Every record's share of the way they went together.
         share = (time.perf_counter() - started) * 1000 / max(1, len(good))
         answers = iter(

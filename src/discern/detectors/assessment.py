@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,11 +21,14 @@ from discern.detectors.cascade import Cascade, RowOutcome
 from discern.detectors.pooling import pool, pooled_frames
 from discern.detectors.refusal import refused
 from discern.detectors.runtime import StageFailed, StageModel
+from discern.detectors.scoring import DECISIONS, Scores
 from discern.detectors.thresholds import decide
 from discern.inputs.spec import ImageSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from discern.core.verdict import Decision
     from discern.detectors.bundle import Bundle
@@ -65,6 +68,10 @@ class Detector:
         self.digest = digest
         self._models = models
         self._cascade = Cascade(manifest, models, early_exits=early_exits)
+        spec = manifest.input
+        self._dtype = np.dtype(np.uint8 if isinstance(spec, ImageSpec) else np.float32)
+        self._row_shape = (spec.height, spec.width, 3) if isinstance(spec, ImageSpec) else (len(spec.fields),)
+        self._labels = _labels(manifest)
 
     def assess(self, prepared: Prepared) -> Assessment:
         """Return the assessment of one input.
@@ -79,11 +86,14 @@ class Detector:
 
     def assess_many(self, prepared: Sequence[Prepared]) -> list[Assessment | DiscernError]:
         """Return per input, in order, its assessment or the error `assess` would raise, from one run of the cascade."""
-        faults = [_mismatch(one, self.manifest) for one in prepared]
+        faults = [self._mismatch(one) for one in prepared]
         tensors = [one.tensor for one, fault in zip(prepared, faults, strict=True) if fault is None]
-        outcomes: list[RowOutcome] = []
-        if tensors:
-            outcomes = self._cascade.run(tensors[0] if len(tensors) == 1 else np.concatenate(tensors))
+        if not tensors:
+            return [fault for fault in faults if fault is not None]
+        scores = self._cascade.score(tensors[0] if len(tensors) == 1 else np.concatenate(tensors))
+        if len(tensors) == len(prepared) and not any(one.seconds for one in prepared):
+            return self._concluded_rows(scores)
+        outcomes = self._cascade.outcomes(scores)
         results: list[Assessment | DiscernError] = []
         start = 0
         for one, fault in zip(prepared, faults, strict=True):
@@ -94,6 +104,51 @@ class Detector:
             results.append(_concluded(outcomes[start:end], self.manifest, one.seconds))
             start = end
         return results
+
+    def assess_rows(self, rows: NDArray[Any]) -> list[Assessment | DiscernError]:
+        """Do the same for rows that are an input each, such as records. `rows` and errors are those of `score_rows`."""
+        return self._concluded_rows(self.score_rows(rows))
+
+    def score_rows(self, rows: NDArray[Any]) -> Scores:
+        """Return the same as arrays, without an object for any row: for many rows at once.
+
+        `rows` is float32 [n, fields] in the order of the manifest's fields, NaN where a value misses, or uint8
+        [n, height, width, 3]; each row is an input of its own, and n may be 0.
+        Raises InternalError when the rows are not what the manifest says.
+        """
+        if rows.dtype != self._dtype or rows.ndim == 0 or rows.shape[1:] != self._row_shape:
+            raise self._misshapen(rows, ["rows", *self._row_shape])
+        return self._cascade.score(rows)
+
+    def _concluded_rows(self, scores: Scores) -> list[Assessment | DiscernError]:
+        manifest = self.manifest
+        names = [stage.name for stage in manifest.stages]
+        if len(names) > 1 or scores.faults:
+            return [_concluded([outcome], manifest, ()) for outcome in self._cascade.outcomes(scores)]
+        # One stage that answered every row: most detectors of records, where what a row costs is felt.
+        name, share, labels = names[0], scores.shares()[0], self._labels
+        decisions = map(DECISIONS.__getitem__, scores.decision.tolist())
+        return [
+            Assessment(score, decision, labels[decision], name, (StageReading(name, score, share),))
+            for score, decision in zip(scores.score.tolist(), decisions, strict=True)
+        ]
+
+    def _mismatch(self, prepared: Prepared) -> InternalError | None:
+        """Return what is wrong with a tensor that was not prepared by this manifest's `input`, or None."""
+        tensor, seconds = prepared.tensor, prepared.seconds
+        rows = len(seconds) if seconds else 1
+        if tensor.dtype != self._dtype or tensor.shape != (rows, *self._row_shape):
+            return self._misshapen(tensor, [rows, *self._row_shape])
+        if seconds and self.manifest.video is None:
+            return _takes_no_video(self.manifest)
+        return None
+
+    def _misshapen(self, tensor: NDArray[Any], wanted: Sequence[int | str]) -> InternalError:
+        listed = ", ".join(map(str, wanted))
+        return InternalError(
+            f"{self.manifest.name} takes a tensor of {self._dtype} [{listed}], "
+            f"but one of {tensor.dtype} {list(tensor.shape)} arrived."
+        )
 
     def without_exits(self) -> Detector:
         """Return a detector on the same opened models whose every stage answers for every row."""
@@ -159,9 +214,12 @@ def _assessment(
     frames: tuple[FrameScore, ...],
     manifest: Manifest,
 ) -> Assessment:
-    decision = "review" if degraded else decide(score, manifest.decision.thresholds)
-    labels = {"flag": manifest.classes.positive, "clear": manifest.classes.negative}
-    return Assessment(score, decision, labels.get(decision), decided_by, stages, degraded, frames)
+    decision: Decision = "review" if degraded else decide(score, manifest.decision.thresholds)
+    return Assessment(score, decision, _labels(manifest)[decision], decided_by, stages, degraded, frames)
+
+
+def _labels(manifest: Manifest) -> dict[Decision, str | None]:
+    return {"clear": manifest.classes.negative, "review": None, "flag": manifest.classes.positive}
 
 
 def _most_deciding(deciders: Sequence[str], manifest: Manifest) -> str:
@@ -206,23 +264,6 @@ def _detector_failed(outcomes: Sequence[RowOutcome], manifest: Manifest) -> Dete
         stage=stage,
         reason=reason,
     )
-
-
-def _mismatch(prepared: Prepared, manifest: Manifest) -> InternalError | None:
-    """Return what is wrong with a tensor that was not prepared by this manifest's `input`, or None."""
-    tensor, spec = prepared.tensor, manifest.input
-    image = isinstance(spec, ImageSpec)
-    shape = (spec.height, spec.width, 3) if isinstance(spec, ImageSpec) else (len(spec.fields),)
-    rows = len(prepared.seconds) if prepared.seconds else 1
-    wanted = np.dtype(np.uint8 if image else np.float32)
-    if tensor.dtype != wanted or tensor.shape != (rows, *shape):
-        return InternalError(
-            f"{manifest.name} takes a tensor of {wanted} {[rows, *shape]}, "
-            f"but one of {tensor.dtype} {list(tensor.shape)} arrived."
-        )
-    if prepared.seconds and manifest.video is None:
-        return _takes_no_video(manifest)
-    return None
 
 
 def _opened(bundle: Bundle, stage: Stage, threads: int) -> StageModel:

@@ -70,7 +70,7 @@ def fit_temperature(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _logit(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    clipped = np.clip(probabilities, CLIP, 1 - CLIP)
+    clipped = np.minimum(np.maximum(probabilities, CLIP), 1 - CLIP)  # np.clip takes three times as long for one row
     return np.log(clipped) - np.log1p(-clipped)
 
 

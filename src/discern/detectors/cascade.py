@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -84,9 +84,8 @@ class _Step:
     flag_above: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Answers:
-    """What a stage gave: raw `probability` and other `outputs` of the rows `answered` (None: all); `faults` of the rest."""
+class _Answers(NamedTuple):
+    """The raw `probability` and other `outputs` of the rows `answered`, None for all; `faults` of the rest."""
 
     answered: NDArray[np.intp] | None
     probability: NDArray[np.float64]
@@ -120,7 +119,7 @@ class Cascade:
         self._thresholds = manifest.decision.thresholds
 
     def score(self, rows: NDArray[Any]) -> Scores:
-        """Return the scores of the rows, in order. `rows` is like a `Prepared.tensor`, [rows, ...]; it is not changed."""
+        """Return the scores of the rows, in order. `rows` is a `Prepared.tensor`, [rows, ...]; it is not changed."""
         count, stages = len(rows), len(self._steps)
         tally = _Tally(
             np.empty((count, stages)), np.full(count, NOT_DEGRADED, np.int16), {}, [0] * stages, [0.0] * stages
