@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 WARM := home=$$(mktemp -d) && env -u PYTHONDONTWRITEBYTECODE DISCERN_HOME=$$home $(BIN)/discern doctor >/dev/null; rm -rf $$home
 
-.PHONY: up test unit lint types docs bench lock clean
+.PHONY: up test unit lint types docs bench bench-peers lock clean
 .DEFAULT_GOAL := test
 
 up: $(VENV)/.runtime
@@ -39,13 +39,21 @@ docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict --quiet
 
+# `make bench FACES=folder` measures the cascade on a folder with `authentic` and `synthetic` pictures. Load comes from `wrk`
+# where it is installed. `make bench-peers` measures the other serving frameworks too, in environments of their own (2 GB).
+FACES ?=
+
 bench: $(VENV)/.test
-	$(BIN)/python -m bench.run --write
+	$(BIN)/python -m bench.run --write $(if $(FACES),--faces $(FACES))
+
+bench-peers: $(VENV)/.test
+	$(BIN)/python -m bench.run --write --peers $(if $(FACES),--faces $(FACES))
 
 lock: $(VENV)/.test
 	$(PIP) uv
-	$(COMPILE) --output-file requirements/runtime.txt pyproject.toml
-	$(COMPILE) --extra test --extra train --extra lint --extra docs --constraint requirements/runtime.txt \
+	$(COMPILE) --extra server --extra bulk --output-file requirements/runtime.txt pyproject.toml
+	$(COMPILE) --extra server --extra bulk --extra dask --extra test --extra train --extra lint --extra docs \
+	  --constraint requirements/runtime.txt \
 	  --output-file requirements/development.txt pyproject.toml
 
 clean:

@@ -1,138 +1,132 @@
 """`make bench`: what Discern costs on this machine, each figure beside its limit or what it is compared with.
 
 Figures that are compared are taken in turns within one run, because machines drift. Medians are given.
+
+`--only records,images` runs some of the parts and prints them; only a run of all parts writes the page, so that
+the page is of one machine, one version and one day.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import statistics
+import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
-import discern
-from bench import answering, starting
+from bench.report import Row, Section, page, sections
+from bench.scratch import scratch
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
 
+Part = Callable[[Path], Iterable[Row]]
+# A part is imported when it runs: some need libraries that others do without.
+_PARTS = {
+    "installation": ("Installation", "bench.starting:installation"),
+    "starting": ("Starting", "bench.starting:starting"),
+    "records": ("Records one at a time", "bench.serving:records"),
+    "images": ("Images", "bench.serving:images"),
+    "latency": ("Added latency", "bench.latency:rows"),
+    "batch": ("Batch route", "bench.batch_route:rows"),
+    "bulk": ("Bulk scoring", "bench.bulk:rows"),
+    "video": ("Video", "bench.serving:video"),
+    "cascade": ("Cascade", "bench.cascade:rows"),
+    "streams": ("Streams", "bench.streams:rows"),
+    "overload": ("Overload", "bench.overload:rows"),
+    "ledger": ("Ledger at scale", "bench.ledger_at_scale:rows"),
+    "peers": ("Other servers", "bench.peers.compare:rows"),
+}
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table. `ratio` is found / limit, or ours / theirs; `holds` whether it is on the right side."""
+_NOTES = (
+    "## How it was measured",
+    """Servers and load ran on the same machine. Ours had everything on: a key a request, limits, validation, and the
+ledger with durability `normal`. Every request had a body of its own, so that no cache answered it. Before and after the
+load, answers were compared with the model's, and what was answered was counted on the ledger.
 
-    what: str
-    found: str
-    against: str
-    ratio: float | None = None
-    holds: bool | None = None
+Records have 30 fields and go to boosted trees. The plain FastAPI application, `bench/plain.py`, has two processes,
+uvloop and httptools, and calls the same model file. Ours has two processes for records, and for images one with a lane
+a core.
+
+`python -m bench.run --only records` repeats a part; `python -m bench.profile records` says where a request's time
+goes.""",
+)
 
 
 def main() -> None:
-    """Measure, print, and with `--write` put the table into the documentation."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
+    """Measure, print, and with `--write` put the tables into the documentation."""
+    options = _options()
+    parts = _chosen(options)
+    found: list[Section] = []
+    failed: list[str] = []
+    for name in parts:
+        title, path = _PARTS[name]
+        section = _run(title, _part(path, options if name == "cascade" else None))
+        found.append(section)
+        failed += [row.what for row in section.rows if row.holds is False]
+    print(sections(found))
+    if failed:
+        print(f"\nMissed: {'; '.join(failed)}", file=sys.stderr)
+    if options.write:
+        PAGE.write_text(page(found, _NOTES), encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}; not with --only")
+    parser.add_argument("--only", help=f"parts, separated by commas: {', '.join(_PARTS)}")
+    parser.add_argument("--peers", action="store_true", help="also LitServe, BentoML, MLServer and Ray Serve")
     parser.add_argument("--skip-installation", action="store_true", help="leave out what needs the package index")
+    parser.add_argument("--faces", type=Path, help="folder with `authentic` and `synthetic` pictures for the cascade")
     options = parser.parse_args()
+    unknown = set(_names(options.only)) - set(_PARTS)
+    if unknown:
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
+    if options.only and options.write:
+        parser.error("a page of some parts would mix versions and days: leave out --only or --write")
+    return options
+
+
+def _chosen(options: argparse.Namespace) -> list[str]:
+    if options.only:
+        return _names(options.only)
+    left_out = {"peers"} if not options.peers else set()
+    if options.skip_installation:
+        left_out.add("installation")
+    return [name for name in _PARTS if name not in left_out]
+
+
+def _names(only: str | None) -> list[str]:
+    return [name.strip() for name in (only or "").split(",") if name.strip()]
+
+
+def _part(path: str, options: argparse.Namespace | None) -> Part:
+    module, _, function = path.partition(":")
+    part = cast("Callable[..., Iterable[Row]]", getattr(import_module(module), function))
+    return part if options is None else partial(part, faces=options.faces)
+
+
+def _run(title: str, part: Part) -> Section:
+    """Run a part. What ends it is a row of its own, so that a wrong answer does not cost the other parts' figures."""
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="discern-bench-") as folder:
-        measures: list[Callable[[Path], list[Row]]] = [_starting, _answering, _cascade]
-        if not options.skip_installation:
-            measures.insert(0, _installation)
-        for measure in measures:
-            for row in measure(Path(folder)):
+    started = time.monotonic()
+    with scratch() as folder:
+        try:
+            for row in part(folder):
                 rows.append(row)
                 print(f"{row.what}: {row.found} ({row.against})", file=sys.stderr)
-    text = _table(rows)
-    print(text)
-    if options.write:
-        PAGE.write_text(_page(text), encoding="utf-8")
-
-
-def _installation(folder: Path) -> list[Row]:
-    size, largest = starting.installation_bytes(folder, ROOT)
-    mebibytes = size / 2**20
-    found = f"{mebibytes:.0f} MiB ({size / 1e6:.0f} million bytes)"
-    named = ", ".join(f"{name} {one / 2**20:.0f}" for name, one in largest)
-    return [
-        Row(
-            "installation without extras, bytecode of what runs included",
-            found,
-            "at most 450 as `du -m` counts",
-            mebibytes / 450,
-            mebibytes <= 450,
-        ),
-        Row("the largest folders of it", named, "MiB each"),
-    ]
-
-
-def _starting(folder: Path) -> list[Row]:
-    first, later = starting.ready_seconds(folder, repeats=5)
-    cold, warm = starting.detect_seconds(folder, repeats=5)
-    return [
-        _limited("`discern up` to `/readyz`, first start", first, 3, "s"),
-        _limited("`discern up` to `/readyz`, later starts", later, 3, "s"),
-        _limited("`discern detect photo.jpg`, first run in a fresh home", cold, 2, "s"),
-        _limited("`discern detect photo.jpg`, later runs", warm, 2, "s"),
-    ]
-
-
-def _answering(folder: Path) -> list[Row]:
-    rows = []
-    for name, samples in answering.compare(folder).items():
-        ours, plain = statistics.median(samples.over_http), statistics.median(samples.in_process)
-        rows.append(
-            Row(
-                f"{name}, one caller: time to the answer over HTTP",
-                f"{ours:.2f} ms",
-                f"{plain:.2f} ms for decode and model alone; adds {ours - plain:.2f} ms",
-                plain / ours,
+        except (AssertionError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+            traceback.print_exc()
+            rows.append(
+                Row("the benchmark itself", "ended early", (str(error).splitlines() or [""])[0][:200], holds=False)
             )
-        )
-    return rows
-
-
-def _cascade(folder: Path) -> list[Row]:
-    cascade, last, share = answering.cascade_against_last_stage(folder)
-    return [
-        Row(
-            "synthetic-face: one row through the cascade",
-            f"{cascade:.1f} ms",
-            f"{last:.1f} ms through every stage; noise images, {share:.0%} of which the first stage decided",
-            last / cascade,
-        )
-    ]
-
-
-def _limited(what: str, found: float, limit: float, unit: str) -> Row:
-    return Row(what, f"{found:.2f} {unit}", f"at most {limit:g} {unit}", found / limit, found <= limit)
-
-
-def _table(rows: list[Row]) -> str:
-    lines = ["| what | found | against | ratio | |", "|---|---|---|---|---|"]
-    for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        verdict = {None: "", True: "holds", False: "**missed**"}[row.holds]
-        lines.append(f"| {row.what} | {row.found} | {row.against} | {ratio} | {verdict} |")
-    return "\n".join(lines)
-
-
-def _page(table: str) -> str:
-    machine = (
-        f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
-    )
-    when = datetime.now(UTC).date().isoformat()
-    return (
-        "# What it costs\n\n<!-- Written by `make bench`; run it on your machine. -->\n\n"
-        f"Discern {discern.__version__} on {machine}, {when}.\n"
-        f"Medians; what is compared was measured in turns.\n\n{table}\n"
-    )
+    print(f"-- {title}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return Section(title, rows)
 
 
 if __name__ == "__main__":

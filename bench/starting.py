@@ -10,13 +10,42 @@ import time
 import urllib.error
 import urllib.request
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from bench.report import Row, at_most
+from bench.servers import ROOT
+
 _DISCERN = Path(sys.executable).parent / "discern"
 _GIVE_UP_SECONDS = 60
+
+
+def installation(folder: Path) -> Iterator[Row]:
+    """Yield how large the installation is."""
+    size, largest = installation_bytes(folder, ROOT)
+    mebibytes = size / 2**20
+    yield Row(
+        "installation without extras, bytecode of what runs included",
+        f"{mebibytes:.0f} MiB ({size / 1e6:.0f} million bytes)",
+        "at most 450 as `du -m` counts",
+        mebibytes / 450,
+        mebibytes <= 450,
+    )
+    named = ", ".join(f"{name} {one / 2**20:.0f}" for name, one in largest)
+    yield Row("the largest folders of it", named, "MiB each")
+
+
+def starting(folder: Path) -> Iterator[Row]:
+    """Yield how long the first answers take."""
+    first, later = ready_seconds(folder, repeats=5)
+    yield at_most("`discern up` to `/readyz`, first start", first, 3, "s")
+    yield at_most("`discern up` to `/readyz`, later starts", later, 3, "s")
+    cold, warm = detect_seconds(folder, repeats=5)
+    yield at_most("`discern detect photo.jpg`, first run in a fresh home", cold, 2, "s")
+    yield at_most("`discern detect photo.jpg`, later runs", warm, 2, "s")
 
 
 def installation_bytes(folder: Path, root: Path) -> tuple[int, list[tuple[str, int]]]:

@@ -29,6 +29,7 @@ PARTS = {
     "rules": 1,
     "ports": 1,
     "records": 1,
+    "batches": 1,
     "store": 2,
     "sources": 2,
     "caching": 2,
@@ -41,8 +42,8 @@ PARTS = {
 # Which files may touch a framework; everything else does without.
 OWNERS = {
     "fastapi": ("http/", "app.py", "/api.py"),
-    "starlette": ("http/", "/api.py"),
-    "uvicorn": ("cli/up.py",),
+    "starlette": ("http/", "/api.py", "/api_batch.py"),
+    "uvicorn": ("cli/serving.py", "http/connections.py"),
     "typer": ("cli/", "/cli.py", "/cli_verdicts.py"),
     "rich": ("cli/", "/cli.py", "/cli_verdicts.py"),
     "sqlalchemy": ("store/", "/store.py"),

@@ -84,7 +84,7 @@ def test_the_manifest_in_the_bundle_page_is_a_manifest() -> None:
 def test_every_settings_name_in_the_documentation_exists() -> None:
     settings = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
     for page in PAGES:
-        for name in re.findall(r"DISCERN_[A-Z_]+", page.read_text(encoding="utf-8")):
+        for name in re.findall(r"DISCERN_[A-Z0-9_]+", page.read_text(encoding="utf-8")):
             assert f"`{name}`" in settings, f"{page.relative_to(ROOT)} speaks of {name}"
 
 

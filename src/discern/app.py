@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING, Literal, cast
 import discern
 from discern.access.service import Keys
 from discern.access.store import KeyStore
+from discern.access.types import Principal
 from discern.core.counts import Counts
 from discern.core.verdict import Verdict
+from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.detection.batching import Batcher
+from discern.detection.bulk.store import RunStore
+from discern.detection.bulk.types import ObjectAccess
+from discern.detection.caching import AnswerCache
 from discern.detection.committing import Committer
-from discern.detection.service import Answer, Plane, on_ledger
+from discern.detection.service import Answer, Plane, from_cache, on_ledger
 from discern.detection.store import VerdictStore
 from discern.detection.types import Detect, DetectBatch, VerdictPage
 from discern.detectors.vetting import VettingLimits
@@ -28,9 +33,13 @@ from discern.inputs.types import InputLimits
 from discern.registry.service import Catalogue
 from discern.settings import Settings
 from discern.store.database import Database
+from discern.store.shared_cache import SharedCache
 
 if TYPE_CHECKING:
-    from discern.http.plain import Application
+    from discern.detection.bulk.service import Parts
+    from discern.http.bodies import Bodies
+    from discern.http.plain import Application, PlainRoute
+    from discern.http.statistics import Place
 
 BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
@@ -49,6 +58,7 @@ class Services:
     plane: Plane
     batcher: Batcher
     committer: Committer
+    cache: AnswerCache
     counts: Counts
     detect: Detect
     detect_batch: DetectBatch
@@ -92,7 +102,7 @@ def build_services(settings: Settings) -> Services:
     locator = face_locator(settings.face_model)
     counts = Counts()
     batcher = Batcher(
-        threads=settings.detection_threads or os.cpu_count() or 1,
+        threads=settings.detection_threads or max(1, (os.cpu_count() or 1) // settings.workers),
         most_rows=settings.batch_rows,
         deadline_seconds=settings.batch_deadline_seconds,
         most_waiting_rows=settings.max_waiting_rows,
@@ -101,7 +111,8 @@ def build_services(settings: Settings) -> Services:
     plane = Plane(catalogue, limits, locator, batcher)
     verdicts = VerdictStore(database)
     committer = Committer(verdicts, counts)
-    detect = plane.asking(_steps(plane, committer))
+    cache = _answer_cache(settings, counts)
+    detect = plane.asking(_steps(plane, cache, locator, committer))
     return Services(
         settings=settings,
         limits=limits,
@@ -113,18 +124,87 @@ def build_services(settings: Settings) -> Services:
         plane=plane,
         batcher=batcher,
         committer=committer,
+        cache=cache,
         counts=counts,
         detect=detect,
         detect_batch=plane.asking_many(detect, committer),
     )
 
 
-def _steps(plane: Plane, committer: Committer) -> Answer:
+def _steps(plane: Plane, cache: AnswerCache, locator: FaceLocator, committer: Committer) -> Answer:
     """Put the steps of the plane around each other, the innermost first."""
-    return on_ledger(plane.assess, committer)
+    answer: Answer = plane.assess
+    answer = from_cache(answer, cache, locator)
+    return on_ledger(answer, committer)
 
 
-def create_app(services: Services) -> Application:
+def _answer_cache(settings: Settings, counts: Counts) -> AnswerCache:
+    shared = None
+    if settings.redis_url and settings.cache_entries:
+        shared = SharedCache(
+            settings.redis_url,
+            wait_seconds=settings.cache_wait_milliseconds / 1000,
+            keep_seconds=settings.cache_seconds,
+            counts=counts,
+        )
+    return AnswerCache(
+        entries=settings.cache_entries, keep_seconds=settings.cache_seconds, shared=shared, counts=counts
+    )
+
+
+def bulk_parts(services: Services) -> Parts:
+    """Return what bulk scoring works with. Needs pyarrow."""
+    from discern.detection.bulk.service import Parts  # noqa: PLC0415 - needs an extra
+
+    settings = services.settings
+    return Parts(
+        detectors=services.catalogue,
+        limits=services.limits,
+        locator=services.locator,
+        runs=RunStore(services.database),
+        access=ObjectAccess(
+            endpoint=settings.s3_endpoint or None,
+            region=settings.s3_region or None,
+            access_key=settings.s3_access_key or None,
+            secret_key=settings.s3_secret_key or None,
+            session_token=settings.s3_session_token or None,
+        ),
+        threads=settings.detection_threads or os.cpu_count() or 1,
+        principal=Principal(id="local", workspace=DEFAULT_WORKSPACE),
+        face_model=settings.face_model,
+    )
+
+
+def _batch_routes(services: Services, bodies: Bodies) -> list[PlainRoute]:
+    """Return the routes that ask about many inputs at once: ours, and those of the Open Inference Protocol."""
+    from discern.detection.api_batch import BATCH_OPERATION, BatchEndpoint  # noqa: PLC0415
+    from discern.detection.batches import BatchLimits  # noqa: PLC0415
+    from discern.http.authentication import principal_of  # noqa: PLC0415
+    from discern.http.inference_protocol import InferenceEndpoint, inference_operation  # noqa: PLC0415
+    from discern.http.plain import PlainRoute  # noqa: PLC0415
+    from discern.http.problems import problem_members  # noqa: PLC0415
+
+    settings = services.settings
+    limits = BatchLimits(settings.batch_records, settings.batch_images, settings.batch_bytes)
+    ask = BatchEndpoint(
+        services.detect_batch,
+        services.catalogue,
+        services.limits,
+        limits,
+        bodies=bodies,
+        principal_of=principal_of,
+        problem_of=problem_members,
+    )
+    infer = InferenceEndpoint(services.detect_batch, services.catalogue, services.limits, limits, bodies=bodies)
+    model = "/v2/models/{name}"
+    return [
+        PlainRoute("POST", "/v1/detectors/{name}/verdicts:batch", ask, BATCH_OPERATION),
+        PlainRoute("POST", f"{model}/infer", infer, inference_operation(of_version=False)),
+        PlainRoute("POST", f"{model}/versions/{{version}}/infer", infer, inference_operation(of_version=True)),
+    ]
+
+
+def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
     # Imported here: the command line answers without an HTTP framework.
     from discern.detection.api import VERDICT_OPERATION, VerdictEndpoint, ledger_routes  # noqa: PLC0415
@@ -132,8 +212,10 @@ def create_app(services: Services) -> Application:
     from discern.http.bodies import Bodies  # noqa: PLC0415
     from discern.http.description import describe  # noqa: PLC0415
     from discern.http.health import health_routes  # noqa: PLC0415
+    from discern.http.inference_protocol import InferenceError, inference_routes  # noqa: PLC0415
     from discern.http.plain import Application, PlainRoute  # noqa: PLC0415
     from discern.http.problems import install_problem_handlers  # noqa: PLC0415
+    from discern.http.statistics import Place, statistics_routes  # noqa: PLC0415
     from discern.registry.api import registry_routes  # noqa: PLC0415
 
     app = Application(
@@ -147,7 +229,9 @@ def create_app(services: Services) -> Application:
     )
     app.add_middleware(Authentication, keys=services.keys)
     install_problem_handlers(app)
-    app.include_router(health_routes({"database": services.database.ping, "detectors": services.catalogue.ping}))
+    parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
+    app.include_router(health_routes(parts, lambda: app.draining))
+    app.include_router(statistics_routes(services.counts, place or Place()))
     app.include_router(registry_routes(services.catalogue))
     bodies = Bodies(
         max_waiting=services.settings.max_waiting,
@@ -158,9 +242,10 @@ def create_app(services: Services) -> Application:
         services.detect, services.catalogue, services.limits, bodies=bodies, principal_of=principal_of
     )
     app.put_in_front(
-        [PlainRoute("POST", "/v1/detectors/{name}/verdicts", ask, VERDICT_OPERATION)],
+        [PlainRoute("POST", "/v1/detectors/{name}/verdicts", ask, VERDICT_OPERATION), *_batch_routes(services, bodies)],
         services.keys,
     )
     app.include_router(ledger_routes(services.verdicts, principal_of=principal_of))
-    describe(app, (Verdict, VerdictPage))
+    app.include_router(inference_routes(services.catalogue, parts))
+    describe(app, (Verdict, VerdictPage, InferenceError))
     return app

@@ -31,8 +31,10 @@ def _setting(
     unit: str = "",
     minimum: float | None = None,
     maximum: float | None = None,
+    secret: bool = False,
 ) -> Any:  # noqa: ANN401
-    return field(default=default, metadata={"help": text, "unit": unit, "minimum": minimum, "maximum": maximum})
+    metadata = {"help": text, "unit": unit, "minimum": minimum, "maximum": maximum}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,19 @@ class Settings:
         "normal",
         "`normal` survives the death of the process, `full` also the loss of power, for a disk flush a write.",
     )
-    database_url: str = _setting(
-        "", "PostgreSQL to use instead of SQLite in the home folder: `postgresql://user:password@host/name`."
+    redis_url: str = _setting("", "Redis or Valkey to share known answers through: `redis://host:6379/0`.", secret=True)
+    cache_entries: int = _setting(
+        10_000, "Answers a process keeps, so that nothing is judged twice; 0 keeps none.", minimum=0
     )
-    redis_url: str = _setting("", "Redis or Valkey to share the cache through: `redis://host:6379/0`.")
+    cache_seconds: int = _setting(86_400, "Time an answer is kept.", unit="seconds", minimum=1)
+    cache_wait_milliseconds: float = _setting(
+        5.0, "Longest wait for Redis; what takes longer is a miss.", unit="milliseconds", minimum=0.1
+    )
     workers: int = _setting(1, "Processes that answer; `discern up --workers` says it too.", minimum=1, maximum=256)
     detection_threads: int = _setting(
-        0, "Inputs decoded and judged at the same time; 0 means one for each processor core.", minimum=0
+        0,
+        "Inputs a process decodes and judges at the same time; 0 shares the processor cores out among the processes.",
+        minimum=0,
     )
     batch_rows: int = _setting(256, "Most rows that one run of a detector takes.", minimum=1, maximum=65_536)
     batch_deadline_seconds: float = _setting(
@@ -70,6 +78,29 @@ class Settings:
     body_seconds: float = _setting(
         20.0, "Time a request body may take, and a second more for every 10 kB of it.", unit="seconds", minimum=0.1
     )
+    batch_records: int = _setting(10_000, "Most records of one request of the batch route.", minimum=1)
+    batch_images: int = _setting(256, "Most images or clips of one request of the batch route.", minimum=1)
+    batch_bytes: int = _setting(
+        100_000_000, "Largest body of such a request, and the most that it may unpack to.", unit="bytes", minimum=1
+    )
+    header_seconds: float = _setting(
+        10.0, "Time the head of a request may take, and a fresh connection to begin one.", unit="seconds", minimum=0.1
+    )
+    header_bytes: int = _setting(32_768, "Most bytes of the head of a request.", unit="bytes", minimum=1024)
+    idle_seconds: float = _setting(30.0, "Time a connection may stay open between requests.", unit="seconds", minimum=1)
+    write_seconds: float = _setting(30.0, "Time a client may leave an answer unread.", unit="seconds", minimum=0.1)
+    max_connections: int = _setting(20_000, "Connections a process holds open at the same time.", minimum=1)
+    max_connections_per_address: int = _setting(
+        0, "Of these from one address; 0 sets no limit, for behind a proxy all come from one.", minimum=0
+    )
+    drain_seconds: float = _setting(
+        30.0, "Time a process that was told to stop takes to answer what is in work.", unit="seconds", minimum=1
+    )
+    s3_endpoint: str = _setting("", "S3 to read from where it is not Amazon's; else AWS_ENDPOINT_URL.")
+    s3_region: str = _setting("", "Region of S3; else AWS_REGION or AWS_DEFAULT_REGION.")
+    s3_access_key: str = _setting("", "Access key for S3; else AWS_ACCESS_KEY_ID.", secret=True)
+    s3_secret_key: str = _setting("", "Secret key for S3; else AWS_SECRET_ACCESS_KEY.", secret=True)
+    s3_session_token: str = _setting("", "Session token for S3; else AWS_SESSION_TOKEN.", secret=True)
     face_model: Path | None = _setting(None, "YuNet face detector (.onnx) to use instead of the built-in cascade.")
     image_bytes: int = _setting(25_000_000, "Largest image.", unit="bytes", minimum=1)
     image_pixels: int = _setting(50_000_000, "Most pixels an image may decode to.", unit="pixels", minimum=1)
@@ -106,6 +137,10 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         values[name] = _convert(name, raw, f"{home / SETTINGS_FILE}: {name}")
     for name, raw in given.items():
         values[name] = _convert(name, raw, f"{PREFIX}{name.upper()}")
+    for name, others in _OTHER_VARIABLES.items():
+        # Keys belong together: ours are not completed with others.
+        if name not in values and not (name in _KEYS and "s3_access_key" in given):
+            values[name] = next((variables[other] for other in others if variables.get(other)), "")
     values["home"] = home
     settings = Settings(**values)
     if not settings.host:
@@ -119,6 +154,15 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 _CHOICES = {"log_level": ("debug", "info", "warning", "error"), "ledger_durability": ("normal", "full")}
+# Variables that every tool for S3 reads, where ours say nothing.
+_OTHER_VARIABLES = {
+    "s3_endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "s3_region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    "s3_access_key": ("AWS_ACCESS_KEY_ID",),
+    "s3_secret_key": ("AWS_SECRET_ACCESS_KEY",),
+    "s3_session_token": ("AWS_SESSION_TOKEN",),
+}
+_KEYS = ("s3_secret_key", "s3_session_token")
 _TYPES: dict[str, Any] = get_type_hints(Settings)
 _FIELDS = {entry.name: entry for entry in dataclasses.fields(Settings)}
 

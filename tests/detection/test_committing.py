@@ -109,6 +109,7 @@ def test_tidying_lets_the_log_beside_the_database_start_anew(services: Services)
 
 def test_tidying_is_asked_for_after_so_many_rows(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     tidied: list[int] = []
+    monkeypatch.setattr(committing, "_SLOW_SECONDS", 60)
     monkeypatch.setattr(committing, "_TIDY_AFTER_ROWS", 100)
     monkeypatch.setattr(services.verdicts, "tidy", lambda: tidied.append(1))
 

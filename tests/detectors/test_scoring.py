@@ -141,6 +141,15 @@ def test_times_are_summed_over_chunks_and_shared_out(monkeypatch: pytest.MonkeyP
     assert isinstance(first.stages[0], StageReading)
 
 
+def test_how_many_run_at_a_time_changes_no_answer() -> None:
+    table = np.random.default_rng(3).random((600, 3)).astype(np.float32)
+    usual = DETECTORS[2].score_rows(table)
+    for chunk_rows in (1, 7, 1024):
+        other = DETECTORS[2].score_rows(table, chunk_rows=chunk_rows)
+        assert (other.decision == usual.decision).all()
+        assert other.score == pytest.approx(usual.score, abs=1e-6)
+
+
 def test_no_rows_give_empty_arrays() -> None:
     scores = DETECTORS[2].score_rows(np.empty((0, 3), dtype=np.float32))
     assert (scores.score.shape, scores.stage_scores.shape, scores.decision.shape) == ((0,), (0, 2), (0,))

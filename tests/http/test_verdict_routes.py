@@ -192,7 +192,7 @@ def test_a_verdict_that_is_not_there(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
-    [("GET", "/v2", 404, "not_found"), ("PUT", "/v1/verdicts", 405, "method_not_allowed")],
+    [("GET", "/v3", 404, "not_found"), ("PUT", "/v1/verdicts", 405, "method_not_allowed")],
 )
 def test_the_frameworks_own_errors_have_the_same_shape(
     client: TestClient, method: str, path: str, status: int, code: str

@@ -15,11 +15,13 @@ import typer
 
 import discern
 from discern.access.cli import key_commands
-from discern.app import Services, build_services
+from discern.app import Services, build_services, bulk_parts
 from discern.cli.doctor import doctor_command
 from discern.cli.logs import configure_logging
 from discern.cli.up import up_command
 from discern.core.errors import DiscernError, UnknownDetector
+from discern.detection.bulk.cli import run_commands, score_command
+from discern.detection.bulk.store import RunStore
 from discern.detection.cli import Tools, detect_command
 from discern.detection.cli_verdicts import verdict_commands
 from discern.registry.cli import detector_commands
@@ -72,9 +74,11 @@ def build_cli() -> typer.Typer:
 
     up_command(cli, load_settings)
     detect_command(cli, lambda: Tools(opened().detect, opened().catalogue, opened().limits))
+    score_command(cli, lambda: bulk_parts(opened()))
     doctor_command(cli, load_settings)
     cli.add_typer(detector_commands(lambda: services().catalogue, lambda: load_settings().home))
     cli.add_typer(verdict_commands(lambda: opened().verdicts))
+    cli.add_typer(run_commands(lambda: RunStore(opened().database)))
     cli.add_typer(key_commands(lambda: opened().keys))
     return cli
 

@@ -1,48 +1,59 @@
 """`discern up`: start the server.
 
 - The first start makes an API key and prints it once; only its hash is kept.
+- One worker is this process itself, which nobody replaces when it dies; several are kept alive by a supervisor.
 - The socket is bound before anything is printed, so what is printed is true.
 """
 
 from __future__ import annotations
 
 import resource
-import signal
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import typer
 
 import discern
-from discern.app import Services, build_services, create_app
+from discern.app import Services, build_services
 from discern.cli.logs import configure_logging
 from discern.core.errors import InvalidSettings
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.settings import Settings
 
 # Connections the kernel holds for us; more only means more noise when none can be accepted.
-_BACKLOG = 128
-_GRACE_SECONDS = 30
+_BACKLOG = 512
 
 
 def up_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
     """Add the command to `cli`."""
 
     @cli.command("up")
-    def up() -> None:
-        """Start the server; stop it with Ctrl-C or SIGTERM."""
+    def up(
+        workers: int = typer.Option(0, "--workers", "-w", min=0, help="Processes that answer; 0 takes the setting."),
+    ) -> None:
+        """Start the server; stop it with Ctrl-C or SIGTERM. With several workers SIGHUP replaces them one by one."""
         settings = load()
+        settings = replace(settings, workers=workers or settings.workers)
         _raise_file_limit()
         configure_logging(settings.log_level)
         services = build_services(settings)
         services.open()
         try:
-            listener = _bind(settings)
-            _announce(services, listener)
+            listeners = _bind(settings)
+            _announce(services, listeners[0])
+            if settings.workers > 1:
+                from discern.cli.supervisor import Supervisor  # noqa: PLC0415 - other commands do without
+
+                services.close()
+                raise typer.Exit(Supervisor(listeners, settings.drain_seconds).run())
+            from discern.cli.serving import serve  # noqa: PLC0415 - likewise
+            from discern.http.statistics import Place  # noqa: PLC0415
+
             # The first question need not wait for the models; a detector asked for earlier is loaded then and there.
             threading.Thread(target=services.catalogue.load_all, name="load-detectors", daemon=True).start()
-            _serve(services, listener)
+            serve(services, listeners[0], Place())
         finally:
             services.close()
 
@@ -53,15 +64,24 @@ def _raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _bind(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _bind(settings: Settings) -> list[socket.socket]:
+    """Return a listening socket for each worker, all on one address."""
+    several = settings.workers > 1
     try:
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        listeners = [_listener(settings.host, settings.port, several)]
+        port = listeners[0].getsockname()[1]
+        listeners += [_listener(settings.host, port, several) for _ in range(settings.workers - 1)]
     except OSError as error:
         raise InvalidSettings(
             f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
             mend="See that DISCERN_HOST is an address of this machine and nothing else uses DISCERN_PORT.",
         ) from error
+    return listeners
+
+
+def _listener(host: str, port: int, several: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=several)
     # Accepted sockets inherit it. Without it the body of an answer waits for the client to acknowledge the headers,
     # which takes 40 ms; asyncio sees to it only for sockets it has made itself.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -81,21 +101,3 @@ def _announce(services: Services, listener: socket.socket) -> None:
             f'  curl -H "Authorization: Bearer {issued.secret}" --data-binary @photo.jpg '
             f"{url}/v1/detectors/synthetic-face/verdicts\n"
         )
-
-
-def _serve(services: Services, listener: socket.socket) -> None:
-    import uvicorn  # noqa: PLC0415 - other commands do without
-
-    config = uvicorn.Config(
-        create_app(services),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        lifespan="off",
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
-    # uvicorn raises the signal that stopped it once more when it has drained; by then it has done its work.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
-    uvicorn.Server(config).run(sockets=[listener])

@@ -116,6 +116,12 @@ class UnknownVerdict(CallerError):
     code = "unknown_verdict"
 
 
+class UnknownRun(CallerError):
+    """No bulk run of this workspace has this id."""
+
+    code = "unknown_run"
+
+
 class Unauthenticated(CallerError):
     """The API key is missing, malformed, unknown or revoked."""
 

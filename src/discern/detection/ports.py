@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from discern.access.types import Principal
+from discern.core.errors import DiscernError
 from discern.core.verdict import InputKind, Verdict
 from discern.detectors.assessment import Detector
 from discern.registry.types import Usable
@@ -75,6 +76,17 @@ class InputBodies(Protocol):
         """Do as InputReader does."""
         ...
 
+
+class WholeBodies(Protocol):
+    """Reads the bodies of HTTP requests as they are, multipart ones too."""
+
+    def read(self, request: Any, setting: str, most: int, *, whole: bool) -> AbstractAsyncContextManager[bytes]:  # noqa: ANN401
+        """Do as InputReader does; with `whole` the body is given as it came."""
+        ...
+
+
+ProblemReader = Callable[[DiscernError], dict[str, Any]]
+"""Tells the members of the problem document that an error has over HTTP."""
 
 PrincipalReader = Callable[[Any], Principal]
 """Tells who sent an HTTP request, given as a connection or its scope."""

@@ -10,12 +10,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from anyio import to_thread
 
@@ -24,6 +26,7 @@ from discern.core.errors import CallerError, DetectorFailed, DiscernError, Unsup
 from discern.core.ids import uuid7_text
 from discern.core.verdict import Verdict
 from discern.detection.batching import Assessed, Batcher, Media
+from discern.detection.caching import AnswerCache, AnswerKey
 from discern.detection.committing import Committer
 from discern.detection.ports import DetectorSource
 from discern.detection.types import BatchRequest, Detect, DetectBatch, DetectionRequest
@@ -38,6 +41,7 @@ from discern.inputs.types import InputLimits, MediaContent, Record
 
 # Above it a thread reads the record: the event loop has others to look after.
 _READ_HERE_BYTES = 64 * 1024
+_HASH_HERE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -189,6 +193,50 @@ class Plane:
             for row, result in zip(good, results, strict=True)
         )
         return [row if isinstance(row, DiscernError) else next(answers) for row in rows]
+
+
+def from_cache(answer: Answer, cache: AnswerCache, locator: FaceLocator, clock: Clock = utc_now) -> Answer:
+    """Wrap a step so that a question which was answered before is answered by what is known."""
+
+    async def answer_or_recall(question: Question) -> Verdict:
+        input_sha256 = await _digest(question)
+        if input_sha256 is None:
+            return await answer(question)
+        request, manifest = question.request, question.detector.manifest
+        key = AnswerKey(
+            request.principal.workspace,
+            manifest.name,
+            manifest.version,
+            question.detector.digest,
+            input_sha256,
+            locator.name,
+        )
+        known = await cache.get(key)
+        if known is None:
+            verdict = await answer(question)
+            cache.put(key, verdict)
+            return verdict
+        return msgspec.structs.replace(
+            known,
+            id=uuid7_text() if request.verdict_id is None else str(request.verdict_id),
+            created_at=clock(),
+            milliseconds=round((time.perf_counter() - question.started) * 1000, 3),
+            cached=True,
+        )
+
+    return answer if cache.is_off else answer_or_recall
+
+
+async def _digest(question: Question) -> str | None:
+    """Return the digest of the input; None for a file, which would have to be read for it."""
+    if isinstance(question.item, RecordRow):
+        return question.item.facts.sha256
+    content = question.request.content
+    if not isinstance(content, bytes):
+        return None
+    if len(content) > _HASH_HERE_BYTES:
+        return await to_thread.run_sync(lambda: hashlib.sha256(content).hexdigest())
+    return hashlib.sha256(content).hexdigest()
 
 
 def on_ledger(answer: Answer, committer: Committer) -> Answer:

@@ -109,16 +109,17 @@ class Detector:
         """Do the same for rows that are an input each, such as records. `rows` and errors are those of `score_rows`."""
         return self._concluded_rows(self.score_rows(rows))
 
-    def score_rows(self, rows: NDArray[Any]) -> Scores:
+    def score_rows(self, rows: NDArray[Any], *, chunk_rows: int | None = None) -> Scores:
         """Return the same as arrays, without an object for any row: for many rows at once.
 
         `rows` is float32 [n, fields] in the order of the manifest's fields, NaN where a value misses, or uint8
-        [n, height, width, 3]; each row is an input of its own, and n may be 0.
+        [n, height, width, 3]; each row is an input of its own, and n may be 0. `chunk_rows` is how many run at a time,
+        None for as many as suit answers that somebody waits for.
         Raises InternalError when the rows are not what the manifest says.
         """
         if rows.dtype != self._dtype or rows.ndim == 0 or rows.shape[1:] != self._row_shape:
             raise self._misshapen(rows, ["rows", *self._row_shape])
-        return self._cascade.score(rows)
+        return self._cascade.score(rows, chunk_rows=chunk_rows)
 
     def _concluded_rows(self, scores: Scores) -> list[Assessment | DiscernError]:
         manifest = self.manifest

@@ -118,15 +118,18 @@ class Cascade:
         )
         self._thresholds = manifest.decision.thresholds
 
-    def score(self, rows: NDArray[Any]) -> Scores:
-        """Return the scores of the rows, in order. `rows` is a `Prepared.tensor`, [rows, ...]; it is not changed."""
+    def score(self, rows: NDArray[Any], *, chunk_rows: int | None = None) -> Scores:
+        """Return the scores of the rows, in order. `rows` is a `Prepared.tensor`, [rows, ...]; it is not changed.
+
+        At most `chunk_rows` rows run at a time, None for as many as suit answers that somebody waits for.
+        """
         count, stages = len(rows), len(self._steps)
         tally = _Tally(
             np.empty((count, stages)), np.full(count, NOT_DEGRADED, np.int16), {}, [0] * stages, [0.0] * stages
         )
         if stages > 1:
             tally.stage_scores.fill(np.nan)
-        size = _chunk_size(rows)
+        size = _chunk_size(rows, CHUNK_ROWS if chunk_rows is None else chunk_rows)
         if count <= size:
             if count:
                 self._score_chunk(rows, 0, tally)
@@ -242,9 +245,9 @@ def _last_answers(stage_scores: NDArray[np.float64]) -> tuple[NDArray[np.float64
     return score, decided_by
 
 
-def _chunk_size(rows: NDArray[Any]) -> int:
+def _chunk_size(rows: NDArray[Any], most: int) -> int:
     bytes_per_row = max(1, rows.nbytes // max(1, len(rows)))
-    return max(1, min(CHUNK_ROWS, CHUNK_BYTES // bytes_per_row))
+    return max(1, min(most, CHUNK_BYTES // bytes_per_row))
 
 
 def _answers(step: _Step, sources: Mapping[str, NDArray[Any]], count: int) -> _Answers:

@@ -16,7 +16,7 @@ from discern.access.types import Principal
 from discern.core.errors import DiscernError
 from discern.http.problems import problem_response
 
-OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 OPEN_FOLDER = "/docs/files/"
 
 

@@ -98,13 +98,15 @@ class Bodies:
         self._held_bytes -= size
 
     @asynccontextmanager
-    async def read(self, request: Request, setting: str, most: int) -> AsyncGenerator[bytes, None]:
-        """Give the input a request carries: its raw body, or the one file of a multipart upload.
+    async def read(
+        self, request: Request, setting: str, most: int, *, whole: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """Give the input a request carries: its raw body, or the one file of a multipart upload unless `whole` is set.
 
         `most` is in bytes and `setting` is where it comes from. The place and the bytes are held until the block ends.
         Raises InputTooLarge, Overloaded, SlowSender, or MalformedRequest for a multipart body without exactly one file.
         """
-        multipart = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+        multipart = not whole and request.headers.get("content-type", "").lower().startswith("multipart/form-data")
         allowed = most + _FRAMING_BYTES if multipart else most
         declared = _declared(request)
         if declared is not None and declared > allowed:
@@ -195,7 +197,7 @@ def _declared(request: Request) -> int | None:
 
 def _too_large(setting: str, most: int, found: int) -> InputTooLarge:
     return InputTooLarge(
-        f"The body has {found} bytes or more; this detector takes at most {most}.",
+        f"The body has {found} bytes or more; at most {most} are taken.",
         mend=f"Send less, or raise `{setting}`.",
         limit=setting,
         allowed=most,

@@ -61,10 +61,11 @@ def _document(app: Application, types: Sequence[type]) -> dict[str, Any]:
         document["paths"].setdefault(route.path, {})[route.method.lower()] = dict(route.operation)
     for path, operations in document["paths"].items():
         for operation in operations.values():
+            operation["responses"] = {str(status): answer for status, answer in operation["responses"].items()}
             operation["responses"].pop("422", None)
             if not is_open(path):
                 operation["security"] = [{"key": []}]
-                operation["responses"] |= {"default": _PROBLEM_RESPONSE}
+                operation["responses"].setdefault("default", _PROBLEM_RESPONSE)
     return document
 
 

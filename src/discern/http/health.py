@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import msgspec
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -14,9 +14,11 @@ from discern.core.errors import DiscernError
 Ping = Callable[[], None]
 
 
-def health_routes(parts: Mapping[str, Ping]) -> APIRouter:
+def health_routes(parts: Mapping[str, Ping], is_draining: Callable[[], bool]) -> APIRouter:
     """Return `/livez` and `/readyz`. Each part's ping raises a DiscernError while it cannot do its work."""
     router = APIRouter(tags=["health"])
+    # Threads of its own: health is answered when those that serve requests are all taken.
+    threads = CapacityLimiter(2)
 
     @router.get("/livez", summary="Does the process live?", response_class=Response)
     async def livez() -> Response:
@@ -29,7 +31,9 @@ def health_routes(parts: Mapping[str, Ping]) -> APIRouter:
         responses={503: {"description": "A part cannot do its work; `parts` says which."}},
     )
     async def readyz() -> Response:
-        states = {name: await to_thread.run_sync(_state, ping) for name, ping in parts.items()}
+        states = {name: await to_thread.run_sync(_state, ping, limiter=threads) for name, ping in parts.items()}
+        if is_draining():
+            states["server"] = "draining"
         ready = all(state == "ok" for state in states.values())
         return _answer(200 if ready else 503, {"status": "ready" if ready else "not ready", "parts": states})
 

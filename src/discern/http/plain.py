@@ -17,11 +17,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discern.access.service import Keys
 from discern.core.errors import CallerError, DiscernError
 from discern.http.authentication import Authentication
+from discern.http.inference_protocol import FOLDER, in_the_protocols_words
 from discern.http.problems import answer_defect, method_not_allowed, problem_response
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,9 @@ class PlainRoute:
 
 
 class Application(FastAPI):
-    """FastAPI behind the plain routes."""
+    """FastAPI behind the plain routes. `draining` is set when the process has been told to stop."""
+
+    draining = False
 
     def put_in_front(self, routes: Sequence[PlainRoute], keys: Keys) -> None:
         """Have `routes` answered before anything else is asked."""
@@ -50,7 +53,11 @@ class Application(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if self.draining:
+            send = _closing(send)
         if scope["type"] == "http":
+            if scope["path"].startswith(FOLDER):
+                send = in_the_protocols_words(send)
             for matches, route in self._patterns:
                 found = matches(scope["path"])
                 if found is not None:
@@ -72,3 +79,14 @@ class Application(FastAPI):
             level = logging.INFO if isinstance(error, CallerError) else logging.ERROR
             log.log(level, "request_refused", extra={"path": scope["path"], "code": error.code, "detail": str(error)})
             await problem_response(error)(scope, receive, send)
+
+
+def _closing(send: Send) -> Send:
+    """Return a `send` that tells the client to ask nothing more on this connection."""
+
+    async def send_and_close(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+        await send(message)
+
+    return send_and_close

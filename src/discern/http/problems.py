@@ -39,6 +39,7 @@ PROBLEMS: dict[type[errors.DiscernError], Problem] = {
     errors.SlowSender: Problem(408, "The input came too slowly"),
     errors.UnknownDetector: Problem(404, "No such detector"),
     errors.UnknownVerdict: Problem(404, "No such verdict"),
+    errors.UnknownRun: Problem(404, "No such run"),
     errors.InputTooLarge: Problem(413, "The input is over a limit"),
     errors.UnsupportedInput: Problem(415, "The input is of a type that is not taken"),
     errors.UnreadableInput: Problem(422, "The input cannot be decoded"),
@@ -77,10 +78,15 @@ def problem_response(error: errors.DiscernError) -> Response:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if row.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="discern"'
+    return Response(msgspec.json.encode(problem_members(error)), row.status, headers, MEDIA_TYPE)
+
+
+def problem_members(error: errors.DiscernError) -> dict[str, Any]:
+    """Return the members of the problem document for an error, which may be one of many in an answer."""
+    row = problem_of(error)
     if row.private:
-        detail = f"{row.title}; the server's log has the reason."
-        return _document(row.status, error.code, row.title, detail, headers)
-    return _document(row.status, error.code, row.title, error.detail, headers, mend=error.mend, **error.facts)
+        return _members(row.status, error.code, row.title, f"{row.title}; the server's log has the reason.")
+    return _members(row.status, error.code, row.title, error.detail, mend=error.mend, **error.facts)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
@@ -132,6 +138,9 @@ async def answer_defect(request: Request, error: Exception) -> Response:
 
 
 def _document(status: int, code: str, title: str, detail: str, headers: dict[str, str], **more: Any) -> Response:  # noqa: ANN401
-    body = {"type": f"urn:discern:error:{code}", "title": title, "status": status, "code": code, "detail": detail}
-    body |= {key: value for key, value in more.items() if value is not None}
-    return Response(msgspec.json.encode(body), status, headers, MEDIA_TYPE)
+    return Response(msgspec.json.encode(_members(status, code, title, detail, **more)), status, headers, MEDIA_TYPE)
+
+
+def _members(status: int, code: str, title: str, detail: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    members = {"type": f"urn:discern:error:{code}", "title": title, "status": status, "code": code, "detail": detail}
+    return members | {key: value for key, value in more.items() if value is not None}

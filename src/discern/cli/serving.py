@@ -1,0 +1,101 @@
+"""One server process: uvicorn with our limits, and an end that loses nothing.
+
+- Told to stop, it takes no further connections and answers what is in work. For a moment it goes on answering on open
+  connections too, each answer with `Connection: close`, so that a request that is on its way is not cut off.
+- `/readyz` says that it is going while it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from discern.app import Services, create_app
+from discern.detection.caching import AnswerCache
+from discern.http.connections import Connection, ConnectionLimits, connection_class
+from discern.http.plain import Application
+from discern.http.statistics import Place
+
+# How long open connections may bring one more request after the stop was asked for.
+_LAST_CALL_SECONDS = 1.0
+
+
+class Server(uvicorn.Server):
+    """A server that looks after its connections. `on_ready` is called once it accepts them."""
+
+    def __init__(
+        self, config: uvicorn.Config, app: Application, cache: AnswerCache, on_ready: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._cache = cache
+        self._app = app
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at every connection, once a second."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.look(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let what is open end by itself for a moment, then have uvicorn end the rest."""
+        for server in self.servers:
+            server.close()
+        self._app.draining = True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LAST_CALL_SECONDS
+        while loop.time() < until and self.server_state.connections and not self.force_exit:  # noqa: ASYNC110 - a plain set
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+        await self._cache.close()
+
+
+def serve(
+    services: Services, listener: socket.socket, place: Place, on_ready: Callable[[], None] = lambda: None
+) -> None:
+    """Serve on a bound socket until SIGTERM or SIGINT, and answer what is in work before returning."""
+    settings = services.settings
+    app = create_app(services, place)
+    limits = ConnectionLimits(
+        header_seconds=settings.header_seconds,
+        header_bytes=settings.header_bytes,
+        write_seconds=settings.write_seconds,
+        max_connections=settings.max_connections,
+        max_connections_per_address=settings.max_connections_per_address,
+    )
+    config = uvicorn.Config(
+        app,
+        http=connection_class(limits, services.counts),
+        ws="websockets-sansio",
+        ws_max_size=max(settings.image_bytes, settings.record_bytes),
+        ws_per_message_deflate=False,
+        proxy_headers=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        lifespan="off",
+        timeout_keep_alive=max(1, round(settings.idle_seconds)),
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+    )
+    # uvicorn raises the signal that stopped it once more when it has drained; by then it has done its work.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    # What was imported stays for good, so the collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    Server(config, app, services.cache, on_ready).run(sockets=[listener])

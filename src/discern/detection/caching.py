@@ -1,0 +1,120 @@
+"""Answers that are known: the same input to the same version of a detector is not judged twice.
+
+- A key holds workspace, detector, version, the bundle's digest, the input's digest and what located the face: nothing
+  else decides an answer, and no workspace learns what another has asked.
+- An answer out of the cache is a verdict of its own, with its own id and time and `cached` set; it goes on the ledger.
+- A verdict of which a stage failed is not kept.
+- The shared cache is not believed: what does not decode strictly, or names another detector, version or input than
+  was asked for, is a miss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from discern.core.counts import Counts
+from discern.core.verdict import Verdict
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Verdict).decode
+
+
+class AnswerKey(NamedTuple):
+    """What an answer follows from."""
+
+    workspace: str
+    detector: str
+    version: str
+    bundle_sha256: str
+    input_sha256: str
+    face_locator: str
+
+
+class Shared(Protocol):
+    """Bytes by key beyond this process. When it is down or slow it has nothing: allow."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return what is kept under `key`, or None."""
+        ...
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep `value`, soon."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class AnswerCache:
+    """At most `entries` verdicts, each for `keep_seconds`, and beyond them what `shared` has. For one event loop."""
+
+    def __init__(self, *, entries: int, keep_seconds: float, shared: Shared | None, counts: Counts) -> None:
+        self._entries = entries
+        self._keep_seconds = keep_seconds
+        self._shared = shared
+        self._counts = counts
+        # By last use: the key used longest ago is first.
+        self._known: OrderedDict[AnswerKey, tuple[Verdict, float]] = OrderedDict()
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is kept."""
+        return self._entries == 0
+
+    async def get(self, key: AnswerKey) -> Verdict | None:
+        """Return the verdict that was given to the same question, or None."""
+        known = self._known.get(key)
+        if known is not None:
+            verdict, until = known
+            if time.monotonic() < until:
+                self._known.move_to_end(key)
+                self._counts.add("cache.hits")
+                return verdict
+            del self._known[key]
+        if self._shared is not None:
+            found = await self._shared.get(_shared_key(key))
+            verdict_found = None if found is None else _believed(found, key)
+            if verdict_found is not None:
+                self._counts.add("cache.shared_hits")
+                self._remember(key, verdict_found)
+                return verdict_found
+        self._counts.add("cache.misses")
+        return None
+
+    def put(self, key: AnswerKey, verdict: Verdict) -> None:
+        """Keep a verdict, unless a stage of it failed."""
+        if verdict.degraded is not None:
+            return
+        self._remember(key, verdict)
+        if self._shared is not None:
+            self._shared.put(_shared_key(key), _encode(verdict))
+
+    async def close(self) -> None:
+        """Let go of the shared cache."""
+        if self._shared is not None:
+            await self._shared.close()
+
+    def _remember(self, key: AnswerKey, verdict: Verdict) -> None:
+        self._known[key] = verdict, time.monotonic() + self._keep_seconds
+        if len(self._known) > self._entries:
+            self._known.popitem(last=False)
+
+
+def _shared_key(key: AnswerKey) -> str:
+    return f"discern:1:{hashlib.sha256(_encode(key)).hexdigest()}"
+
+
+def _believed(value: bytes, key: AnswerKey) -> Verdict | None:
+    try:
+        verdict = _decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    named = verdict.workspace, verdict.detector, verdict.version, verdict.input.sha256
+    asked = key.workspace, key.detector, key.version, key.input_sha256
+    return verdict if named == asked and verdict.degraded is None and 0 <= verdict.score <= 1 else None

@@ -1,0 +1,159 @@
+"""Limits on connections, which uvicorn does not have: slow request heads, clients that do not read, too many of them.
+
+- A request head that is not there in `header_seconds` ends with 408, one of more than `header_bytes` with 431; a
+  connection that sends nothing at all is closed.
+- A client that leaves an answer unread for `write_seconds` loses its connection and what is buffered for it.
+- What follows of a body after it was answered is thrown away, for `_LINGER_SECONDS`, so that the client can read why.
+- More connections than `max_connections`, or from one address than `max_connections_per_address`, get 503.
+- A connection costs no timer: all are looked at together, once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from discern.core.counts import Counts
+from discern.core.errors import DiscernError, MalformedRequest, Overloaded, SlowSender
+from discern.http.problems import problem_response
+
+_LINGER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """See the settings of the same names."""
+
+    header_seconds: float
+    header_bytes: int
+    write_seconds: float
+    max_connections: int
+    max_connections_per_address: int
+
+
+class Connection(HttpToolsProtocol):
+    """One connection of a client."""
+
+    limits: ClassVar[ConnectionLimits]
+    counts: ClassVar[Counts]
+    addresses: ClassVar[Counter[str]]
+
+    _head_since: float | None = None
+    _head_bytes = 0
+    _stalled_since: float | None = None
+    _answered_since: float | None = None
+    _address: str | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, or refuse it where there are too many."""
+        limits = self.limits
+        super().connection_made(transport)
+        self._head_since = self.loop.time()
+        self._address = self.client[0] if self.client else ""
+        self.addresses[self._address] += 1
+        if len(self.connections) > limits.max_connections:
+            self._refuse(_too_many("max_connections", limits.max_connections))
+        elif 0 < limits.max_connections_per_address < self.addresses[self._address]:
+            self._refuse(_too_many("max_connections_per_address", limits.max_connections_per_address))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        if self._address is not None:
+            self.addresses[self._address] -= 1
+            if not self.addresses[self._address]:
+                del self.addresses[self._address]
+            self._address = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        if self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_since is not None and self._head_bytes > self.limits.header_bytes:
+            self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """Begin the head of a request."""
+        self._head_since = self.loop.time()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """End the head of a request."""
+        if self._head_bytes > self.limits.header_bytes:
+            # Bytes of a body may be among those that were counted.
+            length = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if length > self.limits.header_bytes:
+                self._refuse_head()
+                return
+        self._head_since = None
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """End the answer to a request."""
+        if self.cycle is not None and self.cycle.more_body:
+            self._answered_since = self.loop.time()
+        super().on_response_complete()
+
+    def on_message_complete(self) -> None:
+        """End the body of a request."""
+        self._answered_since = None
+        self._head_bytes = 0
+        super().on_message_complete()
+
+    def look(self, now: float) -> None:
+        """End the connection where it has kept us waiting too long. `now` is the event loop's time."""
+        limits = self.limits
+        if self.transport.is_closing() and not self.flow.write_paused:
+            return
+        self._stalled_since = (self._stalled_since or now) if self.flow.write_paused else None
+        if self._stalled_since is not None and now - self._stalled_since > limits.write_seconds:
+            self.counts.add("limits.write_seconds")
+            self.transport.abort()
+        elif self._answered_since is not None and now - self._answered_since > _LINGER_SECONDS:
+            self.counts.add("limits.unread_body")
+            self.transport.abort()
+        elif self._head_since is not None and now - self._head_since > limits.header_seconds:
+            self.counts.add("limits.header_seconds")
+            if self._head_bytes:
+                detail = f"The head of the request was not complete after {limits.header_seconds:g} seconds."
+                self._refuse(SlowSender(detail, mend="Send it faster.", limit="header_seconds"), counted=True)
+            else:
+                self.transport.close()
+
+    def _refuse_head(self) -> None:
+        most = self.limits.header_bytes
+        detail = f"The head of the request has more than {most} bytes."
+        self._refuse(MalformedRequest(detail, mend="Send fewer or shorter headers.", limit="header_bytes"), status=431)
+
+    def _refuse(self, error: DiscernError, *, status: int | None = None, counted: bool = False) -> None:
+        """Answer with a problem document and close, whatever of the request has come."""
+        if not counted:
+            self.counts.add(f"limits.{error.facts['limit']}")
+        response = problem_response(error)
+        head = [f"HTTP/1.1 {status or response.status_code} \r\n".encode(), b"connection: close\r\n"]
+        head += [b"%s: %s\r\n" % pair for pair in response.raw_headers]
+        self.transport.write(b"".join([*head, b"\r\n", response.body]))
+        self._head_since = None
+        self.transport.close()
+
+
+def connection_class(limits: ConnectionLimits, counts: Counts) -> type[Connection]:
+    """Return the protocol class for one server."""
+    return type("LimitedConnection", (Connection,), {"limits": limits, "counts": counts, "addresses": Counter()})
+
+
+def _too_many(limit: str, allowed: int) -> Overloaded:
+    return Overloaded(
+        f"As many connections as `{limit}` allows ({allowed}) are open.",
+        mend="Close some, or try again in a second.",
+        retry_after=1.0,
+        limit=limit,
+        allowed=allowed,
+    )
