@@ -37,9 +37,6 @@ _PARTS = {
     "bulk": ("Bulk scoring", "bench.bulk:rows"),
     "video": ("Video", "bench.serving:video"),
     "cascade": ("Cascade", "bench.cascade:rows"),
-    "streams": ("Streams", "bench.streams:rows"),
-    "overload": ("Overload", "bench.overload:rows"),
-    "ledger": ("Ledger at scale", "bench.ledger_at_scale:rows"),
     "peers": ("Other servers", "bench.peers.compare:rows"),
 }
 

@@ -195,6 +195,9 @@ class Supervisor:
 
     def _stop(self) -> None:
         """End all processes: gently, at once when the drain takes too long or a second signal comes."""
+        for slot in self._slots:
+            # Nobody is to wait for a successor that will not come.
+            slot.listener.close()
         processes = [one for slot in self._slots for one in (slot.process, slot.successor) if one is not None]
         for process in processes:
             process.running.terminate()

@@ -1,0 +1,177 @@
+"""Slow and greedy clients, against a real server with short deadlines."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from discern.app import build_services
+from discern.settings import load_settings
+
+pytestmark = pytest.mark.system
+
+LIMITS = {
+    "DISCERN_HEADER_SECONDS": "1",
+    "DISCERN_BODY_SECONDS": "1",
+    "DISCERN_WRITE_SECONDS": "1",
+    "DISCERN_IDLE_SECONDS": "1",
+    "DISCERN_HEADER_BYTES": "4096",
+    "DISCERN_MAX_CONNECTIONS": "40",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, furnished_home: Path) -> Iterator[tuple[int, str]]:
+    """The port and a key of a server with short deadlines."""
+    import shutil
+
+    home = Path(shutil.copytree(furnished_home, tmp_path_factory.mktemp("connections") / "home"))
+    services = build_services(load_settings({"DISCERN_HOME": str(home)}))
+    services.open()
+    secret = services.keys.issue("default", "test").secret
+    services.close()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = LIMITS | {"DISCERN_HOME": str(home), "DISCERN_PORT": str(port), "PATH": ""}
+    command = [sys.executable, "-m", "discern.cli.main", "up"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    yield port, secret
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+def opened(port: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.settimeout(10)
+    return connection
+
+
+def everything(connection: socket.socket) -> bytes:
+    """Read until the server closes."""
+    content = b""
+    try:
+        while piece := connection.recv(65_536):
+            content += piece
+    except ConnectionResetError:
+        pass
+    return content
+
+
+def problem(answer: bytes) -> tuple[int, dict[str, Any]]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+def counted(server: tuple[int, str], name: str) -> int:
+    port, secret = server
+    answer = httpx2.get(f"http://127.0.0.1:{port}/v1/statistics", headers={"Authorization": f"Bearer {secret}"})
+    found = answer.raise_for_status().json()["counts"].get(name, 0)
+    assert isinstance(found, int)
+    return found
+
+
+def test_a_head_that_comes_too_slowly_is_given_up(server: tuple[int, str]) -> None:
+    with opened(server[0]) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: here\r\nX-Slow: ")
+        started = time.monotonic()
+        status, told = problem(everything(connection))
+    assert (status, told["limit"]) == (408, "header_seconds")
+    assert time.monotonic() - started < 5
+    assert counted(server, "limits.header_seconds") >= 1
+
+
+def test_a_connection_that_says_nothing_is_closed(server: tuple[int, str]) -> None:
+    with opened(server[0]) as connection:
+        assert everything(connection) == b""
+
+
+def test_a_head_that_is_too_long_is_refused_however_it_comes(server: tuple[int, str]) -> None:
+    long = b"GET /livez HTTP/1.1\r\nHost: here\r\nX-Long: " + b"a" * 5_000
+    for head in (long, long + b"\r\n\r\n"):
+        with opened(server[0]) as connection:
+            connection.sendall(head)
+            status, told = problem(everything(connection))
+        assert (status, told["limit"]) == (431, "header_bytes")
+
+
+def test_a_body_that_comes_too_slowly_or_not_to_its_end_is_given_up(server: tuple[int, str]) -> None:
+    port, secret = server
+    head = (
+        f"POST /v1/detectors/toy-record/verdicts HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {secret}\r\n"
+        "Content-Length: 40\r\nConnection: close\r\n\r\n"
+    ).encode()
+    for start in (b"", b'{"a": 1'):
+        with opened(port) as connection:
+            connection.sendall(head + start)
+            status, told = problem(everything(connection))
+        assert (status, told["limit"]) == (408, "body_seconds")
+    with opened(port) as connection:
+        connection.sendall(head + b'{"a": 1')
+        connection.shutdown(socket.SHUT_WR)
+        everything(connection)
+    assert httpx2.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+
+
+def test_a_client_that_never_reads_loses_its_connection(server: tuple[int, str]) -> None:
+    port, _ = server
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", port))
+        connection.settimeout(10)
+        # Each answer is some hundred kilobytes; none is read.
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: here\r\n\r\n"
+        for _ in range(200):
+            try:
+                connection.sendall(request)
+            except OSError:
+                break
+            time.sleep(0.02)
+        for _ in range(100):
+            if counted(server, "limits.write_seconds"):
+                break
+            time.sleep(0.1)
+    assert counted(server, "limits.write_seconds") >= 1
+
+
+def test_many_idle_sockets_keep_nobody_out_for_long(server: tuple[int, str]) -> None:
+    port, _ = server
+    idle = [opened(port) for _ in range(60)]
+    answers = [everything(connection) for connection in idle]
+    for connection in idle:
+        connection.close()
+    refused = [problem(answer) for answer in answers if answer]
+    assert len(refused) >= 20
+    assert all((status, told["limit"]) == (503, "max_connections") for status, told in refused)
+    assert httpx2.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+
+
+def test_an_answered_request_whose_body_never_ends_is_cut_off(server: tuple[int, str]) -> None:
+    port, _ = server
+    with opened(port) as connection:
+        connection.sendall(
+            b"POST /v1/detectors/toy-record/verdicts HTTP/1.1\r\nHost: here\r\nContent-Length: 9000000\r\n\r\n"
+        )
+        assert b" 401 " in connection.recv(65_536)
+        started = time.monotonic()
+        try:
+            while time.monotonic() - started < 15:
+                connection.sendall(b"x")
+                time.sleep(0.2)
+        except OSError:
+            pass
+        assert 3 < time.monotonic() - started < 12
