@@ -102,10 +102,6 @@ class Committer:
             return False
         if loop.time() - started > _SLOW_SECONDS:
             self._here_from = loop.time() + _PAUSE_SECONDS
-        self._untidy_rows += len(entries)
-        if self._untidy_rows >= _TIDY_AFTER_ROWS:
-            self._untidy_rows = 0
-            self._thread.submit(self._ledger.tidy)
         return True
 
     def _write(self, groups: list[_Group], loop: asyncio.AbstractEventLoop) -> None:
@@ -136,6 +132,10 @@ class Committer:
         if error is None:
             self._counts.add("ledger.commits")
             self._counts.add("ledger.verdicts", rows)
+            self._untidy_rows += rows
+            if self._untidy_rows >= _TIDY_AFTER_ROWS:
+                self._untidy_rows = 0
+                self._thread.submit(self._ledger.tidy)
         for group in groups:
             if group.written.done():
                 continue

@@ -45,7 +45,7 @@ class Ledger(Protocol):
         ...
 
     def tidy(self) -> None:
-        """Do, now and then and from a thread, the work that `append_at_once` leaves."""
+        """Do, now and then and from a thread, the work that writing leaves."""
         ...
 
 

@@ -14,6 +14,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import numpy as np
 from anyio import to_thread
 
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import CallerError, DetectorFailed, DiscernError, UnsupportedInput
+from discern.core.errors import CallerError, DetectorFailed, DiscernError, Overloaded, UnsupportedInput
 from discern.core.ids import uuid7_text
 from discern.core.verdict import Verdict
 from discern.detection.batching import Assessed, Batcher, Media
@@ -99,7 +100,7 @@ class Plane:
         async def answer(request: DetectionRequest) -> Verdict | DiscernError:
             try:
                 return await detect(request)
-            except (CallerError, DetectorFailed) as error:
+            except (CallerError, DetectorFailed, Overloaded) as error:
                 return error
 
         async def detect_batch(batch: BatchRequest) -> list[Verdict | DiscernError]:
@@ -125,9 +126,13 @@ class Plane:
         return detect_batch
 
     def verdict(
-        self, request: DetectionRequest | BatchRequest, detector: Detector, found: Assessed, *, cached: bool = False
+        self,
+        request: DetectionRequest | BatchRequest,
+        detector: Detector,
+        found: Assessed,
+        created_at: datetime | None = None,
     ) -> Verdict:
-        """Put an assessment into the words of a verdict, with an id and the time."""
+        """Put an assessment into the words of a verdict, with an id and a time: the present, unless one is given."""
         manifest, assessment = detector.manifest, found.assessment
         asked = request.verdict_id if isinstance(request, DetectionRequest) else None
         return Verdict(
@@ -142,9 +147,8 @@ class Plane:
             decided_by=assessment.decided_by,
             stages=assessment.stages,
             input=found.facts,
-            created_at=self._clock(),
+            created_at=created_at or self._clock(),
             milliseconds=round(found.milliseconds, 3),
-            cached=cached,
             degraded=assessment.degraded,
             frames=assessment.frames,
         )
@@ -186,10 +190,11 @@ class Plane:
             results = detector.assess_rows(np.array([row.values for row in good], dtype=np.float32))
         # Every record's share of the way they went together.
         share = (time.perf_counter() - started) * 1000 / max(1, len(good))
+        now = self._clock()
         answers = iter(
             result
             if isinstance(result, DiscernError)
-            else self.verdict(batch, detector, Assessed(result, row.facts, share))
+            else self.verdict(batch, detector, Assessed(result, row.facts, share), now)
             for row, result in zip(good, results, strict=True)
         )
         return [row if isinstance(row, DiscernError) else next(answers) for row in rows]

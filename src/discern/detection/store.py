@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -68,7 +69,7 @@ class VerdictStore:
         return self._database.dialect == "sqlite" and self._database.write_at_once(_statements(entries))
 
     def tidy(self) -> None:
-        """Do the work that `append_at_once` leaves."""
+        """Do the work that writing leaves."""
         self._database.checkpoint()
 
     def get(self, workspace: str, verdict_id: UUID) -> Verdict | None:
@@ -117,6 +118,7 @@ def _sqlite_row(verdict: Verdict, principal: str) -> tuple[Any, ...]:
     )
 
 
+@lru_cache(maxsize=8)  # the verdicts of a batch have one time
 def _as_sqlite_has_it(moment: datetime) -> str:
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     return utc.isoformat(" ", "microseconds")[:26]

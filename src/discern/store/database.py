@@ -139,7 +139,7 @@ class Database:
         return True
 
     def checkpoint(self) -> None:
-        """Bring what the write-ahead log holds into the database file, which `write_at_once` leaves to be done."""
+        """Bring what the write-ahead log holds into the database file."""
         with self._translated():
             pooled = self._ready().raw_connection()
             try:
@@ -155,7 +155,6 @@ class Database:
     def _quick_connection(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
         self._prepare_connection(connection, None)
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection
 
     def ping(self) -> None:
@@ -190,6 +189,9 @@ class Database:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'full' else 'NORMAL'}")
         cursor.execute("PRAGMA foreign_keys = ON")
+        # Bringing the log into the database waits for the disk: `checkpoint` does it beside the writers, and this only
+        # where nobody calls it.
+        cursor.execute(f"PRAGMA wal_autocheckpoint = {_LONG_LOG_PAGES}")
         cursor.close()
 
 
