@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -49,13 +50,15 @@ def starting(folder: Path) -> Iterator[Row]:
 
 
 def installation_bytes(folder: Path, root: Path) -> tuple[int, list[tuple[str, int]]]:
-    """Return the bytes that `make up` adds to an empty virtual environment, and its largest folders."""
+    """Return the bytes that an installation without extras adds to an empty environment, and its largest folders."""
     environment = folder / "installation"
     venv.create(environment, with_pip=True)
     before = _bytes_below(environment)
     pip: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile"]
-    subprocess.run([*pip, "--require-hashes", "-r", root / "requirements" / "runtime.txt"], check=True)
-    subprocess.run([*pip, "--no-deps", root], check=True)
+    # The locked versions of what is needed; the lock holds the extras of `make up` too, and hashes.
+    locked = re.findall(r"^([a-z0-9-]+==\S+)", (root / "requirements" / "runtime.txt").read_text(), re.MULTILINE)
+    (folder / "versions.txt").write_text("\n".join(locked))
+    subprocess.run([*pip, "--constraint", folder / "versions.txt", root], check=True)
     everything = next((environment / "lib").glob("python*")) / "site-packages"
     # What `make up` does: the doctor runs once, which compiles what is used.
     doctor = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
