@@ -56,7 +56,7 @@ def installation_bytes(folder: Path, root: Path) -> tuple[int, list[tuple[str, i
     before = _bytes_below(environment)
     pip: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile"]
     # The locked versions of what is needed; the lock holds the extras of `make up` too, and hashes.
-    locked = re.findall(r"^([a-z0-9-]+==\S+)", (root / "requirements" / "runtime.txt").read_text(), re.MULTILINE)
+    locked = re.findall(r"^([a-z0-9-]+==[^\\\n]+)", (root / "requirements" / "runtime.txt").read_text(), re.MULTILINE)
     (folder / "versions.txt").write_text("\n".join(locked))
     subprocess.run([*pip, "--constraint", folder / "versions.txt", root], check=True)
     everything = next((environment / "lib").glob("python*")) / "site-packages"
