@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from discern.core.errors import StorageUnavailable
@@ -24,6 +26,7 @@ from discern.store.migrations import LATEST_REVISION, upgrade
 Durability = Literal["normal", "full"]
 _BUSY_SECONDS = 10
 _CONNECTIONS = 32
+_TRY_AGAIN_SECONDS = 0.0003
 _LONG_LOG_PAGES = 16_000
 Statements = Iterable[tuple[str, Sequence[Any]]]
 
@@ -106,7 +109,7 @@ class Database:
             pooled = self._ready().raw_connection()
             try:
                 cursor = pooled.cursor()
-                cursor.execute("BEGIN IMMEDIATE")
+                _begin_patiently(cursor)
                 for sql, values in statements:
                     cursor.execute(sql, values)
                 cursor.execute("COMMIT")
@@ -216,6 +219,28 @@ def _begin_immediate_for_writers(connection: Connection) -> None:
     # A deferred transaction that turns into a writer cannot wait for another writer: it fails at once as busy.
     immediate = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _begin_patiently(cursor: DBAPICursor) -> None:
+    """Begin to write as soon as the database is free.
+
+    SQLite would wait by itself, in sleeps that grow to a tenth of a second; between processes that write all the time
+    it comes too late again and again.
+    """
+    cursor.execute("PRAGMA busy_timeout = 0")
+    until = time.monotonic() + _BUSY_SECONDS
+    try:
+        while True:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(_TRY_AGAIN_SECONDS)
+            else:
+                return
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
 
 
 def _unavailable(path: Path, error: Any) -> StorageUnavailable:  # noqa: ANN401
