@@ -163,7 +163,11 @@ def test_a_broken_checksum_is_an_error() -> None:
     assert read(zip_members(content, LIMITS)[0]) == "unreadable_input"
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"PK\x05\x06" + b"\0" * 18 + b"x" * 100_000, packed(("a", b"x"))[:-5]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK", b"PK\x05\x06" + b"\0" * 18 + b"x" * 100_000, packed(("a", b"x"))[:-5]],
+    ids=["empty", "two bytes", "no directory", "cut off"],
+)
 def test_what_is_no_archive_is_said(content: bytes) -> None:
     with pytest.raises(MalformedRequest, match="zip archive"):
         zip_members(content, LIMITS)
