@@ -4,6 +4,7 @@
 - While a transaction is written, further verdicts gather, and go together in the next.
 - A small group is written from the event loop itself where the ledger can be had without waiting: handing it to a
   thread and back costs more than writing it. What takes waiting, and what proved slow, goes to one thread.
+- The work that writing leaves is done often and between two transactions: it is short then, and it comes to an end.
 - When a group is refused as a whole for another reason than that the database does not answer, each caller's verdicts
   are tried by themselves: what is wrong with one caller's is not the answer of another.
 """
@@ -27,7 +28,7 @@ _MOST_ROWS_HERE = 64
 _SLOW_SECONDS = 0.01
 _PAUSE_SECONDS = 1.0
 _PATIENCE_SECONDS = 0.002
-_TIDY_AFTER_ROWS = 8_000
+_TIDY_AFTER_ROWS = 500
 
 
 class _Group(NamedTuple):
@@ -66,6 +67,10 @@ class Committer:
         self._thread.shutdown()
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._untidy_rows >= _TIDY_AFTER_ROWS:
+            self._untidy_rows = 0
+            self._tidy(loop)
+            return
         groups, self._gathered = self._gathered, []
         if not groups:
             self._writing = False
@@ -109,6 +114,17 @@ class Committer:
         done = self._thread.submit(self._ledger.append, entries)
         done.add_done_callback(partial(self._left_the_thread, loop, groups, len(entries)))
 
+    def _tidy(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the thread do what writing left; what comes meanwhile gathers."""
+
+        def done(_: Future[None]) -> None:
+            if loop.is_closed():
+                self._writing = False
+            else:
+                loop.call_soon_threadsafe(self._next, loop)
+
+        self._thread.submit(self._ledger.tidy).add_done_callback(done)
+
     def _left_the_thread(
         self, loop: asyncio.AbstractEventLoop, groups: list[_Group], rows: int, done: Future[None]
     ) -> None:
@@ -133,9 +149,6 @@ class Committer:
             self._counts.add("ledger.commits")
             self._counts.add("ledger.verdicts", rows)
             self._untidy_rows += rows
-            if self._untidy_rows >= _TIDY_AFTER_ROWS:
-                self._untidy_rows = 0
-                self._thread.submit(self._ledger.tidy)
         for group in groups:
             if group.written.done():
                 continue

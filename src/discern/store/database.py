@@ -28,6 +28,7 @@ _BUSY_SECONDS = 10
 _CONNECTIONS = 32
 _TRY_AGAIN_SECONDS = 0.0003
 _LONG_LOG_PAGES = 16_000
+_CHECKPOINT_SECONDS = 0.05
 Statements = Iterable[tuple[str, Sequence[Any]]]
 
 
@@ -142,16 +143,19 @@ class Database:
         return True
 
     def checkpoint(self) -> None:
-        """Bring what the write-ahead log holds into the database file."""
+        """Bring what the write-ahead log holds into the database file, and have the log start anew.
+
+        Whoever writes waits meanwhile; where that is never to be had, it is left for another time.
+        """
         with self._translated():
             pooled = self._ready().raw_connection()
             try:
                 cursor = pooled.cursor()
-                # Most of it beside the writers; where the log has become long nevertheless, they wait for the rest.
-                cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                if cursor.fetchall()[0][1] > _LONG_LOG_PAGES:
-                    cursor.execute("PRAGMA wal_checkpoint(RESTART)")
-                    cursor.fetchall()
+                cursor.execute("PRAGMA busy_timeout = 0")
+                until = time.monotonic() + _CHECKPOINT_SECONDS
+                while _is_refused(cursor, "PRAGMA wal_checkpoint(RESTART)") and time.monotonic() < until:
+                    time.sleep(_TRY_AGAIN_SECONDS)
+                cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
             finally:
                 pooled.close()
 
@@ -241,6 +245,12 @@ def _begin_patiently(cursor: DBAPICursor) -> None:
                 return
     finally:
         cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+
+
+def _is_refused(cursor: DBAPICursor, checkpoint: str) -> bool:
+    cursor.execute(checkpoint)
+    busy, _in_the_log, _brought = cursor.fetchall()[0]
+    return bool(busy)
 
 
 def _unavailable(path: Path, error: Any) -> StorageUnavailable:  # noqa: ANN401
