@@ -208,9 +208,11 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
     # Imported here: the command line answers without an HTTP framework.
     from discern.detection.api import VERDICT_OPERATION, VerdictEndpoint, ledger_routes  # noqa: PLC0415
+    from discern.detection.service_direct import DirectRecords  # noqa: PLC0415
     from discern.http.authentication import Authentication, principal_of  # noqa: PLC0415
     from discern.http.bodies import Bodies  # noqa: PLC0415
     from discern.http.description import describe  # noqa: PLC0415
+    from discern.http.direct import DirectRoute  # noqa: PLC0415
     from discern.http.health import health_routes  # noqa: PLC0415
     from discern.http.inference_protocol import InferenceError, inference_routes  # noqa: PLC0415
     from discern.http.plain import Application, PlainRoute  # noqa: PLC0415
@@ -239,12 +241,18 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         body_seconds=services.settings.body_seconds,
     )
     ask = VerdictEndpoint(
-        services.detect, services.catalogue, services.limits, bodies=bodies, principal_of=principal_of
+        services.detect,
+        services.catalogue,
+        services.limits,
+        direct=DirectRecords(services.plane, services.cache, services.batcher, services.committer, services.locator),
+        bodies=bodies,
+        principal_of=principal_of,
     )
+    path = "/v1/detectors/{name}/verdicts"
     app.put_in_front(
-        [PlainRoute("POST", "/v1/detectors/{name}/verdicts", ask, VERDICT_OPERATION), *_batch_routes(services, bodies)],
-        services.keys,
+        [PlainRoute("POST", path, ask, VERDICT_OPERATION), *_batch_routes(services, bodies)], services.keys
     )
+    app.direct = DirectRoute(path, ask.at_once, services.keys, lambda: app.draining)
     app.include_router(ledger_routes(services.verdicts, principal_of=principal_of))
     app.include_router(inference_routes(services.catalogue, parts))
     describe(app, (Verdict, VerdictPage, InferenceError))

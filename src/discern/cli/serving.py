@@ -78,7 +78,7 @@ def serve(
     )
     config = uvicorn.Config(
         app,
-        http=connection_class(limits, services.counts),
+        http=connection_class(limits, services.counts, app.direct),
         ws="websockets-sansio",
         ws_max_size=max(settings.image_bytes, settings.record_bytes),
         ws_per_message_deflate=False,

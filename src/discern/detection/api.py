@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import parse_qs
@@ -13,9 +14,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from discern.core.errors import UnknownVerdict
-from discern.core.verdict import Decision
+from discern.access.types import Principal
+from discern.core.errors import Overloaded, UnknownVerdict
+from discern.core.verdict import Decision, Verdict
 from discern.detection.ports import DetectorSource, InputBodies, PrincipalReader
+from discern.detection.service_direct import DirectRecords
 from discern.detection.store import VerdictStore
 from discern.detection.types import Detect, DetectionRequest, VerdictQuery
 from discern.detectors.manifest import Manifest
@@ -50,10 +53,12 @@ class VerdictEndpoint:
         detectors: DetectorSource,
         limits: InputLimits,
         *,
+        direct: DirectRecords,
         bodies: InputBodies,
         principal_of: PrincipalReader,
     ) -> None:
         self._detect = detect
+        self._direct = direct
         self._detectors = detectors
         self._limits = limits
         self._bodies = bodies
@@ -86,6 +91,34 @@ class VerdictEndpoint:
         async with self._bodies.read(Request(scope, receive), setting, most) as content:
             verdict = await self._detect(asked(content=content))
         await _send(send, verdict)
+
+    def at_once(
+        self,
+        name: str,
+        principal: Principal,
+        content_type: bytes,
+        body: bytes,
+        done: Callable[[bytes | BaseException], None],
+    ) -> bool:
+        """Do the same without waiting, for a record in a short body; False, and nothing done, where that cannot be."""
+        loaded = self._detectors.loaded(name)
+        size = len(body)
+        if loaded is None or not 0 < size <= _SMALL_BYTES or content_type[:10].lower() == b"multipart/":
+            return False
+        try:
+            self._bodies.hold(size)
+        except Overloaded:
+            return False
+
+        def answer(result: Verdict | BaseException) -> None:
+            self._bodies.release(size)
+            done(_encode(result) if isinstance(result, Verdict) else result)
+
+        request = DetectionRequest(principal, name, body, loaded.manifest.version)
+        taken = self._direct.ask(request, loaded, body, answer)
+        if not taken:
+            self._bodies.release(size)
+        return taken
 
 
 def ledger_routes(verdicts: VerdictStore, *, principal_of: PrincipalReader) -> APIRouter:

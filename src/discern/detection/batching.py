@@ -28,6 +28,7 @@ import numpy as np
 from discern.core.counts import Counts
 from discern.core.errors import DiscernError, Overloaded
 from discern.core.verdict import InputFacts
+from discern.detection.ports import Answering
 from discern.detectors.assessment import Assessment, Detector
 from discern.detectors.cascade import CHUNK_BYTES, CHUNK_ROWS
 from discern.inputs.record_reader import RecordRow
@@ -74,7 +75,7 @@ Item = RecordRow | Media | Whole
 @dataclass(slots=True)
 class _Waiting:
     item: Item
-    answer: asyncio.Future[Any]
+    answer: Answering[Any]
     since: float
     alone: bool = False
 
@@ -120,6 +121,11 @@ class Batcher:
         answer: asyncio.Future[Assessed] = loop.create_future()
         self._enqueue(detector, _Waiting(item, answer, loop.time()), loop)
         return await answer
+
+    def submit(self, detector: Detector, item: RecordRow | Media, answer: Answering[Assessed]) -> None:
+        """Do the same for `answer`. Raises Overloaded, and then `answer` gets nothing."""
+        loop = asyncio.get_running_loop()
+        self._enqueue(detector, _Waiting(item, answer, loop.time()), loop)
 
     def _enqueue(self, detector: Detector, waiting: _Waiting, loop: asyncio.AbstractEventLoop) -> None:
         # What is a batch already must not stand in the way of rows that the event loop runs itself.

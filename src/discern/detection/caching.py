@@ -67,16 +67,20 @@ class AnswerCache:
         """Whether nothing is kept."""
         return self._entries == 0
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may know more, which takes waiting."""
+        return self._shared is not None
+
+    def count_miss(self) -> None:
+        """Count a question that nobody knew the answer to."""
+        self._counts.add("cache.misses")
+
     async def get(self, key: AnswerKey) -> Verdict | None:
         """Return the verdict that was given to the same question, or None."""
-        known = self._known.get(key)
-        if known is not None:
-            verdict, until = known
-            if time.monotonic() < until:
-                self._known.move_to_end(key)
-                self._counts.add("cache.hits")
-                return verdict
-            del self._known[key]
+        verdict = self.at_hand(key)
+        if verdict is not None:
+            return verdict
         if self._shared is not None:
             found = await self._shared.get(_shared_key(key))
             verdict_found = None if found is None else _believed(found, key)
@@ -84,8 +88,21 @@ class AnswerCache:
                 self._counts.add("cache.shared_hits")
                 self._remember(key, verdict_found)
                 return verdict_found
-        self._counts.add("cache.misses")
+        self.count_miss()
         return None
+
+    def at_hand(self, key: AnswerKey) -> Verdict | None:
+        """Return what this process has, counted where it has it."""
+        known = self._known.get(key)
+        if known is None:
+            return None
+        verdict, until = known
+        if time.monotonic() >= until:
+            del self._known[key]
+            return None
+        self._known.move_to_end(key)
+        self._counts.add("cache.hits")
+        return verdict
 
     def put(self, key: AnswerKey, verdict: Verdict) -> None:
         """Keep a verdict, unless a stage of it failed."""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from discern.core.counts import Counts
 from discern.core.errors import StorageUnavailable
 from discern.core.verdict import Verdict
-from discern.detection.ports import Ledger
+from discern.detection.ports import Answering, Ledger
 
 Entries = Sequence[tuple[Verdict, str]]
 _MOST_ROWS_HERE = 64
@@ -35,7 +35,7 @@ class _Group(NamedTuple):
     """The verdicts of one caller."""
 
     entries: Entries
-    written: asyncio.Future[None]
+    written: Answering[None]
 
 
 class Committer:
@@ -54,17 +54,24 @@ class Committer:
     async def write(self, entries: Entries) -> None:
         """Return when the verdicts, with their principals, are on the ledger. Raises StorageUnavailable when not."""
         loop = asyncio.get_running_loop()
-        group = _Group(entries, loop.create_future())
+        written: asyncio.Future[None] = loop.create_future()
+        self._gather(_Group(entries, written), loop)
+        await written
+
+    def submit(self, entries: Entries, written: Answering[None]) -> None:
+        """Do the same for `written`."""
+        self._gather(_Group(entries, written), asyncio.get_running_loop())
+
+    def close(self) -> None:
+        """End the thread; what it is writing is finished first."""
+        self._thread.shutdown()
+
+    def _gather(self, group: _Group, loop: asyncio.AbstractEventLoop) -> None:
         self._gathered.append(group)
         if not self._writing:
             self._writing = True
             # Whatever else is finished in this turn of the loop goes along.
             loop.call_soon(self._next, loop)
-        await group.written
-
-    def close(self) -> None:
-        """End the thread; what it is writing is finished first."""
-        self._thread.shutdown()
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._untidy_rows >= _TIDY_AFTER_ROWS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from discern.access.types import Principal
 from discern.core.errors import DiscernError
@@ -46,6 +46,25 @@ class Ledger(Protocol):
 
     def tidy(self) -> None:
         """Do, now and then and from a thread, the work that writing leaves."""
+        ...
+
+
+Given_contra = TypeVar("Given_contra", contravariant=True)
+
+
+class Answering(Protocol[Given_contra]):
+    """Where the answer to a question goes: a future, or what does without one."""
+
+    def done(self) -> bool:
+        """Tell whether nobody waits for it any more."""
+        ...
+
+    def set_result(self, result: Given_contra, /) -> None:
+        """Give the answer."""
+        ...
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Say that there is none, and why."""
         ...
 
 

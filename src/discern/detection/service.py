@@ -166,12 +166,13 @@ class Plane:
             prepare = partial(prepare_media, content, manifest.input, manifest.video, self._limits, self._locator)
             clip = manifest.video is not None and (isinstance(content, Path) or _is_video(content))
             return Media(prepare, manifest.video.frames if manifest.video is not None and clip else 1)
-        reader = self._reader(detector, manifest.input)
+        reader = self.reader(detector, manifest.input)
         if isinstance(content, Path) or (isinstance(content, bytes) and len(content) > _READ_HERE_BYTES):
             return await to_thread.run_sync(reader.from_content, content)
         return reader.from_content(content)
 
-    def _reader(self, detector: Detector, spec: RecordSpec) -> RecordReader:
+    def reader(self, detector: Detector, spec: RecordSpec) -> RecordReader:
+        """Return what reads the records of a detector."""
         reader = self._readers.get(detector.digest)
         if reader is None:
             reader = self._readers[detector.digest] = RecordReader(spec, self._limits)
@@ -182,7 +183,7 @@ class Plane:
         started = time.perf_counter()
         spec = detector.manifest.input
         assert isinstance(spec, RecordSpec)  # noqa: S101 - asked before
-        reader = self._reader(detector, spec)
+        reader = self.reader(detector, spec)
         rows = [_read(reader, content) for content in batch.contents]
         good = [row for row in rows if isinstance(row, RecordRow)]
         results: list[Assessment | DiscernError] = []
@@ -207,29 +208,34 @@ def from_cache(answer: Answer, cache: AnswerCache, locator: FaceLocator, clock: 
         input_sha256 = await _digest(question)
         if input_sha256 is None:
             return await answer(question)
-        request, manifest = question.request, question.detector.manifest
-        key = AnswerKey(
-            request.principal.workspace,
-            manifest.name,
-            manifest.version,
-            question.detector.digest,
-            input_sha256,
-            locator.name,
-        )
+        request = question.request
+        key = answer_key(request, question.detector, input_sha256, locator)
         known = await cache.get(key)
         if known is None:
             verdict = await answer(question)
             cache.put(key, verdict)
             return verdict
-        return msgspec.structs.replace(
-            known,
-            id=uuid7_text() if request.verdict_id is None else str(request.verdict_id),
-            created_at=clock(),
-            milliseconds=round((time.perf_counter() - question.started) * 1000, 3),
-            cached=True,
-        )
+        return recalled(known, request, clock, question.started)
 
     return answer if cache.is_off else answer_or_recall
+
+
+def answer_key(request: DetectionRequest, detector: Detector, input_sha256: str, locator: FaceLocator) -> AnswerKey:
+    """Return the key of a question."""
+    manifest = detector.manifest
+    workspace = request.principal.workspace
+    return AnswerKey(workspace, manifest.name, manifest.version, detector.digest, input_sha256, locator.name)
+
+
+def recalled(known: Verdict, request: DetectionRequest, clock: Clock, started: float) -> Verdict:
+    """Return a known answer as a verdict of its own. `started` is when the question was, by `perf_counter`."""
+    return msgspec.structs.replace(
+        known,
+        id=uuid7_text() if request.verdict_id is None else str(request.verdict_id),
+        created_at=clock(),
+        milliseconds=round((time.perf_counter() - started) * 1000, 3),
+        cached=True,
+    )
 
 
 async def _digest(question: Question) -> str | None:

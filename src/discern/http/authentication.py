@@ -55,6 +55,11 @@ def principal_of(request: Any) -> Principal:  # noqa: ANN401 - a Starlette conne
     return principal
 
 
+def principal_at_once(headers: list[tuple[bytes, bytes]], keys: Keys) -> Principal | None:
+    """Return who sends a request with these headers where that is remembered; None where it has to be asked."""
+    return keys.remembered(_bearer({"headers": headers}))
+
+
 def _bearer(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"authorization":

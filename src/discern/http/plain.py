@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from discern.access.service import Keys
 from discern.core.errors import CallerError, DiscernError
 from discern.http.authentication import Authentication
+from discern.http.direct import DirectRoute
 from discern.http.inference_protocol import FOLDER, in_the_protocols_words
 from discern.http.problems import answer_defect, method_not_allowed, problem_response
 
@@ -42,6 +43,7 @@ class Application(FastAPI):
     """FastAPI behind the plain routes. `draining` is set when the process has been told to stop."""
 
     draining = False
+    direct: DirectRoute
 
     def put_in_front(self, routes: Sequence[PlainRoute], keys: Keys) -> None:
         """Have `routes` answered before anything else is asked."""

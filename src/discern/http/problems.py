@@ -132,7 +132,12 @@ def method_not_allowed(scope: Scope, allowed: str) -> Response:
 
 async def answer_defect(request: Request, error: Exception) -> Response:
     """Return the problem document for a defect of ours, which is logged."""
-    log.error("defect", extra={"path": request.url.path}, exc_info=error)
+    return defect_response(request.url.path, error)
+
+
+def defect_response(where: str, error: BaseException) -> Response:
+    """Do the same where no framework stands around."""
+    log.error("defect", extra={"path": where}, exc_info=error)
     detail = "Something went wrong that should not have; it is in the server's log."
     return _document(500, errors.InternalError.code, "A defect of ours", detail, {})
 

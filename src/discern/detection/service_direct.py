@@ -1,0 +1,129 @@
+"""Records asked about one at a time, without a task for each: the steps of the plane, from callback to callback.
+
+- The steps are the plane's own - the cache, the batcher, the ledger, in that order - and so is every answer.
+- What would have to be waited for beside the batch and the ledger is not taken: then nothing has happened, and whoever
+  asked does so by way of the plane.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from discern.core.clock import Clock, utc_now
+from discern.core.errors import CallerError, Overloaded
+from discern.core.verdict import Verdict
+from discern.detection.batching import Assessed, Batcher
+from discern.detection.caching import AnswerCache, AnswerKey
+from discern.detection.committing import Committer
+from discern.detection.service import Plane, answer_key, recalled
+from discern.detection.types import DetectionRequest
+from discern.detectors.assessment import Detector
+from discern.inputs.faces import FaceLocator
+from discern.inputs.spec import RecordSpec
+
+Done = Callable[[Verdict | BaseException], None]
+"""Takes the verdict, which is on the ledger, or what went wrong."""
+
+
+class DirectRecords:
+    """Asks about records that are in memory. For one event loop."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        cache: AnswerCache,
+        batcher: Batcher,
+        committer: Committer,
+        locator: FaceLocator,
+        *,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._plane = plane
+        self._cache = cache
+        self._batcher = batcher
+        self._committer = committer
+        self._locator = locator
+        self._clock = clock
+
+    def ask(self, request: DetectionRequest, detector: Detector, content: bytes, done: Done) -> bool:
+        """Tell whether `done` will be called; where it will not, nothing has happened."""
+        spec = detector.manifest.input
+        if not isinstance(spec, RecordSpec):
+            return False
+        started = time.perf_counter()
+        try:
+            row = self._plane.reader(detector, spec).from_json(content)
+        except CallerError:
+            return False
+        key = None
+        if not self._cache.is_off:
+            key = answer_key(request, detector, row.facts.sha256, self._locator)
+            known = self._cache.at_hand(key)
+            if known is not None:
+                self._record(request, recalled(known, request, self._clock, started), done)
+                return True
+            if self._cache.is_shared:
+                return False
+        try:
+            self._batcher.submit(detector, row, _Assessing(self, request, detector, key, done))
+        except Overloaded:
+            return False
+        if key is not None:
+            self._cache.count_miss()
+        return True
+
+    def conclude(
+        self, request: DetectionRequest, detector: Detector, key: AnswerKey | None, found: Assessed, done: Done
+    ) -> None:
+        """Put what the detector found into a verdict, remember it and write it down."""
+        verdict = self._plane.verdict(request, detector, found)
+        if key is not None:
+            self._cache.put(key, verdict)
+        self._record(request, verdict, done)
+
+    def _record(self, request: DetectionRequest, verdict: Verdict, done: Done) -> None:
+        self._committer.submit([(verdict, request.principal.id)], _Recording(verdict, done))
+
+
+class _Assessing:
+    """Takes what the batcher has for one record. Nobody gives up: a client that is gone is found out in the end."""
+
+    __slots__ = ("_detector", "_done", "_key", "_records", "_request")
+
+    def __init__(
+        self, records: DirectRecords, request: DetectionRequest, detector: Detector, key: AnswerKey | None, done: Done
+    ) -> None:
+        self._records = records
+        self._request = request
+        self._detector = detector
+        self._key = key
+        self._done = done
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, found: Assessed, /) -> None:
+        self._records.conclude(self._request, self._detector, self._key, found, self._done)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self._done(exception)
+
+
+class _Recording:
+    """Takes what the committer has for one verdict."""
+
+    __slots__ = ("_done", "_verdict")
+
+    def __init__(self, verdict: Verdict, done: Done) -> None:
+        self._verdict = verdict
+        self._done = done
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, _: None, /) -> None:
+        self._done(self._verdict)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self._done(exception)

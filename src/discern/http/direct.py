@@ -1,0 +1,79 @@
+"""The hottest route, answered from the connection itself where nothing stands in the way.
+
+- What is answered here is answered as the route in the framework would: the same key, limits, verdict, ledger and
+  problem documents. Whatever needs more than that is not taken: a key that is not remembered, a detector that is not
+  loaded, an input that is wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from discern.core.errors import CallerError, DiscernError
+from discern.http.authentication import principal_at_once
+from discern.http.problems import defect_response, problem_response
+
+if TYPE_CHECKING:
+    from discern.access.service import Keys
+    from discern.access.types import Principal
+    from discern.http.exchange import Exchange
+
+log = logging.getLogger(__name__)
+
+Done = Callable[[bytes | BaseException], None]
+"""Takes the JSON document that answers, or what went wrong."""
+
+
+class AtOnce(Protocol):
+    """An endpoint that may answer without being waited for."""
+
+    def __call__(self, name: str, principal: Principal, content_type: bytes, body: bytes, done: Done) -> bool:
+        """Tell whether `done` has been or will be called; if not, nothing has happened."""
+        ...
+
+
+class DirectRoute:
+    """One POST route with one name in its path. `is_draining` tells whether the process is about to stop."""
+
+    def __init__(self, path: str, endpoint: AtOnce, keys: Keys, is_draining: Callable[[], bool]) -> None:
+        before, _, after = path.partition("{name}")
+        # What is escaped, and what has a query, is the framework's to read.
+        self._matches = re.compile(f"{re.escape(before)}([a-z0-9-]+){re.escape(after)}".encode()).fullmatch
+        self._endpoint = endpoint
+        self._keys = keys
+        self._is_draining = is_draining
+
+    def name_in(self, method: bytes, url: bytes) -> str | None:
+        """Return the name in the path, or None for another request."""
+        found = self._matches(url) if method == b"POST" else None
+        return None if found is None else found[1].decode()
+
+    def take(self, exchange: Exchange) -> bool:
+        """See to it that the exchange is answered; False where the framework has to do it."""
+        if self._is_draining():
+            return False
+        principal = principal_at_once(exchange.headers, self._keys)
+        if principal is None:
+            return False
+        content_type = next((value for name, value in exchange.headers if name == b"content-type"), b"")
+        return self._endpoint(exchange.name, principal, content_type, exchange.body, _answering(exchange))
+
+
+def _answering(exchange: Exchange) -> Done:
+    def answer(result: bytes | BaseException) -> None:
+        if isinstance(result, bytes):
+            exchange.answer_json(result)
+            return
+        if isinstance(result, DiscernError):
+            level = logging.INFO if isinstance(result, CallerError) else logging.ERROR
+            facts = {"detector": exchange.name, "code": result.code, "detail": str(result)}
+            log.log(level, "request_refused", extra=facts)
+            response = problem_response(result)
+        else:
+            response = defect_response(exchange.name, result)
+        exchange.answer(response.status_code, response.raw_headers, bytes(response.body))
+
+    return answer
