@@ -2,18 +2,25 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from random import Random
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
 from sqlalchemy.dialects import sqlite
 
 from discern.app import Services
 from discern.core.ids import uuid7
 from discern.core.verdict import Decision, FrameScore, InputFacts, StageReading, Thresholds, Verdict
-from discern.detection.store import page_statement
+from discern.detection.store import VerdictStore, stretch_statement
 from discern.detection.types import VerdictQuery
+from discern.store import migrations
+from discern.store.database import Database
 
 
 def verdict(workspace: str = "default", detector: str = "toy", decision: Decision = "flag") -> Verdict:
@@ -87,23 +94,93 @@ def test_one_verdict_that_cannot_be_written_keeps_the_whole_batch_out(services: 
     assert services.verdicts.get("default", UUID(good.id)) is None
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        VerdictQuery("default"),
-        VerdictQuery("default", after=uuid4()),
-        VerdictQuery("default", detector="a", after=uuid4()),
-        VerdictQuery("default", decision="flag", after=uuid4()),
-    ],
-)
-def test_pages_are_read_off_an_index_and_not_sorted(services: Services, query: VerdictQuery) -> None:
-    compiled = page_statement(query).compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+def test_every_filter_gives_what_a_look_at_everything_would(services: Services) -> None:
+    chance = Random(7)
+    names = ("a", "b", "other")
+    decisions: tuple[Decision, ...] = ("clear", "review", "flag")
+    entries = [verdict(detector=chance.choice(names), decision=chance.choice(decisions)) for _ in range(60)]
+    services.verdicts.append([(entry, "key:1") for entry in entries])
+    entries.sort(key=lambda entry: entry.id, reverse=True)
+    for detector, decision, start in product((None, *names, "unknown"), (None, *decisions), (None, 20)):
+        after = None if start is None else UUID(entries[start].id)
+        wanted = [
+            entry
+            for entry in entries
+            if detector in {None, entry.detector} and decision in {None, entry.decision}
+            if after is None or entry.id < str(after)
+        ]
+        page = services.verdicts.page(VerdictQuery("default", 7, after, detector, decision))
+        assert list(page.verdicts) == wanted[:7]
+        assert page.next == (wanted[6].id if len(wanted) > 7 else None)
+
+
+@pytest.mark.parametrize("after", [None, uuid4()])
+def test_stretches_are_read_off_the_index_and_not_sorted(services: Services, after: UUID | None) -> None:
+    statement = stretch_statement(VerdictQuery("default", after=after), "a", "flag")
+    compiled = statement.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
     with services.database.read() as connection:
         plan = connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}")).all()
     steps = " ".join(str(row[-1]) for row in plan)
-    assert "USING INDEX" in steps
+    assert "USING COVERING INDEX" in steps
     assert "TEMP B-TREE" not in steps
-    assert ("id<?" in steps) == (query.after is not None)
+    assert ("id<?" in steps) == (after is not None)
+
+
+def test_a_page_costs_the_same_however_many_there_are(services: Services) -> None:
+    def steps(query: VerdictQuery) -> int:
+        """Return how often SQLite's machine asked whether to go on, which it does every ten instructions."""
+        asked: list[int] = []
+        with services.database.read() as connection:
+            connection.connection.driver_connection.set_progress_handler(lambda: asked.append(1), 10)  # type: ignore[union-attr]
+        services.verdicts.page(query)
+        with services.database.read() as connection:
+            connection.connection.driver_connection.set_progress_handler(None, 10)  # type: ignore[union-attr]
+        return len(asked)
+
+    queries = [
+        VerdictQuery("default", 5),
+        VerdictQuery("default", 5, decision="flag"),
+        VerdictQuery("default", 5, detector="a"),
+    ]
+    entries = [verdict(detector=name, decision=decision) for name in ("a", "b") for decision in ("clear", "flag")] * 5
+    fresh = [msgspec.structs.replace(entry, id=str(uuid7())) for entry in entries]
+    services.verdicts.append([(entry, "key:1") for entry in fresh])
+    few = [steps(query) for query in queries]
+    services.verdicts.append(
+        [(msgspec.structs.replace(entry, id=str(uuid7())), "key:1") for entry in fresh for _ in range(50)]
+    )
+    assert all(many <= 1.5 * before + 20 for many, before in zip(map(steps, queries), few, strict=True))
+    assert min(few) > 0
+
+
+def test_a_ledger_of_an_earlier_schema_keeps_its_verdicts(tmp_path: Path) -> None:
+    database = Database(tmp_path / "discern.db")
+    engine = create_engine(f"sqlite:///{tmp_path / 'discern.db'}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    old = verdict()
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO verdicts VALUES"
+                " (:id, 'default', 'key:1', :detector, '1.0.0', 'flag', 0.1, 'x', :at, :body)"
+            ),
+            {
+                "id": old.id.replace("-", ""),
+                "detector": old.detector,
+                "at": "2026-01-01 00:00:00.000000",
+                "body": msgspec.json.encode(old),
+            },
+        )
+        connection.commit()
+    engine.dispose()
+    database.open()
+    store = VerdictStore(database)
+    assert store.get("default", UUID(old.id)) == old
+    assert store.page(VerdictQuery("default", detector=old.detector, decision=old.decision)).verdicts == (old,)
+    database.close()
 
 
 def test_an_unknown_id_is_not_there(services: Services) -> None:

@@ -2,6 +2,8 @@
 
 - A verdict is written once and never changed.
 - Reading a page costs the same however many verdicts there are: it continues after an id, on an index.
+- Every index is paid for with every verdict, so there is one beside the primary key: a page that is filtered by less
+  than it holds is put together from as many stretches of it as there are detectors and decisions.
 """
 
 from __future__ import annotations
@@ -9,13 +11,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from heapq import nlargest
+from itertools import chain
+from typing import Any, get_args
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import CheckConstraint, Column, Float, Index, LargeBinary, Select, String, Table, Uuid, insert, select
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Connection,
+    Float,
+    Index,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Select,
+    String,
+    Table,
+    Uuid,
+    func,
+    insert,
+    select,
+)
 
-from discern.core.verdict import Verdict
+from discern.core.verdict import Decision, Verdict
 from discern.detection.types import VerdictPage, VerdictQuery
 from discern.store.database import Database
 from discern.store.metadata import metadata, workspace_column
@@ -24,7 +44,7 @@ from discern.store.types import UtcDateTime
 verdicts = Table(
     "verdicts",
     metadata,
-    Column("id", Uuid(), primary_key=True),
+    Column("id", Uuid(), nullable=False),
     workspace_column(),
     Column("principal", String(100), nullable=False),
     Column("detector", String(64), nullable=False),
@@ -35,9 +55,8 @@ verdicts = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("body", LargeBinary(), nullable=False),
     CheckConstraint("decision IN ('clear', 'review', 'flag')", name="ck_verdicts_decision"),
-    Index("ix_verdicts_workspace_id", "workspace", "id"),
-    Index("ix_verdicts_workspace_detector_id", "workspace", "detector", "id"),
-    Index("ix_verdicts_workspace_decision_id", "workspace", "decision", "id"),
+    PrimaryKeyConstraint("workspace", "id"),
+    Index("ix_verdicts_workspace_detector_decision_id", "workspace", "detector", "decision", "id"),
 )
 # Many rows a statement: the interpreter is let go and taken again once a statement, and an event loop that is busy
 # meanwhile does not give it back at once.
@@ -81,8 +100,21 @@ class VerdictStore:
 
     def page(self, query: VerdictQuery) -> VerdictPage:
         """Return verdicts newest first."""
+        most = query.limit + 1  # one more tells whether there is a next page
         with self._database.read() as connection:
-            found = [_decode(body) for body in connection.execute(page_statement(query)).scalars()]
+            if query.detector is None and query.decision is None:
+                bodies = connection.execute(_newest(query, verdicts.c.body).limit(most)).scalars().all()
+            else:
+                stretches = (
+                    connection.execute(stretch_statement(query, detector, decision).limit(most)).scalars()
+                    for detector in ([query.detector] if query.detector else _detectors(connection, query.workspace))
+                    for decision in ([query.decision] if query.decision else get_args(Decision))
+                )
+                ids = nlargest(most, chain.from_iterable(stretches))
+                chosen = verdicts.c.workspace == query.workspace, verdicts.c.id.in_(ids)
+                newest_first = select(verdicts.c.body).where(*chosen).order_by(verdicts.c.id.desc())
+                bodies = connection.execute(newest_first).scalars().all() if ids else []
+        found = [_decode(body) for body in bodies]
         page, more = tuple(found[: query.limit]), len(found) > query.limit
         return VerdictPage(verdicts=page, next=page[-1].id if more else None)
 
@@ -132,13 +164,26 @@ def _statements(entries: Sequence[tuple[Verdict, str]]) -> Iterator[tuple[str, l
             start += size
 
 
-def page_statement(query: VerdictQuery) -> Select[bytes]:
-    """Return the query behind `page`: one row more than asked for, which tells whether there is a next page."""
-    statement = select(verdicts.c.body).where(verdicts.c.workspace == query.workspace)
+def stretch_statement(query: VerdictQuery, detector: str, decision: Decision) -> Select[Any]:
+    """Return the ids of one detector and decision, newest first: one stretch of the index."""
+    return _newest(query, verdicts.c.id).where(verdicts.c.detector == detector, verdicts.c.decision == decision)
+
+
+def _newest(query: VerdictQuery, column: ColumnElement[Any]) -> Select[Any]:
+    statement = select(column).where(verdicts.c.workspace == query.workspace)
     if query.after is not None:
         statement = statement.where(verdicts.c.id < query.after)
-    if query.detector is not None:
-        statement = statement.where(verdicts.c.detector == query.detector)
-    if query.decision is not None:
-        statement = statement.where(verdicts.c.decision == query.decision)
-    return statement.order_by(verdicts.c.id.desc()).limit(query.limit + 1)
+    return statement.order_by(verdicts.c.id.desc())
+
+
+def _detectors(connection: Connection, workspace: str) -> list[str]:
+    """Return the names of the detectors that have verdicts, by a step on the index for each."""
+    found = [""]
+    while True:
+        following = select(func.min(verdicts.c.detector)).where(
+            verdicts.c.workspace == workspace, verdicts.c.detector > found[-1]
+        )
+        name = connection.execute(following).scalar()
+        if name is None:
+            return found[1:]
+        found.append(name)
