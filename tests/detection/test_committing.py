@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -84,6 +85,9 @@ def test_a_defect_of_the_ledger_leaves_nobody_waiting() -> None:
         def append_at_once(self, verdicts: object) -> bool:
             return False
 
+        def finish_tidying(self) -> None:
+            raise AssertionError
+
         def tidy(self) -> None:
             raise AssertionError("nothing was written")
 
@@ -101,6 +105,7 @@ def test_tidying_lets_the_log_beside_the_database_start_anew(services: Services)
             assert services.verdicts.append_at_once([(fresh(), "key:1") for _ in range(60)])
             if tidy:
                 services.verdicts.tidy()
+                services.verdicts.finish_tidying()
         return log.stat().st_size
 
     tidied = written(tidy=True)
@@ -108,15 +113,42 @@ def test_tidying_lets_the_log_beside_the_database_start_anew(services: Services)
 
 
 def test_tidying_is_asked_for_after_so_many_rows(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    tidied: list[int] = []
+    tidied: list[str] = []
     monkeypatch.setattr(committing, "_SLOW_SECONDS", 60)
     monkeypatch.setattr(committing, "_TIDY_AFTER_ROWS", 100)
-    monkeypatch.setattr(services.verdicts, "tidy", lambda: tidied.append(1))
+    monkeypatch.setattr(services.verdicts, "tidy", lambda: tidied.append("most"))
+    monkeypatch.setattr(services.verdicts, "finish_tidying", lambda: tidied.append("rest"))
 
     async def run() -> None:
         for _ in range(10):
             await write_all(services.committer, [[fresh() for _ in range(50)]])
+            await asyncio.sleep(0.02)
 
     asyncio.run(run())
     services.committer.close()
-    assert len(tidied) == 5
+    assert tidied == ["most", "rest"] * 5
+
+
+def test_nothing_is_written_while_tidying_is_finished(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits: list[int] = []
+    monkeypatch.setattr(committing, "_TIDY_AFTER_ROWS", 10)
+
+    def finish() -> None:
+        before = services.counts.snapshot()["ledger.commits"]
+        time.sleep(0.05)
+        commits.append(services.counts.snapshot()["ledger.commits"] - before)
+
+    monkeypatch.setattr(services.verdicts, "finish_tidying", finish)
+
+    async def run() -> None:
+        async def some() -> None:
+            for _ in range(30):
+                await services.committer.write([(fresh(), "key:1")])
+                await asyncio.sleep(0.005)
+
+        await asyncio.gather(*(some() for _ in range(4)))
+
+    asyncio.run(run())
+    services.committer.close()
+    assert commits == [0] * len(commits)
+    assert commits

@@ -52,6 +52,9 @@ def test_no_answer_leaves_that_the_ledger_does_not_have(services: Services) -> N
         def append_at_once(self, verdicts: Sequence[tuple[Verdict, str]]) -> bool:
             return False
 
+        def finish_tidying(self) -> None:
+            raise AssertionError("nothing was written")
+
         def tidy(self) -> None:
             raise AssertionError("nothing was written")
 

@@ -4,7 +4,8 @@
 - While a transaction is written, further verdicts gather, and go together in the next.
 - A small group is written from the event loop itself where the ledger can be had without waiting: handing it to a
   thread and back costs more than writing it. What takes waiting, and what proved slow, goes to one thread.
-- The work that writing leaves is done often and between two transactions: it is short then, and it comes to an end.
+- The work that writing leaves is done beside further writing, and the little that is left of it then between two
+  transactions, so that it comes to an end.
 - When a group is refused as a whole for another reason than that the database does not answer, each caller's verdicts
   are tried by themselves: what is wrong with one caller's is not the answer of another.
 """
@@ -12,7 +13,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -28,7 +29,7 @@ _MOST_ROWS_HERE = 64
 _SLOW_SECONDS = 0.01
 _PAUSE_SECONDS = 1.0
 _PATIENCE_SECONDS = 0.002
-_TIDY_AFTER_ROWS = 500
+_TIDY_AFTER_ROWS = 2_000
 
 
 class _Group(NamedTuple):
@@ -50,6 +51,7 @@ class Committer:
         self._here_from = 0.0
         self._refused_since: float | None = None
         self._untidy_rows = 0
+        self._tidied = False
 
     async def write(self, entries: Entries) -> None:
         """Return when the verdicts, with their principals, are on the ledger. Raises StorageUnavailable when not."""
@@ -74,10 +76,13 @@ class Committer:
             loop.call_soon(self._next, loop)
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._tidied:
+            self._tidied = False
+            self._in_the_thread(self._ledger.finish_tidying, partial(self._next, loop), loop)
+            return
         if self._untidy_rows >= _TIDY_AFTER_ROWS:
             self._untidy_rows = 0
-            self._tidy(loop)
-            return
+            self._in_the_thread(self._ledger.tidy, partial(self._finish_tidying, loop), loop)
         groups, self._gathered = self._gathered, []
         if not groups:
             self._writing = False
@@ -121,16 +126,25 @@ class Committer:
         done = self._thread.submit(self._ledger.append, entries)
         done.add_done_callback(partial(self._left_the_thread, loop, groups, len(entries)))
 
-    def _tidy(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the thread do what writing left; what comes meanwhile gathers."""
+    def _finish_tidying(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that no transaction begins before the rest is done; what comes meanwhile gathers."""
+        self._tidied = True
+        if not self._writing:
+            self._writing = True
+            self._next(loop)
+
+    def _in_the_thread(
+        self, call: Callable[[], None], following: Callable[[], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Call `call` in the thread, and then, whatever came of it, `following` on the event loop."""
 
         def done(_: Future[None]) -> None:
             if loop.is_closed():
                 self._writing = False
             else:
-                loop.call_soon_threadsafe(self._next, loop)
+                loop.call_soon_threadsafe(following)
 
-        self._thread.submit(self._ledger.tidy).add_done_callback(done)
+        self._thread.submit(call).add_done_callback(done)
 
     def _left_the_thread(
         self, loop: asyncio.AbstractEventLoop, groups: list[_Group], rows: int, done: Future[None]

@@ -45,7 +45,11 @@ class Ledger(Protocol):
         ...
 
     def tidy(self) -> None:
-        """Do, now and then and from a thread, the work that writing leaves."""
+        """Do, now and then and from a thread, the work that writing leaves, beside further writing."""
+        ...
+
+    def finish_tidying(self) -> None:
+        """Do what is left of it, soon after `tidy` and while nothing is written."""
         ...
 
 

@@ -88,8 +88,12 @@ class VerdictStore:
         return self._database.dialect == "sqlite" and self._database.write_at_once(_statements(entries))
 
     def tidy(self) -> None:
-        """Do the work that writing leaves."""
+        """Do the work that writing leaves, as far as it goes beside further writing."""
         self._database.checkpoint()
+
+    def finish_tidying(self) -> None:
+        """Do what is left of it, which others wait for."""
+        self._database.restart_log()
 
     def get(self, workspace: str, verdict_id: UUID) -> Verdict | None:
         """Return one verdict of a workspace."""

@@ -143,7 +143,16 @@ class Database:
         return True
 
     def checkpoint(self) -> None:
-        """Bring what the write-ahead log holds into the database file, and have the log start anew.
+        """Bring what the write-ahead log holds into the database file, beside whoever writes."""
+        with self._translated():
+            pooled = self._ready().raw_connection()
+            try:
+                pooled.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                pooled.close()
+
+    def restart_log(self) -> None:
+        """Bring the rest into the database, and have the log start anew, so that it stays short.
 
         Whoever writes waits meanwhile; where that is never to be had, it is left for another time.
         """
