@@ -43,7 +43,7 @@ PARTS = {
 OWNERS = {
     "fastapi": ("http/", "app.py", "/api.py"),
     "starlette": ("http/", "/api.py", "/api_batch.py"),
-    "uvicorn": ("cli/serving.py", "http/connections.py", "http/exchange.py"),
+    "uvicorn": ("cli/serving.py", "http/connections.py", "http/exchange.py", "http/web_sockets.py"),
     "typer": ("cli/", "/cli.py", "/cli_verdicts.py"),
     "rich": ("cli/", "/cli.py", "/cli_verdicts.py"),
     "sqlalchemy": ("store/", "/store.py"),

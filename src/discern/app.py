@@ -37,6 +37,7 @@ from discern.store.shared_cache import SharedCache
 
 if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
+    from discern.detection.streams.api import StreamEndpoint
     from discern.http.bodies import Bodies
     from discern.http.plain import Application, PlainRoute
     from discern.http.statistics import Place
@@ -204,6 +205,33 @@ def _batch_routes(services: Services, bodies: Bodies) -> list[PlainRoute]:
     ]
 
 
+def _streams(services: Services) -> StreamEndpoint:
+    from discern.detection.streams.api import StreamEndpoint  # noqa: PLC0415
+    from discern.detection.streams.types import StreamLimits  # noqa: PLC0415
+    from discern.http.authentication import key_check_of, principal_of  # noqa: PLC0415
+    from discern.http.problems import problem_members  # noqa: PLC0415
+
+    async def record(verdict: Verdict, principal: Principal) -> None:
+        await services.committer.write([(verdict, principal.id)])
+
+    settings = services.settings
+    return StreamEndpoint(
+        services.detect,
+        record,
+        services.catalogue,
+        StreamLimits(
+            most=settings.max_streams,
+            waiting=settings.stream_waiting,
+            waiting_bytes=settings.stream_waiting_bytes,
+            idle_seconds=settings.stream_idle_seconds,
+        ),
+        services.counts,
+        principal_of=principal_of,
+        problem_of=problem_members,
+        key_check_of=key_check_of,
+    )
+
+
 def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
     # Imported here: the command line answers without an HTTP framework.
@@ -253,6 +281,8 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         [PlainRoute("POST", path, ask, VERDICT_OPERATION), *_batch_routes(services, bodies)], services.keys
     )
     app.direct = DirectRoute(path, ask.at_once, services.keys, lambda: app.draining)
+    streams = _streams(services)
+    app.put_streams_in_front("/v1/detectors/{name}/stream", streams, services.keys, streams.drain)
     app.include_router(ledger_routes(services.verdicts, principal_of=principal_of))
     app.include_router(inference_routes(services.catalogue, parts))
     describe(app, (Verdict, VerdictPage, InferenceError))

@@ -93,6 +93,16 @@ class Settings:
     max_connections_per_address: int = _setting(
         0, "Of these from one address; 0 sets no limit, for behind a proxy all come from one.", minimum=0
     )
+    max_streams: int = _setting(12_000, "Streams a process holds open at the same time.", minimum=1)
+    stream_waiting: int = _setting(
+        8, "Messages of a stream that wait: of frames the oldest is dropped, records are read later.", minimum=1
+    )
+    stream_waiting_bytes: int = _setting(
+        500_000_000, "Bytes that wait in all streams of a process.", unit="bytes", minimum=1
+    )
+    stream_idle_seconds: float = _setting(
+        300.0, "Time a stream may stay open without a message.", unit="seconds", minimum=0.1
+    )
     drain_seconds: float = _setting(
         30.0, "Time a process that was told to stop takes to answer what is in work.", unit="seconds", minimum=1
     )

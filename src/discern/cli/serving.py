@@ -20,6 +20,7 @@ from discern.detection.caching import AnswerCache
 from discern.http.connections import Connection, ConnectionLimits, connection_class
 from discern.http.plain import Application
 from discern.http.statistics import Place
+from discern.http.web_sockets import WebSocketConnection, web_socket_class
 
 # How long open connections may bring one more request after the stop was asked for.
 _LAST_CALL_SECONDS = 1.0
@@ -46,7 +47,7 @@ class Server(uvicorn.Server):
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection):
+                if isinstance(connection, Connection | WebSocketConnection):
                     connection.look(now)
         return await super().on_tick(counter)
 
@@ -55,6 +56,7 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         self._app.draining = True
+        await self._app.drain_streams()
         loop = asyncio.get_running_loop()
         until = loop.time() + _LAST_CALL_SECONDS
         while loop.time() < until and self.server_state.connections and not self.force_exit:  # noqa: ASYNC110 - a plain set
@@ -79,7 +81,7 @@ def serve(
     config = uvicorn.Config(
         app,
         http=connection_class(limits, services.counts, app.direct),
-        ws="websockets-sansio",
+        ws=web_socket_class(settings.write_seconds, services.counts),
         ws_max_size=max(settings.image_bytes, settings.record_bytes),
         ws_per_message_deflate=False,
         proxy_headers=False,

@@ -122,6 +122,12 @@ class UnknownRun(CallerError):
     code = "unknown_run"
 
 
+class NoSuchStream(CallerError):
+    """There is no WebSocket at this path."""
+
+    code = "no_such_stream"
+
+
 class Unauthenticated(CallerError):
     """The API key is missing, malformed, unknown or revoked."""
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 Decision = Literal["clear", "review", "flag"]
-InputKind = Literal["image", "video", "record"]
+InputKind = Literal["image", "video", "record", "stream"]
 
 
 class Thresholds(msgspec.Struct, frozen=True, gc=False):
@@ -53,7 +53,8 @@ class InputFacts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `sha256` is of the bytes as sent; for a record, of its canonical JSON. `width` and `height` are in pixels, upright.
     `face` is "found", "not_found", or None where the detector does not look for one; `face_locator` is what looked, for
     another one crops otherwise. `frames` counts the frames that were judged, `frames_without_face` those among the
-    sampled ones where no face was found.
+    sampled ones where no face was found. Of a window of a stream (`kind` "stream"), `sha256` is of the digests of its
+    inputs, in their order and in hexadecimal, `bytes` their sum, `frames` their number and `seconds` its length.
     """
 
     kind: InputKind

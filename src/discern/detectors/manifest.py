@@ -107,6 +107,41 @@ class DecisionRule(_Closed):
         return Thresholds(review_from=self.review_from, flag_from=self.flag_from)
 
 
+class StreamRule(_Closed):
+    """How the verdicts of a live stream become one verdict a window.
+
+    The measure of a window lies in [0, 1] like the scores it is of. Once a window was `flag`, the next ones are until
+    the measure falls below `clear_below`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    window_seconds: float = Field(gt=0, le=3600)
+    every_seconds: float | None = Field(
+        default=None, gt=0, le=3600, description="Time between two windows' ends; left out: windows do not overlap."
+    )
+    measure: Literal["fraction_above", "mean", "maximum"]
+    of: str | None = Field(
+        default=None, description="A stage, whose score is looked at; left out: the verdict's score."
+    )
+    from_: Share | None = Field(default=None, alias="from", description="For `fraction_above`: scores from here count.")
+    review_at: Share | None = Field(default=None, description="Measures from here are `review`; left out: none is.")
+    flag_at: Share
+    clear_below: Share | None = Field(default=None, description="Left out: `flag_at`.")
+    least: int = Field(default=1, ge=1, description="Inputs that a window needs for a verdict.")
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if (self.measure == "fraction_above") != (self.from_ is not None):
+            raise ValueError("stream: `from` belongs to the measure `fraction_above`, which needs it")
+        if self.every_seconds is not None and self.every_seconds > self.window_seconds:
+            raise ValueError("stream: every_seconds is longer than window_seconds, so that something would be left out")
+        for name, value in (("review_at", self.review_at), ("clear_below", self.clear_below)):
+            if value is not None and value > self.flag_at:
+                raise ValueError(f"stream: {name} {value} is above flag_at {self.flag_at}")
+        return self
+
+
 class Manifest(_Closed):
     """Everything a bundle says of itself."""
 
@@ -119,6 +154,7 @@ class Manifest(_Closed):
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=8)
     decision: DecisionRule
     video: VideoSpec | None = None
+    stream: StreamRule | None = None
     reference: BundlePath | None = None
     card: BundlePath
     files: dict[BundlePath, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
@@ -161,6 +197,13 @@ class Manifest(_Closed):
         needed = self.video.frames * self.input.width * self.input.height * 3
         if needed > _CLIP_BYTES:
             raise ValueError(f"video: its frames would take {needed} bytes; at most {_CLIP_BYTES} are allowed")
+        return self
+
+    @model_validator(mode="after")
+    def _stream_measures_a_stage(self) -> Self:
+        measured = None if self.stream is None else self.stream.of
+        if measured is not None and measured not in {stage.name for stage in self.stages}:
+            raise ValueError(f"stream: no stage is called {measured!r}")
         return self
 
     @property

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from anyio import to_thread
@@ -13,10 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from discern.access.service import Keys
 from discern.access.types import Principal
-from discern.core.errors import DiscernError
+from discern.core.errors import DiscernError, StorageUnavailable, Unauthenticated
 from discern.http.problems import problem_response
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+_BEARER_OFFER = "bearer."
+KeyCheck = Callable[[], Awaitable[bool]]
 OPEN_FOLDER = "/docs/files/"
 
 
@@ -32,14 +36,45 @@ class Authentication:
         if scope["type"] == "lifespan" or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
-        secret = _bearer(scope)
+        secret = _bearer(scope) or _offered(scope)
         try:
             principal = self._keys.remembered(secret) or await to_thread.run_sync(self._keys.authenticate, secret)
         except DiscernError as error:
-            await problem_response(error)(scope, receive, send)
+            await refuse(error, scope, receive, send)
             return
-        scope.setdefault("state", {})["principal"] = principal
+        state = scope.setdefault("state", {})
+        state["principal"] = principal
+        if scope["type"] == "websocket":
+            state["key_is_good"] = partial(self._is_good, secret)
         await self._app(scope, receive, send)
+
+    async def _is_good(self, secret: str | None) -> bool:
+        """Tell whether a key that was good still is; where the database does not answer, it is."""
+        try:
+            await to_thread.run_sync(self._keys.authenticate, secret)
+        except Unauthenticated:
+            return False
+        except StorageUnavailable:
+            return True
+        return True
+
+
+async def refuse(error: DiscernError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with a problem document, also where a WebSocket was to be opened."""
+    response = problem_response(error)
+    if scope["type"] == "websocket":
+        await send(
+            {"type": "websocket.http.response.start", "status": response.status_code, "headers": response.raw_headers}
+        )
+        await send({"type": "websocket.http.response.body", "body": bytes(response.body)})
+        return
+    await response(scope, receive, send)
+
+
+def key_check_of(scope: Scope) -> KeyCheck:
+    """Return what tells whether the key of a WebSocket is still good."""
+    check: KeyCheck = scope["state"]["key_is_good"]
+    return check
 
 
 def is_open(path: str) -> bool:
@@ -58,6 +93,12 @@ def principal_of(request: Any) -> Principal:  # noqa: ANN401 - a Starlette conne
 def principal_at_once(headers: list[tuple[bytes, bytes]], keys: Keys) -> Principal | None:
     """Return who sends a request with these headers where that is remembered; None where it has to be asked."""
     return keys.remembered(_bearer({"headers": headers}))
+
+
+def _offered(scope: Scope) -> str | None:
+    """Return the key that a browser sends as a subprotocol, `bearer.KEY`, for it cannot set headers."""
+    offers = (offer for offer in scope.get("subprotocols") or () if offer.startswith(_BEARER_OFFER))
+    return next((offer.removeprefix(_BEARER_OFFER) for offer in offers), None)
 
 
 def _bearer(scope: Scope) -> str | None:

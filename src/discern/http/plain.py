@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,14 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discern.access.service import Keys
-from discern.core.errors import CallerError, DiscernError
-from discern.http.authentication import Authentication
+from discern.core.errors import CallerError, DiscernError, NoSuchStream
+from discern.http.authentication import Authentication, refuse
 from discern.http.direct import DirectRoute
 from discern.http.inference_protocol import FOLDER, in_the_protocols_words
 from discern.http.problems import answer_defect, method_not_allowed, problem_response
 
 log = logging.getLogger(__name__)
+Drain = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Application(FastAPI):
     """FastAPI behind the plain routes. `draining` is set when the process has been told to stop."""
 
     draining = False
+    drain_streams: Drain
     direct: DirectRoute
 
     def put_in_front(self, routes: Sequence[PlainRoute], keys: Keys) -> None:
@@ -57,6 +59,9 @@ class Application(FastAPI):
         """Answer one request."""
         if self.draining:
             send = _closing(send)
+        if scope["type"] == "websocket":
+            await self._in_front_of_streams(scope, receive, send)
+            return
         if scope["type"] == "http":
             if scope["path"].startswith(FOLDER):
                 send = in_the_protocols_words(send)
@@ -68,6 +73,23 @@ class Application(FastAPI):
                     await self._in_front(scope, receive, send)
                     return
         await super().__call__(scope, receive, send)
+
+    def put_streams_in_front(self, path: str, endpoint: ASGIApp, keys: Keys, drain: Drain) -> None:
+        """Have `endpoint` answer the WebSockets of `path`; `drain` ends them when the process is told to stop."""
+        matches = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)).fullmatch
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            found = matches(scope["path"])
+            try:
+                if found is None:
+                    raise NoSuchStream(f"There is no WebSocket at {scope['path'][:200]}.", mend=f"Use {path}.")
+                scope["path_params"] = found.groupdict()
+                await endpoint(scope, receive, send)
+            except DiscernError as error:
+                await refuse(error, scope, receive, send)
+
+        self.drain_streams = drain
+        self._in_front_of_streams = Authentication(answer, keys)
 
     @staticmethod
     async def _answer(scope: Scope, receive: Receive, send: Send) -> None:

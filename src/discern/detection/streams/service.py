@@ -1,0 +1,294 @@
+"""One open stream: messages in, verdicts out, in the order of the messages.
+
+- Every message gets one answer under its number: a verdict that is on the ledger, or an error; but for frames that were
+  dropped, which a `slow_down` counts.
+- What waits is bounded: of frames the oldest is dropped for the newest, records are not read before there is room.
+- While nothing comes a stream has one task, and no queue of its own but an empty one.
+- A message that cannot be judged is answered with an error and ends nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import msgspec
+
+from discern.access.types import Principal
+from discern.core.clock import utc_now
+from discern.core.counts import Counts
+from discern.core.errors import DiscernError, UnsupportedInput
+from discern.core.ids import uuid7_text
+from discern.core.verdict import InputFacts, Verdict
+from discern.detection.ports import ProblemReader
+from discern.detection.streams.rules import Window, Windows
+from discern.detection.streams.types import KeyCheck, Record, StreamLimits
+from discern.detection.types import Detect, DetectionRequest
+from discern.detectors.manifest import Manifest
+from discern.inputs.spec import ImageSpec
+
+log = logging.getLogger(__name__)
+
+_TOGETHER = 16
+_WARN_SECONDS = 1.0
+_LOOK_AGAIN_SECONDS = 0.05
+_encode = msgspec.json.Encoder().encode
+
+Send = Callable[[bytes], Awaitable[None]]
+"""Sends one text message. Raises OSError when the client is gone."""
+
+
+class Held:
+    """The bytes that wait in all streams of a process, at most `most` of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+
+    def take(self, size: int) -> bool:
+        """Tell whether there is room for `size` bytes, and take it."""
+        if self._held and self._held + size > self._most:
+            return False
+        self._held += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Give back what was taken."""
+        self._held -= size
+
+
+class _Waiting(NamedTuple):
+    sequence: int
+    content: bytes | DiscernError
+    at: float
+
+
+class Parts(NamedTuple):
+    """What every stream of a process works with."""
+
+    detect: Detect
+    record: Record
+    limits: StreamLimits
+    held: Held
+    counts: Counts
+    problem_of: ProblemReader
+
+
+class Stream:
+    """One stream of `principal` to the detector of `manifest`."""
+
+    __slots__ = (
+        "_closing",
+        "_dropped",
+        "_gone",
+        "_is_image",
+        "_manifest",
+        "_parts",
+        "_room",
+        "_send",
+        "_sequence",
+        "_waiting",
+        "_warned_at",
+        "_windows",
+        "_worker",
+        "has_failed",
+        "heard_at",
+        "key_is_good",
+        "principal",
+    )
+
+    def __init__(
+        self, parts: Parts, manifest: Manifest, principal: Principal, key_is_good: KeyCheck, send: Send
+    ) -> None:
+        self._parts = parts
+        self._manifest = manifest
+        self._send = send
+        self._is_image = isinstance(manifest.input, ImageSpec)
+        self._windows = None if manifest.stream is None else Windows(manifest.stream)
+        self._waiting: deque[_Waiting] | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._room: asyncio.Event | None = None
+        self._sequence = 0
+        self._dropped = 0
+        self._gone = False
+        self._warned_at = 0.0
+        self._closing = False
+        self.principal = principal
+        self.key_is_good = key_is_good
+        self.has_failed = False
+        self.heard_at = asyncio.get_running_loop().time()
+
+    async def take(self, content: bytes | str) -> None:
+        """Take one message; returns when there is room for the next. Messages are numbered from 1."""
+        now = self.heard_at = asyncio.get_running_loop().time()
+        self._sequence += 1
+        self._parts.counts.add("streams.messages")
+        if self._closing or self._gone:
+            return
+        if self._is_image:
+            self._take_frame(content, now)
+        else:
+            await self._take_record(content.encode() if isinstance(content, str) else content, now)
+
+    async def finish(self) -> None:
+        """Answer what was taken, and take nothing more."""
+        self._closing = True
+        if self._worker is not None:
+            await asyncio.wait([self._worker])
+
+    def abandon(self) -> None:
+        """Let go of everything: the client is gone."""
+        self._gone = True
+        if self._worker is not None:
+            self._worker.cancel()
+        while self._waiting:
+            self._forget(self._waiting.popleft())
+
+    def _take_frame(self, content: bytes | str, now: float) -> None:
+        if isinstance(content, str):
+            detail = f"{self._manifest.name} takes frames, and a frame is a binary message; this one is text."
+            mend = "Send the bytes of a JPEG, PNG or WebP picture as a binary message."
+            self._queue(_Waiting(self._sequence, UnsupportedInput(detail, mend=mend), now))
+            return
+        waiting = self._waiting
+        if waiting and len(waiting) >= self._parts.limits.waiting:
+            oldest = waiting.popleft()
+            self._forget(oldest)
+            self._drop(now)
+        if self._parts.held.take(len(content)):
+            self._queue(_Waiting(self._sequence, content, now))
+        else:
+            self._parts.counts.add("limits.stream_waiting_bytes")
+            self._drop(now)
+
+    async def _take_record(self, content: bytes, now: float) -> None:
+        # Reading stops meanwhile, and the client's own sending after it.
+        while self._waiting and len(self._waiting) >= self._parts.limits.waiting and not self._gone:
+            self._parts.counts.add("streams.pauses")
+            self._room = self._room or asyncio.Event()
+            self._room.clear()
+            await self._room.wait()
+        while not self._parts.held.take(len(content)):
+            self._parts.counts.add("limits.stream_waiting_bytes")
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        self._queue(_Waiting(self._sequence, content, now))
+
+    def _queue(self, waiting: _Waiting) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(waiting)
+        self._work()
+
+    def _work(self) -> None:
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._answer_all())
+            self._worker.add_done_callback(self._worked)
+
+    def _worked(self, worker: asyncio.Task[None]) -> None:
+        self._worker = None
+        error = None if worker.cancelled() else worker.exception()
+        if error is None and not self._gone:
+            if self._waiting or self._dropped:
+                self._work()
+            return
+        self._gone = True
+        if self._room is not None:
+            self._room.set()
+        if error is not None and not isinstance(error, OSError):
+            self.has_failed = True
+            log.error("stream_defect", extra={"detector": self._manifest.name}, exc_info=error)
+
+    async def _answer_all(self) -> None:
+        while self._waiting or self._dropped:
+            await self._tell_what_was_dropped()
+            batch = (
+                [self._waiting.popleft() for _ in range(min(_TOGETHER, len(self._waiting)))] if self._waiting else []
+            )
+            if self._room is not None:
+                self._room.set()
+            try:
+                answers = await asyncio.gather(*map(self._answer, batch))
+            finally:
+                for item in batch:
+                    self._forget(item)
+            for item, answer in zip(batch, answers, strict=True):
+                await self._tell(item, answer)
+
+    async def _answer(self, item: _Waiting) -> Verdict | DiscernError:
+        if isinstance(item.content, DiscernError):
+            return item.content
+        manifest = self._manifest
+        try:
+            return await self._parts.detect(
+                DetectionRequest(self.principal, manifest.name, item.content, manifest.version)
+            )
+        except DiscernError as error:
+            return error
+
+    async def _tell(self, item: _Waiting, answer: Verdict | DiscernError) -> None:
+        if isinstance(answer, DiscernError):
+            await self._tell_of(answer, {"sequence": item.sequence})
+            return
+        await self._send(_encode({"type": "verdict", "sequence": item.sequence, "verdict": answer}))
+        if self._windows is None:
+            return
+        for window in self._windows.add(answer, item.at):
+            verdict = self._of(window)
+            try:
+                await self._parts.record(verdict, self.principal)
+            except DiscernError as error:
+                await self._tell_of(error, {"before_sequence": item.sequence})
+            else:
+                members = {"type": "window", "before_sequence": item.sequence, "verdict": verdict}
+                await self._send(_encode(members))
+
+    async def _tell_of(self, error: DiscernError, where: dict[str, int]) -> None:
+        self._parts.counts.add("streams.errors")
+        members = {"type": "error", **where, "error": self._parts.problem_of(error)}
+        if error.retry_after is not None:
+            members["retry_after"] = error.retry_after
+        await self._send(_encode(members))
+
+    def _of(self, window: Window) -> Verdict:
+        """Put a window into the words of a verdict."""
+        manifest = self._manifest
+        assert manifest.stream is not None  # noqa: S101 - there are no windows without it
+        labels = {"clear": manifest.classes.negative, "review": None, "flag": manifest.classes.positive}
+        seconds = manifest.stream.window_seconds
+        return Verdict(
+            id=uuid7_text(),
+            workspace=self.principal.workspace,
+            detector=manifest.name,
+            version=manifest.version,
+            decision=window.decision,
+            label=labels[window.decision],
+            score=window.measure,
+            thresholds=window.thresholds,
+            decided_by="window",
+            stages=(),
+            input=InputFacts("stream", window.sha256, window.bytes, seconds=seconds, frames=window.inputs),
+            created_at=utc_now(),
+            milliseconds=0.0,
+            degraded=window.degraded,
+        )
+
+    def _drop(self, now: float) -> None:
+        self._parts.counts.add("streams.dropped")
+        self._dropped += 1
+        if now - self._warned_at >= _WARN_SECONDS:
+            self._work()
+
+    async def _tell_what_was_dropped(self) -> None:
+        """Tell the client to slow down, once a second and before the end."""
+        now = asyncio.get_running_loop().time()
+        if self._dropped and (now - self._warned_at >= _WARN_SECONDS or not self._waiting):
+            self._warned_at = now
+            dropped, self._dropped = self._dropped, 0
+            await self._send(_encode({"type": "slow_down", "dropped": dropped}))
+
+    def _forget(self, item: _Waiting) -> None:
+        if isinstance(item.content, bytes):
+            self._parts.held.give_back(len(item.content))

@@ -1,0 +1,26 @@
+"""The nouns of streams."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from discern.access.types import Principal
+from discern.core.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """See the settings of the same names with `stream_` before them; `most` is `max_streams`."""
+
+    most: int
+    waiting: int
+    waiting_bytes: int
+    idle_seconds: float
+
+
+Record = Callable[[Verdict, Principal], Awaitable[None]]
+"""Writes a verdict to the ledger; returns when it is there."""
+
+KeyCheck = Callable[[], Awaitable[bool]]
+"""Tells whether the key that a stream was opened with is still good."""
