@@ -34,6 +34,7 @@ _PARTS = {
     "images": ("Images", "bench.serving:images"),
     "latency": ("Added latency", "bench.latency:rows"),
     "batch": ("Batch route", "bench.batch_route:rows"),
+    "streams": ("Live streams", "bench.streams:rows"),
     "bulk": ("Bulk scoring", "bench.bulk:rows"),
     "video": ("Video", "bench.serving:video"),
     "cascade": ("Cascade", "bench.cascade:rows"),

@@ -15,6 +15,7 @@ import statistics
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,7 +165,8 @@ async def _serve_clients(
     port: int, secret: str, connections: int, per_second: float, seconds: float, *, wait: bool
 ) -> tuple[list[float], int]:
     request = (
-        f"GET /v1/detectors/{RECORD}/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET /v1/detectors/{RECORD}/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         f"Authorization: Bearer {secret}\r\n\r\n"
     ).encode()
@@ -205,8 +207,6 @@ async def _serve_clients(
 def main() -> None:
     """Be the clients, or run the benchmark where no arguments are given."""
     if len(sys.argv) == 1:
-        import tempfile
-
         with tempfile.TemporaryDirectory(prefix="discern-bench-") as name:
             for row in rows(Path(name)):
                 print(f"{row.what}: {row.found} ({row.against})")
