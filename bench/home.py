@@ -17,7 +17,7 @@ from discern.detectors.signing import generate_key, sign_bundle
 from discern.detectors.trust import TrustStore
 from discern.detectors.vetting import vet, vetting_mark
 from discern.settings import load_settings
-from discern.store.database import Database
+from discern.store.sqlite import SqliteDatabase
 
 RECORD, IMAGE = "bench-record", "bench-image"
 _CARD = "# Card\n\nMade by a benchmark; it knows nothing.\n"
@@ -45,7 +45,7 @@ def furnish(home: Path) -> None:
     # The shipped detectors too: a server that tries them at its start would be measured while it does.
     for root in BUILTIN.iterdir():
         _vet(home, open_bundle(root, TrustStore((BUILTIN.parent / "keys",))))
-    database = Database(home / "discern.db")
+    database = SqliteDatabase(home / "discern.db")
     database.open()
     database.close()
 

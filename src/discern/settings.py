@@ -49,6 +49,14 @@ class Settings:
         "normal",
         "`normal` survives the death of the process, `full` also the loss of power, for a disk flush a write.",
     )
+    database_url: str = _setting(
+        "",
+        "PostgreSQL to use instead of SQLite in the home folder: `postgresql://user:password@host/database`.",
+        secret=True,
+    )
+    database_connections: int = _setting(
+        10, "Connections to PostgreSQL that a process holds at most.", minimum=2, maximum=1000
+    )
     redis_url: str = _setting("", "Redis or Valkey to share known answers through: `redis://host:6379/0`.", secret=True)
     cache_entries: int = _setting(
         10_000, "Answers a process keeps, so that nothing is judged twice; 0 keeps none.", minimum=0

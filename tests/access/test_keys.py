@@ -12,14 +12,14 @@ from discern.access.rules import fingerprint, is_well_formed, make_secret
 from discern.access.service import Keys
 from discern.access.store import KeyStore
 from discern.core.errors import CallerError, Unauthenticated
-from discern.store.database import Database
+from discern.store.sqlite import SqliteDatabase
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Iterator[Keys]:
-    database = Database(tmp_path / "discern.db")
+    database = SqliteDatabase(tmp_path / "discern.db")
     database.open()
     yield Keys(KeyStore(database), clock=lambda: NOW)
     database.close()

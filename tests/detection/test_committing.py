@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from discern.app import Services
 from discern.core.counts import Counts
@@ -57,7 +58,7 @@ def test_one_caller_s_fault_is_not_the_other_s_answer(services: Services, size: 
     bad = [fresh(), fresh(workspace="nowhere")]
     outcomes = asyncio.run(write_all(services.committer, [good, bad]))
     assert outcomes[0] is None
-    assert isinstance(outcomes[1], sqlite3.IntegrityError)
+    assert isinstance(outcomes[1], sqlite3.IntegrityError | IntegrityError)
     kept = {one.id for one in services.verdicts.page(VerdictQuery("default", limit=500)).verdicts}
     assert kept == {one.id for one in good}
 
@@ -81,6 +82,8 @@ def test_a_defect_of_the_ledger_leaves_nobody_waiting() -> None:
     class Defective:
         def append(self, verdicts: object) -> None:
             raise ZeroDivisionError
+
+        is_quick = False
 
         def append_at_once(self, verdicts: object) -> bool:
             return False

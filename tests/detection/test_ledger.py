@@ -20,7 +20,7 @@ from discern.core.verdict import Decision, FrameScore, InputFacts, StageReading,
 from discern.detection.store import VerdictStore, stretch_statement
 from discern.detection.types import VerdictQuery
 from discern.store import migrations
-from discern.store.database import Database
+from discern.store.sqlite import SqliteDatabase
 
 
 def verdict(workspace: str = "default", detector: str = "toy", decision: Decision = "flag") -> Verdict:
@@ -154,7 +154,7 @@ def test_a_page_costs_the_same_however_many_there_are(services: Services) -> Non
 
 
 def test_a_ledger_of_an_earlier_schema_keeps_its_verdicts(tmp_path: Path) -> None:
-    database = Database(tmp_path / "discern.db")
+    database = SqliteDatabase(tmp_path / "discern.db")
     engine = create_engine(f"sqlite:///{tmp_path / 'discern.db'}")
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))

@@ -49,6 +49,8 @@ def test_no_answer_leaves_that_the_ledger_does_not_have(services: Services) -> N
         def append(self, verdicts: Sequence[tuple[Verdict, str]]) -> None:
             raise StorageUnavailable("The disk is full.")
 
+        is_quick = False
+
         def append_at_once(self, verdicts: Sequence[tuple[Verdict, str]]) -> bool:
             return False
 

@@ -12,11 +12,12 @@ from discern.core.errors import StorageUnavailable
 from discern.store.database import Database, Durability
 from discern.store.metadata import metadata
 from discern.store.migrations import LATEST_REVISION
+from discern.store.sqlite import SqliteDatabase
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "discern.db")
+    database = SqliteDatabase(tmp_path / "discern.db")
     database.open()
     yield database
     database.close()
@@ -49,7 +50,7 @@ def test_every_table_carries_its_workspace(database: Database) -> None:
 def test_opening_again_keeps_what_is_there(tmp_path: Path, database: Database) -> None:
     with database.write() as connection:
         connection.execute(text("INSERT INTO workspaces VALUES ('other', '2026-01-01 00:00:00')"))
-    again = Database(tmp_path / "discern.db")
+    again = SqliteDatabase(tmp_path / "discern.db")
     again.open()
     with again.read() as connection:
         names = set(connection.execute(text("SELECT workspace FROM workspaces")).scalars())
@@ -63,7 +64,7 @@ def test_a_schema_of_a_later_version_is_refused_and_left_alone(tmp_path: Path, d
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
     with pytest.raises(StorageUnavailable, match="schema 9999; this Discern knows schemas up to"):
-        Database(tmp_path / "discern.db").open()
+        SqliteDatabase(tmp_path / "discern.db").open()
     with sqlite3.connect(tmp_path / "discern.db") as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("9999",)
     connection.close()
@@ -73,7 +74,7 @@ def test_processes_that_start_together_upgrade_one_after_the_other(tmp_path: Pat
     failures: list[BaseException] = []
 
     def open_one() -> None:
-        database = Database(tmp_path / "shared.db")
+        database = SqliteDatabase(tmp_path / "shared.db")
         try:
             database.open()
             database.ping()
@@ -108,7 +109,7 @@ def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
 
 @pytest.mark.parametrize(("durability", "level"), [("normal", 1), ("full", 2)])
 def test_durability_sets_how_far_a_commit_goes(tmp_path: Path, durability: Durability, level: int) -> None:
-    database = Database(tmp_path / "discern.db", durability=durability)
+    database = SqliteDatabase(tmp_path / "discern.db", durability=durability)
     database.open()
     with database.read() as connection:
         assert connection.execute(text("PRAGMA synchronous")).scalar() == level
@@ -127,13 +128,13 @@ def test_the_database_is_readable_by_its_owner_only(tmp_path: Path, database: Da
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageUnavailable, match="Set DISCERN_HOME to a writable folder"):
-        Database(tmp_path / "file" / "discern.db").open()
+        SqliteDatabase(tmp_path / "file" / "discern.db").open()
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "discern.db").write_bytes(b"this is not a database, it only stands where one should be" * 20)
     with pytest.raises(StorageUnavailable, match=r"discern\.db did not answer: file is not a database"):
-        Database(tmp_path / "discern.db").open()
+        SqliteDatabase(tmp_path / "discern.db").open()
 
 
 @pytest.mark.parametrize("replaced", [False, True])
@@ -142,7 +143,7 @@ def test_a_database_that_goes_away_under_the_service_is_noticed(
 ) -> None:
     (tmp_path / "discern.db").rename(tmp_path / "away.db")
     if replaced:
-        other = Database(tmp_path / "discern.db")
+        other = SqliteDatabase(tmp_path / "discern.db")
         other.open()
         other.close()
     with pytest.raises(StorageUnavailable, match="removed or replaced"), database.write():
@@ -153,7 +154,7 @@ def test_a_database_that_goes_away_under_the_service_is_noticed(
 
 @pytest.mark.parametrize("name", ["a?b", "per%20cent", "with space", "ünïcode", "hash#"])
 def test_any_folder_name_will_do(tmp_path: Path, name: str) -> None:
-    database = Database(tmp_path / name / "discern.db")
+    database = SqliteDatabase(tmp_path / name / "discern.db")
     database.open()
     database.close()
     assert (tmp_path / name / "discern.db").stat().st_size > 0

@@ -65,7 +65,7 @@ def examine(load: Callable[[], Settings]) -> Iterator[Finding]:
         yield Finding("database", well=False, found=error.detail, hint=error.mend or "")
         return
     try:
-        yield Finding("database", well=True, found="opens and answers")
+        yield Finding("database", well=True, found=f"{services.database.name} opens and answers")
         yield from _examine_home(services)
         yield from (_examine_detector(services, entry) for entry in services.catalogue.all())
         create_app(services)

@@ -107,7 +107,7 @@ class Committer:
 
     def _is_worth_another_try(self, entries: Entries, now: float) -> bool:
         """Tell whether the ledger is likely free in a moment: another process is in a short transaction."""
-        if len(entries) > _MOST_ROWS_HERE or now < self._here_from:
+        if not self._ledger.is_quick or len(entries) > _MOST_ROWS_HERE or now < self._here_from:
             return False
         if self._refused_since is None:
             self._refused_since = now

@@ -40,6 +40,11 @@ class Ledger(Protocol):
         """Write verdicts with their principals in one transaction; on return they survive the death of the process."""
         ...
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether `append_at_once` may ever write: False where every write waits for a disk or a network."""
+        ...
+
     def append_at_once(self, verdicts: Sequence[tuple[Verdict, str]]) -> bool:
         """Do the same where it takes no waiting, from the event loop; False where `append` is to do it."""
         ...

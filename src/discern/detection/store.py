@@ -83,9 +83,14 @@ class VerdictStore:
         with self._database.write() as connection:
             connection.execute(insert(verdicts), [_row(verdict, principal) for verdict, principal in entries])
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether `append_at_once` may ever write."""
+        return self._database.is_quick
+
     def append_at_once(self, entries: Sequence[tuple[Verdict, str]]) -> bool:
         """Write verdicts where nobody and nothing has to be waited for; tell whether they were written."""
-        return self._database.dialect == "sqlite" and self._database.write_at_once(_statements(entries))
+        return self._database.is_quick and self._database.write_at_once(_statements(entries))
 
     def tidy(self) -> None:
         """Do the work that writing leaves, as far as it goes beside further writing."""

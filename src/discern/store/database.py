@@ -1,85 +1,48 @@
-"""The database of one installation.
+"""The database of one installation: SQLite in the home folder, or PostgreSQL.
 
 - Opening brings the schema up to date, or refuses a schema that a later Discern wrote.
-- A file that is removed or replaced under an open database is noticed before the next use of it.
-- A committed transaction survives the death of the process (WAL); with durability `full` also the loss of power.
+- A transaction is there as a whole or not at all, and a database that does not answer is StorageUnavailable.
 - Constructors do no I/O: `open()` does.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar, Literal
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
-from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from discern.core.errors import StorageUnavailable
 from discern.store.migrations import LATEST_REVISION, upgrade
 
 Durability = Literal["normal", "full"]
-_BUSY_SECONDS = 10
-_CONNECTIONS = 32
-_TRY_AGAIN_SECONDS = 0.0003
-_LONG_LOG_PAGES = 16_000
-_CHECKPOINT_SECONDS = 0.05
 Statements = Iterable[tuple[str, Sequence[Any]]]
 
 
-class Database:
-    """SQLite in one file of the home folder."""
+class Database(ABC):
+    """One database, whichever it is."""
 
-    def __init__(self, path: Path, *, durability: Durability = "normal") -> None:
-        self.dialect: Literal["sqlite", "postgresql"] = "sqlite"
-        self._path = path
+    dialect: ClassVar[Literal["sqlite", "postgresql"]]
+
+    def __init__(self, name: str, durability: Durability) -> None:
+        self.name = name
         self._durability = durability
         self._engine: Engine | None = None
-        self._quick: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether `write_at_once` may ever do what it is asked for."""
+        return False
+
+    @abstractmethod
     def open(self) -> None:
         """Create or upgrade the database. Raises StorageUnavailable where it cannot be used, and says why."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # SQLite gives the files beside the database the permissions that the database has.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise StorageUnavailable(
-                f"{self._path} cannot be opened: {error.strerror}.",
-                mend="Set DISCERN_HOME to a writable folder.",
-            ) from error
-        engine = create_engine(
-            URL.create("sqlite", database=str(self._path)),
-            connect_args={"timeout": _BUSY_SECONDS},
-            # A connection for every thread that may ask at once: anyio's forty, and those that judge.
-            pool_size=_CONNECTIONS,
-            max_overflow=_CONNECTIONS,
-            pool_timeout=_BUSY_SECONDS,
-        )
-        event.listen(engine, "connect", self._prepare_connection)
-        event.listen(engine, "begin", _begin_immediate_for_writers)
-        try:
-            with engine.connect() as connection:
-                revision = current_revision(connection)
-            if revision != LATEST_REVISION:
-                upgrade(engine, revision)
-        except SQLAlchemyError as error:
-            engine.dispose()
-            raise _unavailable(self._path, error) from error
-        self._file = _identity(self._path)
-        self._engine = engine
 
     def close(self) -> None:
         """Give all connections back."""
-        if self._quick is not None:
-            self._quick.close()
-            self._quick = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
@@ -101,171 +64,70 @@ class Database:
             with connection.begin():
                 yield connection
 
+    @abstractmethod
     def write_statements(self, statements: Statements) -> None:
-        """Run SQL of ours in one transaction on the driver itself, at a third of what SQLAlchemy costs.
+        """Run SQL of ours, in the driver's own words, in one transaction: at a third of what SQLAlchemy costs.
 
         Raises StorageUnavailable when it could not be committed; nothing was written then.
         """
-        with self._translated():
-            pooled = self._ready().raw_connection()
-            try:
-                cursor = pooled.cursor()
-                _begin_patiently(cursor)
-                for sql, values in statements:
-                    cursor.execute(sql, values)
-                cursor.execute("COMMIT")
-            finally:
-                # Its return to the pool rolls back what was not committed.
-                pooled.close()
 
-    def write_at_once(self, statements: Statements) -> bool:
+    def write_at_once(self, statements: Statements) -> bool:  # noqa: ARG002 - for those that can
         """Do the same if it takes no waiting for anybody, not even the disk; tell whether it was done.
 
         For one thread at a time, such as that of an event loop. Raises nothing: what is wrong shows when it is done
         with waiting.
         """
-        if self._durability == "full":
-            return False
-        try:
-            self._ready()
-            quick = self._quick = self._quick or self._quick_connection()
-            quick.execute("BEGIN IMMEDIATE")
-        except (sqlite3.Error, StorageUnavailable):
-            return False
-        try:
-            for sql, values in statements:
-                quick.execute(sql, values)
-            quick.execute("COMMIT")
-        except sqlite3.Error:
-            if quick.in_transaction:
-                quick.execute("ROLLBACK")
-            return False
-        return True
+        return False
 
-    def checkpoint(self) -> None:
-        """Bring what the write-ahead log holds into the database file, beside whoever writes."""
-        with self._translated():
-            pooled = self._ready().raw_connection()
-            try:
-                pooled.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
-            finally:
-                pooled.close()
+    def checkpoint(self) -> None:  # noqa: B027 - nothing is left where nothing is said
+        """Do the work that writing leaves, as far as it goes beside whoever writes."""
 
-    def restart_log(self) -> None:
-        """Bring the rest into the database, and have the log start anew, so that it stays short.
-
-        Whoever writes waits meanwhile; where that is never to be had, it is left for another time.
-        """
-        with self._translated():
-            pooled = self._ready().raw_connection()
-            try:
-                cursor = pooled.cursor()
-                cursor.execute("PRAGMA busy_timeout = 0")
-                until = time.monotonic() + _CHECKPOINT_SECONDS
-                while _is_refused(cursor, "PRAGMA wal_checkpoint(RESTART)") and time.monotonic() < until:
-                    time.sleep(_TRY_AGAIN_SECONDS)
-                cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
-            finally:
-                pooled.close()
-
-    def _quick_connection(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
-        self._prepare_connection(connection, None)
-        return connection
+    def restart_log(self) -> None:  # noqa: B027 - likewise
+        """Do the rest of it, for which whoever writes waits."""
 
     def ping(self) -> None:
         """Raise StorageUnavailable unless a query is answered."""
         with self.read() as connection:
             connection.execute(text("SELECT 1"))
 
+    def _take(self, engine: Engine, exclusively: AbstractContextManager[object]) -> None:
+        """Bring the schema up to date while `exclusively` is held, and work with `engine` from here on."""
+        try:
+            with exclusively:
+                with engine.connect() as connection:
+                    revision = current_revision(connection)
+                if revision != LATEST_REVISION:
+                    upgrade(engine, revision)
+        except StorageUnavailable:
+            engine.dispose()
+            raise
+        except SQLAlchemyError as error:
+            engine.dispose()
+            raise self._unavailable(error) from error
+        self._engine = engine
+
     def _ready(self) -> Engine:
         if self._engine is None:
             raise StorageUnavailable("The database is not open.", mend="Start the service again.")
-        # Open connections would go on writing to a file that nobody can reach by its name.
-        if _identity(self._path) != self._file:
-            raise StorageUnavailable(
-                f"The database {self._path} was removed or replaced while it was in use.",
-                mend="Put it back, and start the service again.",
-            )
         return self._engine
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (IntegrityError, sqlite3.IntegrityError):  # a defect of ours, not of the database
+        except IntegrityError:  # a defect of ours, not of the database
             raise
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            raise _unavailable(self._path, error) from error
+        except SQLAlchemyError as error:
+            raise self._unavailable(error) from error
 
-    def _prepare_connection(self, connection: sqlite3.Connection, _record: object) -> None:
-        # pysqlite would open transactions by itself, too late for BEGIN IMMEDIATE.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'full' else 'NORMAL'}")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        # Bringing the log into the database waits for the disk: `checkpoint` does it beside the writers, and this only
-        # where nobody calls it.
-        cursor.execute(f"PRAGMA wal_autocheckpoint = {_LONG_LOG_PAGES}")
-        cursor.close()
+    @abstractmethod
+    def _unavailable(self, error: Exception) -> StorageUnavailable:
+        """Return what to say of an error of the database."""
 
 
 def current_revision(connection: Connection) -> str | None:
     """Return the schema revision the database is at, None for an empty one."""
-    known = connection.execute(text("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")).first()
-    if known is None:
+    if not inspect(connection).has_table("alembic_version"):
         return None
     row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
     return None if row is None else str(row[0])
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _begin_immediate_for_writers(connection: Connection) -> None:
-    # A deferred transaction that turns into a writer cannot wait for another writer: it fails at once as busy.
-    immediate = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
-def _begin_patiently(cursor: DBAPICursor) -> None:
-    """Begin to write as soon as the database is free.
-
-    SQLite would wait by itself, in sleeps that grow to a tenth of a second; between processes that write all the time
-    it comes too late again and again.
-    """
-    cursor.execute("PRAGMA busy_timeout = 0")
-    until = time.monotonic() + _BUSY_SECONDS
-    try:
-        while True:
-            try:
-                cursor.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                    raise
-                time.sleep(_TRY_AGAIN_SECONDS)
-            else:
-                return
-    finally:
-        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
-
-
-def _is_refused(cursor: DBAPICursor, checkpoint: str) -> bool:
-    cursor.execute(checkpoint)
-    busy, _in_the_log, _brought = cursor.fetchall()[0]
-    return bool(busy)
-
-
-def _unavailable(path: Path, error: Any) -> StorageUnavailable:  # noqa: ANN401
-    reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-    return StorageUnavailable(
-        f"The database {path} did not answer: {reason}.",
-        mend="See that the disk is not full, the folder is writable and no other program holds the file.",
-        retry_after=1.0,
-    )

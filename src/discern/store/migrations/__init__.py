@@ -1,12 +1,11 @@
 """Schema migrations, run by Alembic inside the process that opens the database.
 
 - A schema that a later Discern wrote is refused, never touched.
-- Two processes that start at the same time do not upgrade at the same time: a lock file stands between them.
+- Two processes that start at the same time do not upgrade at the same time: `Database` holds a lock meanwhile.
 """
 
 from __future__ import annotations
 
-import fcntl
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -31,11 +30,6 @@ def upgrade(engine: Engine, revision: str | None) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
-    database = engine.url.database
-    lock_file = Path(f"{database}.migrating")
-    lock_file.touch(mode=0o600)
-    with lock_file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with engine.connect() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
