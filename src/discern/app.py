@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import discern
 from discern.access.service import Keys
 from discern.access.store import KeyStore
 from discern.access.types import Principal
 from discern.core.counts import Counts
+from discern.core.errors import DiscernError, MissingExtra
 from discern.core.verdict import Verdict
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.detection.batching import Batcher
@@ -24,6 +28,10 @@ from discern.detection.bulk.store import RunStore
 from discern.detection.bulk.types import ObjectAccess
 from discern.detection.caching import AnswerCache
 from discern.detection.committing import Committer
+from discern.detection.jobs.service import Jobs
+from discern.detection.jobs.service import Parts as JobParts
+from discern.detection.jobs.store import JobStore
+from discern.detection.jobs.types import JobLimits
 from discern.detection.service import Answer, Plane, from_cache, on_ledger
 from discern.detection.store import VerdictStore
 from discern.detection.types import Detect, DetectBatch, VerdictPage
@@ -38,6 +46,8 @@ from discern.store.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
+    from discern.detection.jobs.api import JobEndpoint
+    from discern.detection.jobs.service_queue import DbosQueue
     from discern.detection.streams.api import StreamEndpoint
     from discern.http.bodies import Bodies
     from discern.http.plain import Application, PlainRoute
@@ -61,6 +71,8 @@ class Services:
     batcher: Batcher
     committer: Committer
     cache: AnswerCache
+    jobs: Jobs
+    job_store: JobStore
     counts: Counts
     detect: Detect
     detect_batch: DetectBatch
@@ -113,11 +125,14 @@ def build_services(settings: Settings) -> Services:
     committer = Committer(verdicts, counts)
     cache = _answer_cache(settings, counts)
     detect = plane.asking(_steps(plane, cache, locator, committer))
+    job_store = JobStore(database)
+    keys = Keys(KeyStore(database))
+    runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
     return Services(
         settings=settings,
         limits=limits,
         database=database,
-        keys=Keys(KeyStore(database)),
+        keys=keys,
         catalogue=catalogue,
         verdicts=verdicts,
         locator=locator,
@@ -125,6 +140,8 @@ def build_services(settings: Settings) -> Services:
         batcher=batcher,
         committer=committer,
         cache=cache,
+        jobs=_jobs(settings, job_store, verdicts, detect, runs, counts),
+        job_store=job_store,
         counts=counts,
         detect=detect,
         detect_batch=plane.asking_many(detect, committer),
@@ -165,14 +182,31 @@ def _answer_cache(settings: Settings, counts: Counts) -> AnswerCache:
 
 def bulk_parts(services: Services) -> Parts:
     """Return what bulk scoring works with. Needs pyarrow."""
+    return _bulk_parts(
+        services.settings,
+        services.catalogue,
+        services.limits,
+        services.locator,
+        RunStore(services.database),
+        Principal(id="local", workspace=DEFAULT_WORKSPACE),
+    )
+
+
+def _bulk_parts(
+    settings: Settings,
+    catalogue: Catalogue,
+    limits: InputLimits,
+    locator: FaceLocator,
+    runs: RunStore,
+    principal: Principal,
+) -> Parts:
     from discern.detection.bulk.service import Parts  # noqa: PLC0415 - needs an extra
 
-    settings = services.settings
     return Parts(
-        detectors=services.catalogue,
-        limits=services.limits,
-        locator=services.locator,
-        runs=RunStore(services.database),
+        detectors=catalogue,
+        limits=limits,
+        locator=locator,
+        runs=runs,
         access=ObjectAccess(
             endpoint=settings.s3_endpoint or None,
             region=settings.s3_region or None,
@@ -181,8 +215,77 @@ def bulk_parts(services: Services) -> Parts:
             session_token=settings.s3_session_token or None,
         ),
         threads=settings.detection_threads or os.cpu_count() or 1,
-        principal=Principal(id="local", workspace=DEFAULT_WORKSPACE),
+        principal=principal,
         face_model=settings.face_model,
+    )
+
+
+def _jobs(
+    settings: Settings,
+    store: JobStore,
+    verdicts: VerdictStore,
+    detect: Detect,
+    parts: Callable[[Principal], Parts],
+    counts: Counts,
+) -> Jobs:
+    def score(
+        given: Path,
+        output: Path,
+        detector: tuple[str, str],
+        principal: Principal,
+        watch: Callable[[float, int], None],
+    ) -> None:
+        if find_spec("pyarrow") is None:
+            detail = "Jobs over tables need pyarrow, which is not installed."
+            raise MissingExtra(detail, mend="Install the extra `bulk`.", extra="bulk")
+        from discern.detection.bulk.service import score_file  # noqa: PLC0415
+        from discern.detection.bulk.types import Job, Progress  # noqa: PLC0415
+
+        def told(progress: Progress) -> None:
+            watch(progress.share or 0.0, progress.rows)
+
+        report = score_file(Job(str(given), output), detector, parts(principal), watch=told, note=lambda _: None)
+        watch(1.0, report.totals.rows)
+
+    def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        from discern.store.outbound import Outbound, networks  # noqa: PLC0415
+
+        return Outbound(networks(settings.webhook_allow)).post(url, body, headers)
+
+    def problem_of(error: DiscernError) -> dict[str, Any]:
+        from discern.http.problems import problem_members  # noqa: PLC0415
+
+        return problem_members(error)
+
+    def queue(jobs: Jobs) -> DbosQueue:
+        from discern.detection.jobs.service_queue import DbosQueue  # noqa: PLC0415
+
+        return DbosQueue(jobs, settings.database_url, settings.home / "jobs.db")
+
+    held = JobParts(
+        store=store,
+        verdicts=verdicts,
+        detect=detect,
+        score_file=score,
+        post=post,
+        problem_of=problem_of,
+        folder=settings.home / "jobs",
+        secret_file=settings.home / "keys" / "webhook.secret",
+        secret=settings.webhook_secret,
+        limits=_job_limits(settings),
+        counts=counts,
+    )
+    return Jobs(held, queue)
+
+
+def _job_limits(settings: Settings) -> JobLimits:
+    return JobLimits(
+        most_bytes=settings.job_bytes,
+        most_waiting=settings.max_waiting_jobs,
+        body_seconds=settings.body_seconds,
+        at_a_time=settings.jobs_at_a_time,
+        keep_seconds=settings.job_keep_seconds,
+        lease_seconds=settings.job_lease_seconds,
     )
 
 
@@ -190,6 +293,7 @@ def _batch_routes(services: Services, bodies: Bodies) -> list[PlainRoute]:
     """Return the routes that ask about many inputs at once: ours, and those of the Open Inference Protocol."""
     from discern.detection.api_batch import BATCH_OPERATION, BatchEndpoint  # noqa: PLC0415
     from discern.detection.batches import BatchLimits  # noqa: PLC0415
+    from discern.detection.jobs.api import JOB_OPERATION  # noqa: PLC0415
     from discern.http.authentication import principal_of  # noqa: PLC0415
     from discern.http.inference_protocol import InferenceEndpoint, inference_operation  # noqa: PLC0415
     from discern.http.plain import PlainRoute  # noqa: PLC0415
@@ -210,9 +314,25 @@ def _batch_routes(services: Services, bodies: Bodies) -> list[PlainRoute]:
     model = "/v2/models/{name}"
     return [
         PlainRoute("POST", "/v1/detectors/{name}/verdicts:batch", ask, BATCH_OPERATION),
+        PlainRoute("POST", "/v1/detectors/{name}/jobs", _job_endpoint(services), JOB_OPERATION),
         PlainRoute("POST", f"{model}/infer", infer, inference_operation(of_version=False)),
         PlainRoute("POST", f"{model}/versions/{{version}}/infer", infer, inference_operation(of_version=True)),
     ]
+
+
+def _job_endpoint(services: Services) -> JobEndpoint:
+    from discern.detection.jobs.api import JobEndpoint  # noqa: PLC0415
+    from discern.http.authentication import principal_of  # noqa: PLC0415
+    from discern.store.outbound import check_url  # noqa: PLC0415
+
+    return JobEndpoint(
+        services.jobs,
+        services.job_store,
+        services.catalogue,
+        _job_limits(services.settings),
+        check_url=check_url,
+        principal_of=principal_of,
+    )
 
 
 def _streams(services: Services) -> StreamEndpoint:
@@ -246,6 +366,8 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
     # Imported here: the command line answers without an HTTP framework.
     from discern.detection.api import VERDICT_OPERATION, VerdictEndpoint, ledger_routes  # noqa: PLC0415
+    from discern.detection.jobs.api import job_routes  # noqa: PLC0415
+    from discern.detection.jobs.types import Job, JobPage  # noqa: PLC0415
     from discern.detection.service_direct import DirectRecords  # noqa: PLC0415
     from discern.http.authentication import Authentication, principal_of  # noqa: PLC0415
     from discern.http.bodies import Bodies  # noqa: PLC0415
@@ -294,6 +416,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     streams = _streams(services)
     app.put_streams_in_front("/v1/detectors/{name}/stream", streams, services.keys, streams.drain)
     app.include_router(ledger_routes(services.verdicts, principal_of=principal_of))
+    app.include_router(job_routes(services.jobs, services.job_store, services.verdicts, principal_of=principal_of))
     app.include_router(inference_routes(services.catalogue, parts))
-    describe(app, (Verdict, VerdictPage, InferenceError))
+    describe(app, (Verdict, VerdictPage, Job, JobPage, InferenceError))
     return app

@@ -101,6 +101,21 @@ class Settings:
     max_connections_per_address: int = _setting(
         0, "Of these from one address; 0 sets no limit, for behind a proxy all come from one.", minimum=0
     )
+    max_waiting_jobs: int = _setting(1000, "Jobs that may wait or run before further ones get 503.", minimum=1)
+    job_bytes: int = _setting(2_000_000_000, "Largest input of a job.", unit="bytes", minimum=1)
+    jobs_at_a_time: int = _setting(2, "Jobs a process runs at the same time.", minimum=1, maximum=64)
+    job_keep_seconds: int = _setting(
+        604_800, "Time a job that has ended, and its file of results, is kept.", unit="seconds", minimum=60
+    )
+    job_lease_seconds: float = _setting(
+        10.0, "Time after which the jobs of a process that died are taken over.", unit="seconds", minimum=3
+    )
+    webhook_allow: str = _setting(
+        "", "Networks that webhooks may call although they are private, with commas: `10.1.0.0/16, ::1`."
+    )
+    webhook_secret: str = _setting(
+        "", "What webhooks are signed with; empty: the file `keys/webhook.secret`, made at the first.", secret=True
+    )
     max_streams: int = _setting(12_000, "Streams a process holds open at the same time.", minimum=1)
     stream_waiting: int = _setting(
         8, "Messages of a stream that wait: of frames the oldest is dropped, records are read later.", minimum=1

@@ -16,7 +16,6 @@ from collections.abc import Callable
 import uvicorn
 
 from discern.app import Services, create_app
-from discern.detection.caching import AnswerCache
 from discern.http.connections import Connection, ConnectionLimits, connection_class
 from discern.http.plain import Application
 from discern.http.statistics import Place
@@ -30,16 +29,17 @@ class Server(uvicorn.Server):
     """A server that looks after its connections. `on_ready` is called once it accepts them."""
 
     def __init__(
-        self, config: uvicorn.Config, app: Application, cache: AnswerCache, on_ready: Callable[[], None]
+        self, config: uvicorn.Config, app: Application, services: Services, on_ready: Callable[[], None]
     ) -> None:
         super().__init__(config)
-        self._cache = cache
+        self._services = services
         self._app = app
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections."""
         await super().startup(sockets)
+        await self._services.jobs.start()
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -62,7 +62,8 @@ class Server(uvicorn.Server):
         while loop.time() < until and self.server_state.connections and not self.force_exit:  # noqa: ASYNC110 - a plain set
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
-        await self._cache.close()
+        await self._services.jobs.stop()
+        await self._services.cache.close()
 
 
 def serve(
@@ -100,4 +101,4 @@ def serve(
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    Server(config, app, services.cache, on_ready).run(sockets=[listener])
+    Server(config, app, services, on_ready).run(sockets=[listener])

@@ -122,6 +122,12 @@ class UnknownRun(CallerError):
     code = "unknown_run"
 
 
+class UnknownJob(CallerError):
+    """No job of this workspace has this id, or it has no result of this kind."""
+
+    code = "unknown_job"
+
+
 class NoSuchStream(CallerError):
     """There is no WebSocket at this path."""
 

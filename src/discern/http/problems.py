@@ -40,6 +40,7 @@ PROBLEMS: dict[type[errors.DiscernError], Problem] = {
     errors.UnknownDetector: Problem(404, "No such detector"),
     errors.UnknownVerdict: Problem(404, "No such verdict"),
     errors.UnknownRun: Problem(404, "No such run"),
+    errors.UnknownJob: Problem(404, "No such job"),
     errors.NoSuchStream: Problem(404, "No such stream"),
     errors.InputTooLarge: Problem(413, "The input is over a limit"),
     errors.UnsupportedInput: Problem(415, "The input is of a type that is not taken"),

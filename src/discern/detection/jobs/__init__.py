@@ -1,0 +1,1 @@
+"""Jobs: inputs that take longer than a request should, judged in the background and never lost."""

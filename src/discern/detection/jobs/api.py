@@ -1,0 +1,326 @@
+"""Routes of jobs: hand one in, follow it, cancel it, fetch what came of it.
+
+- The input goes to a file that only the server can read, as it comes, and is never whole in memory.
+- A job of another workspace is as good as none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs
+from uuid import UUID
+
+import msgspec
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from discern.core.clock import utc_now
+from discern.core.errors import (
+    EmptyInput,
+    InputTooLarge,
+    Overloaded,
+    SlowSender,
+    UnsupportedInput,
+)
+from discern.core.ids import uuid7
+from discern.detection.jobs.service import Jobs, unknown
+from discern.detection.jobs.store import JobStore
+from discern.detection.jobs.types import ENDED, Job, JobKind, JobLimits
+from discern.detection.ports import DetectorSource, PrincipalReader
+from discern.detection.store import VerdictStore
+from discern.detectors.manifest import Manifest
+from discern.inputs.spec import RecordSpec
+
+_BUFFER_BYTES = 1024 * 1024
+_LEAST_BYTES_A_SECOND = 10_000
+_LOOK_SECONDS = 0.5
+_HEART_BEAT_SECONDS = 15.0
+_MOST_URL = 2000
+_TABLES = {
+    "application/x-ndjson": ".ndjson",
+    "text/csv": ".csv",
+    "application/vnd.apache.parquet": ".parquet",
+}
+_encode = msgspec.json.Encoder().encode
+
+
+Finder = Callable[[Request, UUID], Awaitable[Job]]
+
+
+class JobEndpoint:
+    """The route that takes a job, as a plain ASGI application; what is of HTTP is handed in."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        store: JobStore,
+        detectors: DetectorSource,
+        limits: JobLimits,
+        *,
+        check_url: Callable[[str], None],
+        principal_of: PrincipalReader,
+    ) -> None:
+        self._jobs = jobs
+        self._store = store
+        self._detectors = detectors
+        self._limits = limits
+        self._check_url = check_url
+        self._principal_of = principal_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take the input, then the job, and say where it is. Raises before anything is sent."""
+        request = Request(scope, receive)
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        usable = await to_thread.run_sync(
+            self._detectors.find, scope["path_params"]["name"], query.get("version", [None])[0]
+        )
+        manifest = usable.bundle.manifest
+        kind, suffix = _kind(request, manifest)
+        webhook = query.get("webhook", [None])[0]
+        if webhook is not None:
+            self._check_url(webhook[:_MOST_URL])
+        if await to_thread.run_sync(self._store.waiting) >= self._limits.most_waiting:
+            raise _overloaded(self._limits.most_waiting)
+        principal, job_id = self._principal_of(scope), str(uuid7())
+        folder = self._jobs.input_of(job_id)
+        await to_thread.run_sync(lambda: folder.mkdir(parents=True, mode=0o700))
+        try:
+            size = await self._spool(request, folder / f"input{suffix}")
+            job = Job(
+                id=job_id,
+                workspace=principal.workspace,
+                principal=principal.id,
+                kind=kind,
+                detector=manifest.name,
+                version=manifest.version,
+                state="waiting",
+                progress=0.0,
+                rows=0,
+                bytes=size,
+                created_at=utc_now(),
+                verdict_id=str(uuid7()) if kind == "input" else None,
+                webhook=webhook,
+            )
+            await self._jobs.submit(job)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        headers = {"Location": f"/v1/jobs/{job.id}"}
+        await Response(_encode(job), 202, headers, "application/json")(scope, receive, send)
+
+    async def _spool(self, request: Request, path: Path) -> int:
+        """Write the body to a file as it comes; return its size."""
+        size, started = 0, time.monotonic()
+        most = self._limits.most_bytes
+        buffer = bytearray()
+        # Opened with the folder's protection: nobody else can look into it.
+        with path.open("xb") as file:
+            stream = request.stream()
+            while True:
+                left = started + self._limits.body_seconds + size / _LEAST_BYTES_A_SECOND - time.monotonic()
+                try:
+                    async with asyncio.timeout(max(0.0, left)):
+                        chunk = await anext(stream, b"")
+                except TimeoutError as error:
+                    raise _slow(size, self._limits.body_seconds) from error
+                size += len(chunk)
+                if size > most:
+                    raise _too_large(most, size)
+                buffer += chunk
+                ended = not chunk
+                if len(buffer) >= _BUFFER_BYTES or ended:
+                    await to_thread.run_sync(file.write, bytes(buffer))
+                    buffer.clear()
+                if ended:
+                    break
+        if not size:
+            raise EmptyInput("The body is empty.", mend="Send the input as the body: `curl --data-binary @FILE`.")
+        return size
+
+
+def job_routes(jobs: Jobs, store: JobStore, verdicts: VerdictStore, *, principal_of: PrincipalReader) -> APIRouter:
+    """Return the routes that read and cancel jobs."""
+    router = APIRouter(prefix="/v1", tags=["jobs"])
+
+    async def found(request: Request, job_id: UUID) -> Job:
+        job = await to_thread.run_sync(store.get, principal_of(request).workspace, job_id)
+        if job is None:
+            raise unknown(job_id)
+        return job
+
+    @router.get("/jobs", summary="List jobs, newest first", response_class=Response, responses=_answers("JobPage"))
+    async def list_jobs(
+        request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 50, after: UUID | None = None
+    ) -> Response:
+        return _json(await to_thread.run_sync(store.page, principal_of(request).workspace, limit, after))
+
+    @router.get("/jobs/{job_id}", summary="Look at a job", response_class=Response, responses=_answers("Job"))
+    async def show_job(request: Request, job_id: UUID) -> Response:
+        return _json(await found(request, job_id))
+
+    @router.get(
+        "/jobs/{job_id}/events",
+        summary="Follow a job to its end",
+        response_class=StreamingResponse,
+        responses={
+            200: {
+                "description": "Server-sent events: `job` whenever it changes, the last one when it has ended.",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            }
+        },
+    )
+    async def follow_job(request: Request, job_id: UUID) -> Response:
+        first = await found(request, job_id)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(_events(store, first), media_type="text/event-stream", headers=headers)
+
+    @router.post(
+        "/jobs/{job_id}/cancel",
+        summary="Cancel a job",
+        description="A job that waits is not begun. Of one that runs what has not been written yet is given up. A job "
+        "that has ended stays as it is.",
+        response_class=Response,
+        responses=_answers("Job"),
+    )
+    async def cancel_job(request: Request, job_id: UUID) -> Response:
+        return _json(await jobs.cancel(principal_of(request).workspace, job_id))
+
+    _add_result(router, jobs, verdicts, found)
+    return router
+
+
+def _add_result(router: APIRouter, jobs: Jobs, verdicts: VerdictStore, found: Finder) -> None:
+    @router.get(
+        "/jobs/{job_id}/result",
+        summary="Fetch what came of a job",
+        response_class=Response,
+        responses={200: {"description": "The verdict, or the file of results of a file of records."}},
+    )
+    async def job_result(request: Request, job_id: UUID) -> Response:
+        job = await found(request, job_id)
+        if job.state != "done":
+            raise unknown_result(job)
+        if job.verdict_id is not None:
+            verdict = await to_thread.run_sync(verdicts.get, job.workspace, UUID(job.verdict_id))
+            return _json(verdict)
+        path = jobs.input_of(job.id) / "result.parquet"
+        if not path.is_file():
+            raise unknown_result(job)
+        return FileResponse(path, media_type="application/vnd.apache.parquet", filename=f"{job.id}.parquet")
+
+
+async def _events(store: JobStore, job: Job) -> AsyncIterator[bytes]:
+    shown: Job | None = None
+    beat = time.monotonic()
+    current: Job | None = job
+    number = 0
+    while current is not None:
+        if current != shown:
+            shown, number, beat = current, number + 1, time.monotonic()
+            yield b"id: %d\nevent: job\ndata: %b\n\n" % (number, _encode(current))
+        if current.state in ENDED:
+            return
+        if time.monotonic() - beat > _HEART_BEAT_SECONDS:
+            beat = time.monotonic()
+            yield b": still there\n\n"
+        await asyncio.sleep(_LOOK_SECONDS)
+        current = await to_thread.run_sync(store.get, job.workspace, UUID(job.id))
+
+
+def _kind(request: Request, manifest: Manifest) -> tuple[JobKind, str]:
+    """Return what kind of job a body is, and the suffix of its file."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == "multipart/form-data":
+        raise UnsupportedInput(
+            "A job takes its input as the body, not as a form.", mend="Send it so: `curl --data-binary @FILE`."
+        )
+    suffix = _TABLES.get(content_type)
+    if suffix is None:
+        return "input", ""
+    if not isinstance(manifest.input, RecordSpec):
+        detail = f"{manifest.name} takes pictures, not tables of records."
+        raise UnsupportedInput(detail, mend="Send a picture or a video.")
+    return "file", suffix
+
+
+def unknown_result(job: Job) -> Any:  # noqa: ANN401
+    """Return what to say of a result that is not there."""
+    error = unknown(UUID(job.id))
+    error.detail = f"Job {job.id} is {job.state} and has no result."
+    error.mend = "Its `error` says why." if job.state == "failed" else "Follow `events` until it is done."
+    return error
+
+
+def _overloaded(allowed: int) -> Overloaded:
+    return Overloaded(
+        f"As many jobs as `max_waiting_jobs` allows ({allowed}) wait or run.",
+        mend="Try again later.",
+        retry_after=30.0,
+        limit="max_waiting_jobs",
+        allowed=allowed,
+    )
+
+
+def _too_large(allowed: int, found: int) -> InputTooLarge:
+    return InputTooLarge(
+        f"The body has {found} bytes or more; at most {allowed} are taken.",
+        mend="Send less, or raise `job_bytes`.",
+        limit="job_bytes",
+        allowed=allowed,
+        found=found,
+    )
+
+
+def _slow(found: int, allowed: float) -> SlowSender:
+    return SlowSender(
+        f"The body came too slowly: {found} bytes.",
+        mend="Send it faster, or raise `body_seconds`.",
+        limit="body_seconds",
+        allowed=allowed,
+    )
+
+
+def _json(value: object) -> Response:
+    return Response(_encode(value), media_type="application/json")
+
+
+def _answers(schema: Literal["Job", "JobPage"], status: int = 200) -> dict[int | str, dict[str, Any]]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {status: {"description": "The job." if schema == "Job" else "A page of jobs.", "content": content}}
+
+
+_FILE = {"type": "string", "format": "binary"}
+JOB_OPERATION: dict[str, Any] = {
+    "tags": ["jobs"],
+    "summary": "Hand in a job",
+    "operationId": "create_job",
+    "parameters": [
+        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
+        {"name": "version", "in": "query", "required": False, "schema": {"type": "string"}},
+        {
+            "name": "webhook",
+            "in": "query",
+            "required": False,
+            "schema": {"type": "string", "format": "uri"},
+            "description": "Where to POST to when the job has ended.",
+        },
+    ],
+    "requestBody": {
+        "required": True,
+        "description": "An image, a video or a record; or a table of records.",
+        "content": {
+            "application/octet-stream": {"schema": _FILE},
+            "video/*": {"schema": _FILE},
+            **{kind: {"schema": _FILE} for kind in _TABLES},
+        },
+    },
+    "responses": _answers("Job", 202),
+}
+"""The entry of the route in the OpenAPI document."""

@@ -1,0 +1,45 @@
+"""What jobs need from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+from discern.access.types import Principal
+from discern.core.verdict import Verdict
+
+
+class VerdictReader(Protocol):
+    """The ledger, to see whether a verdict is there already. When it is down it raises StorageUnavailable."""
+
+    def get(self, workspace: str, verdict_id: UUID) -> Verdict | None:
+        """Return a verdict, or None."""
+        ...
+
+
+class FileScorer(Protocol):
+    """Scores a table of records into a file, and goes on where an earlier call ended."""
+
+    def __call__(
+        self,
+        given: Path,
+        output: Path,
+        detector: tuple[str, str],
+        principal: Principal,
+        watch: Callable[[float, int], None],
+    ) -> None:
+        """Tell `watch` the share and the rows that are done. Raises what it raises, and DiscernError."""
+        ...
+
+
+class Poster(Protocol):
+    """Sends a POST to an address somebody else chose. Private addresses are refused when it connects."""
+
+    def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Return the status of the answer. Raises OSError, or CallerError for an address that is refused."""
+        ...
+
+
+ProblemOf = Callable[[Any], dict[str, Any]]

@@ -1,0 +1,338 @@
+"""Running jobs: a durable queue (DBOS), the plane that every door asks, and a webhook in the end.
+
+- A job that was accepted comes to its end, whichever process dies on the way: whoever runs it holds a lease, and when
+  the lease runs out another process takes the job over.
+- It comes to it once: a verdict has its id before it is asked for, and is looked up on the ledger before it is asked
+  for again; a file goes on where its journal ends.
+- Nothing of an input stays behind when its job has ended.
+- Judging is done on the event loop of the server, like for every other door; DBOS has threads of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+from anyio import to_thread
+
+from discern.access.types import Principal
+from discern.core.clock import utc_now
+from discern.core.counts import Counts
+from discern.core.errors import CallerError, DiscernError, MissingExtra, Overloaded, StorageUnavailable, UnknownJob
+from discern.detection.jobs.ports import FileScorer, Poster, ProblemOf, VerdictReader
+from discern.detection.jobs.rules import DELIVERY_HEADER, SIGNATURE_HEADER, signature
+from discern.detection.jobs.store import JobStore
+from discern.detection.jobs.types import ENDED, Delivery, Job, JobLimits
+from discern.detection.types import Detect, DetectionRequest
+
+log = logging.getLogger(__name__)
+
+_TEND_SECONDS = 1.0
+_AGAIN_SECONDS = 2.0
+_FORGET_EVERY_SECONDS = 60.0
+_encode = msgspec.json.Encoder().encode
+
+
+class Queue(Protocol):
+    """The durable queue. What it was given it gives to `Jobs.judge` and `Jobs.tell` until they return."""
+
+    def put(self, job_id: str, takes: int) -> None:
+        """Queue a job that was taken so often; whoever asks for the same is too late."""
+        ...
+
+    def forget(self, job_ids: Sequence[str]) -> None:
+        """Delete what is kept of jobs."""
+        ...
+
+    def close(self) -> None:
+        """Take nothing more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What jobs work with. `folder` takes the inputs while they wait, and the results."""
+
+    store: JobStore
+    verdicts: VerdictReader
+    detect: Detect
+    score_file: FileScorer
+    post: Poster
+    problem_of: ProblemOf
+    folder: Path
+    secret_file: Path
+    secret: str
+    limits: JobLimits
+    counts: Counts
+
+
+class _LeftOff(Exception):
+    """Scoring a file ends before its end."""
+
+
+class Jobs:
+    """The jobs of this process. `open_queue` makes the queue, which takes a second, in a thread."""
+
+    def __init__(self, parts: Parts, open_queue: Callable[[Jobs], Queue]) -> None:
+        self._parts = parts
+        self._open_queue = open_queue
+        self._holder = secrets.token_hex(8)
+        self._queue: Queue | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tending: asyncio.Task[None] | None = None
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._queued: dict[str, int] = {}
+        self._cancelled: set[str] = set()
+        self._stopping = False
+        self._secret = parts.secret
+
+    @property
+    def at_a_time(self) -> int:
+        """How many jobs a process runs at the same time."""
+        return self._parts.limits.at_a_time
+
+    def input_of(self, job_id: str) -> Path:
+        """Return the folder of a job's files: `input` and, for a file, `result.parquet`."""
+        return self._parts.folder / job_id
+
+    async def start(self) -> None:
+        """Begin to run jobs, soon."""
+        self._loop = asyncio.get_running_loop()
+        self._tending = asyncio.create_task(self._tend())
+
+    async def stop(self) -> None:
+        """Leave what runs to other processes, or to the next start."""
+        if self._tending is None:
+            return
+        self._stopping = True
+        self._tending.cancel()
+        await asyncio.wait([self._tending])
+        for task in list(self._running.values()):
+            task.cancel()
+        if self._running:
+            await asyncio.wait(list(self._running.values()))
+        if self._queue is not None:
+            await to_thread.run_sync(self._queue.close)
+            await to_thread.run_sync(self._parts.store.release, self._holder)
+
+    async def submit(self, job: Job) -> None:
+        """Take a job whose input is in its folder. Raises StorageUnavailable."""
+        await to_thread.run_sync(self._parts.store.add, job)
+        self._parts.counts.add("jobs.submitted")
+        if self._queue is not None:
+            self._queued[job.id] = 0
+            await to_thread.run_sync(self._queue.put, job.id, 0)
+
+    async def cancel(self, workspace: str, job_id: UUID) -> Job:
+        """Cancel a job, unless it has ended; return it. Raises UnknownJob."""
+        await to_thread.run_sync(self._parts.store.cancel, workspace, job_id, utc_now())
+        self._cancel_here(str(job_id))
+        job = await to_thread.run_sync(self._parts.store.get, workspace, job_id)
+        if job is None:
+            raise unknown(job_id)
+        if job.state == "cancelled":
+            await to_thread.run_sync(self._clean, job)
+        return job
+
+    def judge(self, job_id: str) -> None:
+        """Judge a job, in a thread of the queue; return when it has ended, here or elsewhere, or was left to others."""
+        assert self._loop is not None  # noqa: S101 - the queue is opened by `start`
+        asyncio.run_coroutine_threadsafe(self._judged(job_id), self._loop).result()
+
+    def tell(self, job_id: str) -> None:
+        """Tell the webhook of a job that has ended, in a thread of the queue.
+
+        Raises ConnectionError to be called again.
+        """
+        store = self._parts.store
+        job = store.any(UUID(job_id))
+        if job is None or job.state not in ENDED:
+            return
+        if job.webhook is None or not store.is_held(job.id, self._holder):
+            return
+        verdict = None
+        if job.state == "done" and job.verdict_id is not None:
+            verdict = self._parts.verdicts.get(job.workspace, UUID(job.verdict_id))
+        body = _encode({"job": msgspec.structs.replace(job, deliveries=()), "verdict": verdict})
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "Discern",
+            DELIVERY_HEADER: job.id,
+            SIGNATURE_HEADER: signature(self._signing_secret(), body, int(time.time())),
+        }
+        try:
+            status = self._parts.post(job.webhook, body, headers)
+        except CallerError as refused:  # it would be refused again
+            store.delivered(job, Delivery(utc_now(), error=refused.detail))
+            self._parts.counts.add("jobs.webhooks_refused")
+            store.told(UUID(job.id))
+            return
+        except OSError as error:
+            store.delivered(job, Delivery(utc_now(), error=f"{type(error).__name__}: {error}"[:500]))
+            raise ConnectionError("the webhook was not reached") from error
+        store.delivered(job, Delivery(utc_now(), status=status))
+        if not 200 <= status < 300:
+            raise ConnectionError(f"the webhook answered {status}")
+        self._parts.counts.add("jobs.webhooks_delivered")
+        store.told(UUID(job.id))
+
+    def give_up_telling(self, job_id: str) -> None:
+        """Leave it at the attempts that were made, in a thread of the queue."""
+        self._parts.counts.add("jobs.webhooks_given_up")
+        self._parts.store.told(UUID(job_id))
+
+    async def _tend(self) -> None:
+        """Open the queue, then hold on to what runs here, and see to what nobody runs."""
+        try:
+            self._queue = await to_thread.run_sync(self._open_queue, self)
+        except MissingExtra as missing:
+            log.warning("jobs_are_off", extra={"detail": missing.detail})
+            return
+        forgotten = 0.0
+        while True:
+            try:
+                for job_id in await to_thread.run_sync(self._hold_on):
+                    self._cancel_here(job_id)
+                if time.monotonic() - forgotten > _FORGET_EVERY_SECONDS:
+                    forgotten = time.monotonic()
+                    await to_thread.run_sync(self._forget)
+            except StorageUnavailable as error:
+                log.warning("jobs_wait", extra={"detail": error.detail})
+            await asyncio.sleep(_TEND_SECONDS)
+
+    def _hold_on(self) -> set[str]:
+        assert self._queue is not None  # noqa: S101 - opened before
+        store, now = self._parts.store, utc_now()
+        to_cancel = store.renew(self._holder, now + timedelta(seconds=self._parts.limits.lease_seconds))
+        for job_id, takes in store.unheld(now):
+            if self._queued.get(job_id) != takes:
+                self._queued[job_id] = takes
+                self._queue.put(job_id, takes)
+        return to_cancel
+
+    def _forget(self) -> None:
+        before = utc_now() - timedelta(seconds=self._parts.limits.keep_seconds)
+        gone = self._parts.store.forget(before)
+        for job_id in gone:
+            shutil.rmtree(self.input_of(job_id), ignore_errors=True)
+            self._queued.pop(job_id, None)
+        if gone and self._queue is not None:
+            self._queue.forget(gone)
+
+    async def _judged(self, job_id: str) -> None:
+        now = utc_now()
+        until = now + timedelta(seconds=self._parts.limits.lease_seconds)
+        if job_id in self._running:
+            return
+        job = await to_thread.run_sync(self._parts.store.take, UUID(job_id), self._holder, now, until)
+        if job is None or job.state in ENDED:
+            return
+        task = self._running[job_id] = asyncio.create_task(self._run(job))
+        try:
+            await asyncio.wait([task])
+        finally:
+            del self._running[job_id]
+        if not task.cancelled():
+            task.result()
+
+    async def _run(self, job: Job) -> None:
+        try:
+            rows = await (self._run_file(job) if job.kind == "file" else self._run_input(job))
+            await self._end(job, "done", rows=rows)
+        except DiscernError as error:
+            await self._end(job, "failed", error=self._parts.problem_of(error))
+        except (asyncio.CancelledError, _LeftOff):
+            if job.id not in self._cancelled:
+                return  # this process stops; another goes on
+            self._cancelled.discard(job.id)
+            await self._end(job, "cancelled")
+
+    async def _run_input(self, job: Job) -> int:
+        assert job.verdict_id is not None  # noqa: S101 - every job of this kind has one
+        principal = Principal(job.principal, job.workspace)
+        request = DetectionRequest(
+            principal, job.detector, self.input_of(job.id) / "input", job.version, UUID(job.verdict_id)
+        )
+        while True:
+            # Whoever had it before may have written the verdict and died.
+            known = await to_thread.run_sync(self._parts.verdicts.get, job.workspace, UUID(job.verdict_id))
+            if known is not None:
+                return 1
+            try:
+                await self._parts.detect(request)
+            except (Overloaded, StorageUnavailable) as error:
+                await asyncio.sleep(error.retry_after or _AGAIN_SECONDS)
+            else:
+                return 1
+
+    async def _run_file(self, job: Job) -> int:
+        folder = self.input_of(job.id)
+        (given,) = folder.glob("input.*") or (folder / "input",)
+        seen = 0
+
+        def watch(share: float, rows: int) -> None:
+            nonlocal seen
+            seen = rows
+            if job.id in self._cancelled or self._stopping:
+                raise _LeftOff
+            self._parts.store.advance(UUID(job.id), min(share, 1.0), rows)
+
+        principal = Principal(job.principal, job.workspace)
+        output = folder / "result.parquet"
+        await to_thread.run_sync(self._parts.score_file, given, output, (job.detector, job.version), principal, watch)
+        return seen
+
+    async def _end(self, job: Job, state: Any, **facts: Any) -> None:  # noqa: ANN401
+        ended = await to_thread.run_sync(lambda: self._parts.store.finish(UUID(job.id), state, utc_now(), **facts))
+        if ended:
+            self._parts.counts.add(f"jobs.{state}")
+        await to_thread.run_sync(self._clean, msgspec.structs.replace(job, state=state))
+
+    def _clean(self, job: Job) -> None:
+        """Delete what of a job is not its result."""
+        folder = self.input_of(job.id)
+        if job.state != "done" or job.kind == "input":
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        for path in folder.iterdir():
+            if path.name != "result.parquet":
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _cancel_here(self, job_id: str) -> None:
+        task = self._running.get(job_id)
+        if task is not None:
+            self._cancelled.add(job_id)
+            task.cancel()
+
+    def _signing_secret(self) -> str:
+        """Return the secret that calls are signed with: the setting's, or one that is made at the first call."""
+        if not self._secret:
+            path = self._parts.secret_file
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                with open(path, "x", encoding="ascii", opener=_owner_only) as file:
+                    file.write(secrets.token_urlsafe(32))
+            except FileExistsError:
+                pass
+            self._secret = path.read_text(encoding="ascii").strip()
+        return self._secret
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def unknown(job_id: UUID) -> UnknownJob:
+    """Return what to say of a job that a workspace does not have."""
+    return UnknownJob(f"There is no job {job_id}.", mend="`GET /v1/jobs` lists them.")

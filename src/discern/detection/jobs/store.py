@@ -1,0 +1,252 @@
+"""SQL of jobs.
+
+- A job is held by one process at a time: who takes it sets a lease, and only a lease that has run out is taken over.
+- What has ended never changes its state again. Where somebody is to be told of it, it is held until that is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Row,
+    String,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from discern.core.ids import uuid7
+from discern.detection.jobs.types import Delivery, Job, JobPage, JobState
+from discern.store.database import Database
+from discern.store.metadata import metadata, workspace_column
+from discern.store.types import UtcDateTime
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid(), primary_key=True),
+    workspace_column(),
+    Column("principal", String(100), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("detector", String(64), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("cancelled", Boolean(), nullable=False),
+    Column("progress", Float(), nullable=False),
+    Column("rows", Integer(), nullable=False),
+    Column("bytes", BigInteger(), nullable=False),
+    Column("verdict_id", Uuid()),
+    Column("webhook", Text()),
+    Column("error", LargeBinary()),
+    Column("told", Boolean(), nullable=False),
+    Column("takes", Integer(), nullable=False),
+    Column("holder", String(64)),
+    Column("lease_until", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Index("ix_jobs_workspace_id", "workspace", "id"),
+    Index("ix_jobs_state", "state", "id"),
+)
+deliveries = Table(
+    "job_deliveries",
+    metadata,
+    Column("id", Uuid(), primary_key=True),
+    workspace_column(),
+    Column("job", Uuid(), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("status", Integer()),
+    Column("error", Text()),
+    Index("ix_job_deliveries_job", "job", "id"),
+)
+_OPEN = ("waiting", "running")
+_MOST_AT_ONCE = 1000
+# What somebody still has to do something for: judge it, or tell of it.
+_UNFINISHED = or_(jobs.c.state.in_(_OPEN), jobs.c.told.is_(False))
+
+
+class JobStore:
+    """The jobs in the database. Every method raises StorageUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, job: Job) -> None:
+        """Write a job that waits."""
+        values = msgspec.structs.asdict(job)
+        values |= {"id": UUID(job.id), "verdict_id": UUID(job.verdict_id) if job.verdict_id else None}
+        columns = {column.name for column in jobs.columns}
+        row = {name: value for name, value in values.items() if name in columns}
+        row |= {"cancelled": False, "error": None, "told": job.webhook is None, "takes": 0}
+        with self._database.write() as connection:
+            connection.execute(insert(jobs).values(row))
+
+    def get(self, workspace: str, job_id: UUID) -> Job | None:
+        """Return one job of a workspace, with its deliveries."""
+        query = select(jobs).where(jobs.c.workspace == workspace, jobs.c.id == job_id)
+        attempts = select(deliveries).where(deliveries.c.job == job_id).order_by(deliveries.c.id)
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+            made = connection.execute(attempts).all() if row is not None else []
+        return None if row is None else _job(row, [Delivery(one.at, one.status, one.error) for one in made])
+
+    def any(self, job_id: UUID) -> Job | None:
+        """Return a job of whichever workspace: for whoever runs it, not for who asks."""
+        with self._database.read() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+        return None if row is None else _job(row)
+
+    def page(self, workspace: str, limit: int, after: UUID | None) -> JobPage:
+        """Return jobs, newest first."""
+        query = select(jobs).where(jobs.c.workspace == workspace)
+        if after is not None:
+            query = query.where(jobs.c.id < after)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(limit + 1)).all()
+        found = tuple(_job(row) for row in rows[:limit])
+        return JobPage(found, found[-1].id if len(rows) > limit else None)
+
+    def waiting(self) -> int:
+        """Return how many jobs wait or run."""
+        with self._database.read() as connection:
+            return connection.execute(select(func.count()).where(jobs.c.state.in_(_OPEN))).scalar_one()
+
+    def take(self, job_id: UUID, holder: str, now: datetime, until: datetime) -> Job | None:
+        """Take a job until then, unless nothing is left to do for it, or somebody else's lease still holds."""
+        free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, jobs.c.holder == holder)
+        mine = (jobs.c.id == job_id, _UNFINISHED, free)
+        taken: dict[str, Any] = {"holder": holder, "lease_until": until, "takes": jobs.c.takes + 1}
+        started = {"state": "running", "started_at": func.coalesce(jobs.c.started_at, now)}
+        with self._database.write() as connection:
+            if not connection.execute(update(jobs).where(*mine).values(**taken)).rowcount:
+                return None
+            open_ = (jobs.c.id == job_id, jobs.c.state.in_(_OPEN))
+            connection.execute(update(jobs).where(*open_).values(**started))
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
+        return _job(row)
+
+    def renew(self, holder: str, until: datetime) -> set[str]:
+        """Hold on to what is held until then; return the ids of those among it that are to be cancelled."""
+        held = and_(jobs.c.holder == holder, _UNFINISHED)
+        cancelled = select(jobs.c.id).where(held, jobs.c.state == "running", jobs.c.cancelled.is_(True))
+        with self._database.write() as connection:
+            connection.execute(update(jobs).where(held).values(lease_until=until))
+            found = connection.execute(cancelled).scalars()
+            return {str(job_id) for job_id in found}
+
+    def release(self, holder: str) -> None:
+        """Let go of what is held, for others to take over at once."""
+        with self._database.write() as connection:
+            held = and_(jobs.c.holder == holder, _UNFINISHED)
+            connection.execute(update(jobs).where(held).values(holder=None, lease_until=None))
+
+    def is_held(self, job_id: str, holder: str) -> bool:
+        """Tell whether somebody still has to be told of a job, by this holder."""
+        query = select(jobs.c.id).where(jobs.c.id == UUID(job_id), jobs.c.holder == holder, jobs.c.told.is_(False))
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def told(self, job_id: UUID) -> None:
+        """Write that nobody needs to be told of a job any more."""
+        with self._database.write() as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(told=True, holder=None, lease_until=None))
+
+    def advance(self, job_id: UUID, progress: float, rows: int) -> None:
+        """Write how far a job is."""
+        with self._database.write() as connection:
+            mine = (jobs.c.id == job_id, jobs.c.state == "running")
+            connection.execute(update(jobs).where(*mine).values(progress=progress, rows=rows))
+
+    def finish(
+        self,
+        job_id: UUID,
+        state: JobState,
+        now: datetime,
+        *,
+        error: dict[str, Any] | None = None,
+        rows: int | None = None,
+    ) -> bool:
+        """End a job, unless it has ended; tell whether this did."""
+        values: dict[str, Any] = {"state": state, "finished_at": now}
+        if state == "done":
+            values["progress"] = 1.0
+        if error is not None:
+            values["error"] = msgspec.json.encode(error)
+        if rows is not None:
+            values["rows"] = rows
+        with self._database.write() as connection:
+            mine = (jobs.c.id == job_id, jobs.c.state.in_(_OPEN))
+            return bool(connection.execute(update(jobs).where(*mine).values(**values)).rowcount)
+
+    def cancel(self, workspace: str, job_id: UUID, now: datetime) -> None:
+        """End a job that waits, and have one that runs ended by whoever runs it."""
+        mine = (jobs.c.workspace == workspace, jobs.c.id == job_id)
+        with self._database.write() as connection:
+            waits = update(jobs).where(*mine, jobs.c.state == "waiting")
+            connection.execute(waits.values(state="cancelled", cancelled=True, finished_at=now))
+            connection.execute(update(jobs).where(*mine, jobs.c.state == "running").values(cancelled=True))
+
+    def unheld(self, now: datetime) -> list[tuple[str, int]]:
+        """Return the ids of unfinished jobs that nobody holds, and how often each was taken."""
+        lost = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
+        query = select(jobs.c.id, jobs.c.takes).where(_UNFINISHED, lost).order_by(jobs.c.id).limit(_MOST_AT_ONCE)
+        with self._database.read() as connection:
+            return [(str(job_id), takes) for job_id, takes in connection.execute(query)]
+
+    def delivered(self, job: Job, delivery: Delivery) -> None:
+        """Write down an attempt to tell the webhook."""
+        row = {"id": uuid7(), "workspace": job.workspace, "job": UUID(job.id), **msgspec.structs.asdict(delivery)}
+        with self._database.write() as connection:
+            connection.execute(insert(deliveries).values(row))
+
+    def forget(self, before: datetime) -> list[str]:
+        """Delete jobs that ended before; return their ids."""
+        old = (jobs.c.state.notin_(_OPEN), jobs.c.told.is_(True), jobs.c.finished_at < before)
+        with self._database.write() as connection:
+            gone = connection.execute(select(jobs.c.id).where(*old).limit(500)).scalars().all()
+            if gone:
+                connection.execute(delete(deliveries).where(deliveries.c.job.in_(gone)))
+                connection.execute(delete(jobs).where(jobs.c.id.in_(gone)))
+        return [str(job_id) for job_id in gone]
+
+
+def _job(row: Row[Any], made: Sequence[Delivery] = ()) -> Job:
+    return Job(
+        id=str(row.id),
+        workspace=row.workspace,
+        principal=row.principal,
+        kind=row.kind,
+        detector=row.detector,
+        version=row.version,
+        state=row.state,
+        progress=row.progress,
+        rows=row.rows,
+        bytes=row.bytes,
+        created_at=row.created_at,
+        verdict_id=None if row.verdict_id is None else str(row.verdict_id),
+        webhook=row.webhook,
+        error=None if row.error is None else msgspec.json.decode(row.error),
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        deliveries=tuple(made),
+    )

@@ -1,0 +1,122 @@
+"""The one way out: HTTP calls to addresses that somebody else chose.
+
+- An address is resolved once, checked, and connected to as it was checked: a name that means something else a moment
+  later changes nothing.
+- Private, loopback, link-local, multicast and reserved addresses are refused, in their IPv6 forms too, unless the
+  operator allows their network.
+- Redirects are not followed, and nothing of the answer is read but its status.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+from discern.core.errors import MalformedRequest
+
+_SECONDS = 10.0
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_PORTS = {"http": 80, "https": 443}
+# Addresses that stand for IPv4 ones: NAT64 (RFC 6052), 6to4 (RFC 3056).
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class AddressRefused(MalformedRequest):
+    """The address is not one that is called from here."""
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Return the networks of a list with commas, such as `10.1.0.0/16, ::1`. Raises ValueError."""
+    return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+
+
+def check_url(url: str) -> None:
+    """Raise AddressRefused for what is no URL of HTTP, or carries a password."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in _PORTS and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isascii() or any(character <= " " for character in url):
+        raise AddressRefused(f"{url[:200]!r} is not an http or https URL.", mend="Write https://host/path.")
+    if parts.username is not None or parts.password is not None:
+        raise AddressRefused("The URL carries a user name or password.", mend="Leave it out; calls are signed.")
+
+
+class Outbound:
+    """Calls out. `allowed` networks are called although they are private."""
+
+    def __init__(self, allowed: Sequence[Network] = ()) -> None:
+        self._allowed = allowed
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Send a POST, and return the status of the answer. Raises AddressRefused or OSError."""
+        check_url(url)
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        connection = _Connection(host, port, self._checked(host, port), secure=parts.scheme == "https")
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        try:
+            connection.request("POST", path, body, {"Host": parts.netloc, **headers})
+            return connection.getresponse().status
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"the answer was not HTTP: {type(error).__name__}") from error
+        finally:
+            connection.close()
+
+    def _checked(self, host: str, port: int) -> str:
+        found = [entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        for text in found:
+            address = ipaddress.ip_address(str(text).partition("%")[0])
+            if not self.is_allowed(address):
+                raise AddressRefused(
+                    f"{host} is {address}, which is not a public address.",
+                    mend="Use a public one, or have the operator allow its network in `webhook_allow`.",
+                )
+        return str(found[0])
+
+    def is_allowed(self, address: Address) -> bool:
+        """Tell whether an address may be called."""
+        meant = _meant(address)
+        if any(one in network for network in self._allowed for one in (address, meant)):
+            return True
+        return meant.is_global and not meant.is_multicast
+
+
+def _meant(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 one stands for, or the address itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection to one address, whatever the name would mean by then."""
+
+    def __init__(self, host: str, port: int, address: str, *, secure: bool) -> None:
+        super().__init__(host, port, timeout=_SECONDS)
+        self._address = address
+        self._secure = secure
+
+    def connect(self) -> None:
+        """Connect, with TLS where the URL says so; the certificate must be for the name."""
+        plain = socket.create_connection((self._address, self.port), _SECONDS)
+        if not self._secure:
+            self.sock = plain
+            return
+        try:
+            self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+        except BaseException:
+            plain.close()
+            raise
