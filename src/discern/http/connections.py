@@ -215,7 +215,10 @@ class Connection(HttpToolsProtocol):
         self.cycle = None  # type: ignore[assignment]  # as on a connection without a request
         self._begin_for_the_framework()
         exchange = whole or part
-        if exchange is not None and exchange.body:
+        assert exchange is not None  # noqa: S101 - one of them is why this was called
+        # At the end of a message the parser has forgotten what its head said of this.
+        self.cycle.keep_alive = exchange.keep_alive
+        if exchange.body:
             super().on_body(exchange.body)
         if whole is not None:
             super().on_message_complete()
