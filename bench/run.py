@@ -35,6 +35,8 @@ _PARTS = {
     "latency": ("Added latency", "bench.latency:rows"),
     "batch": ("Batch route", "bench.batch_route:rows"),
     "streams": ("Live streams", "bench.streams:rows"),
+    "overload": ("Overload", "bench.overload:rows"),
+    "ledger": ("A full ledger", "bench.ledger_at_scale:rows"),
     "bulk": ("Bulk scoring", "bench.bulk:rows"),
     "video": ("Video", "bench.serving:video"),
     "cascade": ("Cascade", "bench.cascade:rows"),
