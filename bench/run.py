@@ -36,6 +36,7 @@ _PARTS = {
     "batch": ("Batch route", "bench.batch_route:rows"),
     "streams": ("Live streams", "bench.streams:rows"),
     "overload": ("Overload", "bench.overload:rows"),
+    "durability": ("Durability", "bench.durability:rows"),
     "ledger": ("A full ledger", "bench.ledger_at_scale:rows"),
     "bulk": ("Bulk scoring", "bench.bulk:rows"),
     "video": ("Video", "bench.serving:video"),

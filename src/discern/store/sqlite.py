@@ -23,6 +23,8 @@ from discern.store.database import Database, Durability, Statements
 
 _BUSY_SECONDS = 10
 _CONNECTIONS = 32
+# The inner pages of the indexes of a ledger of ten million verdicts.
+_CACHE_KIBIBYTES = 16_384
 _TRY_AGAIN_SECONDS = 0.0003
 _LONG_LOG_PAGES = 16_000
 _CHECKPOINT_SECONDS = 0.05
@@ -182,6 +184,7 @@ class SqliteDatabase(Database):
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'full' else 'NORMAL'}")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
         # Bringing the log into the database waits for the disk: `checkpoint` does it beside the writers, and this only
         # where nobody calls it.
         cursor.execute(f"PRAGMA wal_autocheckpoint = {_LONG_LOG_PAGES}")

@@ -255,8 +255,8 @@ class Jobs:
         except (asyncio.CancelledError, _LeftOff):
             if job.id not in self._cancelled:
                 return  # this process stops; another goes on
-            self._cancelled.discard(job.id)
             await self._end(job, "cancelled")
+            self._cancelled.discard(job.id)
 
     async def _run_input(self, job: Job) -> int:
         assert job.verdict_id is not None  # noqa: S101 - every job of this kind has one
@@ -311,7 +311,8 @@ class Jobs:
 
     def _cancel_here(self, job_id: str) -> None:
         task = self._running.get(job_id)
-        if task is not None:
+        # Cancelled twice, it would be kept from cleaning up.
+        if task is not None and job_id not in self._cancelled:
             self._cancelled.add(job_id)
             task.cancel()
 
