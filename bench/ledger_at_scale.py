@@ -7,6 +7,7 @@ million. Both ledgers are asked in turns, over one connection each.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import socket
 import sqlite3
@@ -101,6 +102,8 @@ def fill(database: Path, rows: int) -> None:
         connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+    # Else the disk would still be busy with it while the first answers are measured.
+    os.sync()
 
 
 def _fill_a_page(server: Ours, traffic: Traffic) -> None:
