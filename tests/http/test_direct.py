@@ -17,6 +17,7 @@ import pytest
 
 from tests.http.test_connections import everything, opened
 from tests.http.test_streams import Served
+from tests.inputs.media import clip, grey_frames
 
 pytestmark = pytest.mark.system
 
@@ -184,3 +185,22 @@ def test_a_thousand_idle_connections_keep_nobody_out(served: Served) -> None:
     finally:
         for connection in idle:
             connection.close()
+
+
+def test_nobody_waits_for_the_pictures_of_clients_that_have_gone(served: Served) -> None:
+    content = clip(frames=grey_frames(250, 640, 480))
+    path = "/v1/detectors/toy-image/verdicts"
+    with opened(served.port) as connection:
+        connection.sendall(request(served, content, path=path))
+        answers(connection, 1)
+    before = served.counted("ledger.verdicts")
+    for number in range(60):
+        with opened(served.port) as connection:
+            # Each is another clip, so that none is known.
+            connection.sendall(request(served, content + bytes([0, 0, 0, 8]) + b"free" + bytes([number]), path=path))
+    assert ask(served, record(8)).status_code == 200
+    deadline = time.monotonic() + 20
+    while served.counted("batches.given_up") < 20 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert served.counted("batches.given_up") >= 20
+    assert served.counted("ledger.verdicts") - before < 41

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -82,15 +83,32 @@ class VerdictEndpoint:
                 body = first["body"]
                 self._bodies.hold(len(body))
                 try:
-                    verdict = await self._detect(asked(content=body))
+                    verdict: Verdict | None
+                    if isinstance(manifest.input, RecordSpec):  # answered before anybody could go
+                        verdict = await self._detect(asked(content=body))
+                    else:
+                        verdict = await self._unless_gone(asked(content=body), receive)
                 finally:
                     self._bodies.release(len(body))
-                await _send(send, verdict)
+                if verdict is not None:
+                    await _send(send, verdict)
                 return
             receive = _replaying(first, receive)
         async with self._bodies.read(Request(scope, receive), setting, most) as content:
-            verdict = await self._detect(asked(content=content))
-        await _send(send, verdict)
+            answer = await self._unless_gone(asked(content=content), receive)
+        if answer is not None:
+            await _send(send, answer)
+
+    async def _unless_gone(self, request: DetectionRequest, receive: Receive) -> Verdict | None:
+        """Ask, and give up where the client goes meanwhile: nobody else is to wait for what nobody waits for."""
+        asked = asyncio.ensure_future(self._detect(request))
+        gone = asyncio.ensure_future(receive())
+        try:
+            await asyncio.wait([asked, gone], return_when=asyncio.FIRST_COMPLETED)
+            return await asked if asked.done() else None
+        finally:
+            asked.cancel()
+            gone.cancel()
 
     def at_once(
         self,
