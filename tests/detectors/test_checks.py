@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -291,41 +292,43 @@ class Scribbling(Wrong):
 class Forgiving(Wrong):
     def assess(self, prepared: Prepared) -> Assessment:
         fits = prepared.tensor.shape == (1, 3) and prepared.tensor.dtype == np.float32
-        return super().assess(prepared if fits else replace(prepared, tensor=np.zeros((1, 3), dtype=np.float32)))
+        return super().assess(
+            prepared if fits else dataclasses.replace(prepared, tensor=np.zeros((1, 3), dtype=np.float32))
+        )
 
 
 class Mild(Wrong):
     def spoiled(self, one: Assessment) -> Assessment:
-        return replace(one, decision="clear", label=self.manifest.classes.negative)
+        return msgspec.structs.replace(one, decision="clear", label=self.manifest.classes.negative)
 
 
 class Mislabelling(Wrong):
     def spoiled(self, one: Assessment) -> Assessment:
-        return replace(one, label="someone")
+        return msgspec.structs.replace(one, label="someone")
 
 
 class Boastful(Wrong):
     def spoiled(self, one: Assessment) -> Assessment:
-        return replace(one, decided_by="expert")
+        return msgspec.structs.replace(one, decided_by="expert")
 
 
 class Hasty(Wrong):
     """Stops at the screen, whatever it says."""
 
     def spoiled(self, one: Assessment) -> Assessment:
-        return replace(one, stages=one.stages[:1])
+        return msgspec.structs.replace(one, stages=one.stages[:1])
 
 
 class Greedy(Wrong):
     """Asks the expert about everything and keeps its screen's score."""
 
     def spoiled(self, one: Assessment) -> Assessment:
-        return replace(one, stages=(one.stages[0], one.stages[-1]))
+        return msgspec.structs.replace(one, stages=(one.stages[0], one.stages[-1]))
 
 
 class Overflowing(Wrong):
     def spoiled(self, one: Assessment) -> Assessment:
-        return replace(one, score=one.score + 1)
+        return msgspec.structs.replace(one, score=one.score + 1)
 
 
 class Confused(Wrong):
@@ -348,12 +351,12 @@ class Hoarding(Wrong):
 class Averaging(Wrong):
     def spoiled(self, one: Assessment) -> Assessment:
         scores = [frame.score for frame in one.frames]
-        return replace(one, score=sum(scores) / len(scores)) if scores else one
+        return msgspec.structs.replace(one, score=sum(scores) / len(scores)) if scores else one
 
 
 class Shortening(Wrong):
     def spoiled(self, one: Assessment) -> Assessment:
-        return replace(one, frames=one.frames[1:])
+        return msgspec.structs.replace(one, frames=one.frames[1:])
 
 
 WRONG: Mapping[str, tuple[str, type[Wrong], Callable[[Path], Bundle], str]] = {

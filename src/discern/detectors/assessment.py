@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from discern.core.errors import DetectorFailed, DiscernError, InternalError
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from discern.inputs.types import Prepared
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
+class Assessment(msgspec.Struct, frozen=True, gc=False):
     """What a detector makes of one input: the part of a verdict that follows from the bundle and the input alone.
 
     `score` is calibrated, in [0, 1]; `label` is the class that `decision` asserts, None for review. `degraded` names

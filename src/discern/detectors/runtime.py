@@ -101,6 +101,7 @@ class StageModel:
         except _FAILURES as error:
             raise StageFailed(name, f"ONNX Runtime does not open the model: {_one_line(error)}") from error
         self.probability = self._probability_output(probability)
+        self._expected = {info.name: info.dtype for info in self.inputs}
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         """Return the probability, shape [rows], and the other `outputs` asked for, shape [rows, ...].
@@ -139,7 +140,7 @@ class StageModel:
         return floats[0]
 
     def _rows(self, feeds: Mapping[str, NDArray[Any]]) -> int:
-        expected = {info.name: info.dtype for info in self.inputs}
+        expected = self._expected
         if feeds.keys() != expected.keys():
             raise StageFailed(self.name, f"the graph takes {sorted(expected)} but was given {sorted(feeds)}")
         for name, values in feeds.items():
