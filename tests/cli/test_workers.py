@@ -181,9 +181,12 @@ def test_told_to_stop_under_load_it_answers_what_it_has_taken(running: Running) 
 
 def test_the_processes_end_with_their_supervisor(running: Running) -> None:
     workers = running.workers()
+    assert len(workers) == 2
+    assert all(map(_is_alive, workers))
     running.process.kill()
     running.process.wait()
-    until(lambda: not any(_is_alive(pid) for pid in workers))
+    until(lambda: not any(map(_is_alive, workers)))
+    assert [pid for pid in workers if _is_alive(pid)] == []
 
 
 def _is_alive(pid: int) -> bool:

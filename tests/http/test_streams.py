@@ -275,25 +275,27 @@ def test_more_streams_than_allowed_are_refused_with_the_limit(served: Served) ->
 
 
 def test_a_client_that_never_reads_loses_its_stream_and_costs_bounded_memory(served: Served) -> None:
-    with socket.create_connection(("127.0.0.1", served.port)) as raw:
-        _never_reads(served, raw)
-
-
-def _never_reads(served: Served, raw: socket.socket) -> None:
     request = (
         "GET /v1/detectors/toy-record/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         f"Authorization: Bearer {served.secret}\r\n\r\n"
     )
-    raw.sendall(request.encode())
-    assert b"101" in raw.recv(4096)
-    before = served.counted("limits.write_seconds")
     message = record(1).encode()
     frame = struct.pack("!BB4s", 0x81, 0x80 | len(message), b"\0" * 4) + message
-    raw.settimeout(60)
-    with pytest.raises(ConnectionError):
-        raw.sendall(frame * 2_000_000)
-    assert served.counted("limits.write_seconds") == before + 1
+    cut_off, resident = served.counted("limits.write_seconds"), resident_bytes(served.process.pid)
+    with socket.create_connection(("127.0.0.1", served.port)) as raw:
+        raw.sendall(request.encode())
+        assert b"101" in raw.recv(4096)
+        raw.settimeout(60)
+        with pytest.raises(ConnectionError):
+            # Their answers, were they all made and kept, would take ten times as much as is allowed below.
+            raw.sendall(frame * 2_000_000)
+    assert served.counted("limits.write_seconds") == cut_off + 1
+    assert resident_bytes(served.process.pid) - resident < 150_000_000
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_revoked_key_ends_the_stream(home: Path, served: Served) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,11 +70,12 @@ def test_a_schema_of_a_later_version_is_refused_and_left_alone(tmp_path: Path, d
     connection.close()
 
 
-def test_processes_that_start_together_upgrade_one_after_the_other(tmp_path: Path) -> None:
-    failures: list[BaseException] = []
+def opened_together(make: Callable[[], Database]) -> list[StorageUnavailable]:
+    """Open what `make` returns in four threads at once; return what went wrong."""
+    failures: list[StorageUnavailable] = []
 
     def open_one() -> None:
-        database = SqliteDatabase(tmp_path / "shared.db")
+        database = make()
         try:
             database.open()
             database.ping()
@@ -88,7 +89,11 @@ def test_processes_that_start_together_upgrade_one_after_the_other(tmp_path: Pat
         thread.start()
     for thread in threads:
         thread.join()
-    assert failures == []
+    return failures
+
+
+def test_processes_that_start_together_upgrade_one_after_the_other(tmp_path: Path) -> None:
+    assert opened_together(lambda: SqliteDatabase(tmp_path / "shared.db")) == []
     with sqlite3.connect(tmp_path / "shared.db") as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(LATEST_REVISION,)]
         assert connection.execute("SELECT count(*) FROM workspaces").fetchone() == (1,)

@@ -40,6 +40,7 @@ from tests.detection.test_ledger import (  # noqa: F401 - run here on PostgreSQL
     verdict,
 )
 from tests.store.test_database import (  # noqa: F401 - run here on PostgreSQL
+    opened_together,
     test_a_transaction_that_raises_leaves_nothing,
     test_every_table_carries_its_workspace,
     test_opening_makes_the_schema_that_the_code_speaks_of,
@@ -72,24 +73,7 @@ def test_keys_are_made_checked_and_revoked(services: Services) -> None:
 
 
 def test_processes_that_start_together_upgrade_one_after_the_other(postgresql_url: str) -> None:
-    failures: list[BaseException] = []
-
-    def open_one() -> None:
-        database = PostgresqlDatabase(postgresql_url, connections=2)
-        try:
-            database.open()
-            database.ping()
-        except StorageUnavailable as error:
-            failures.append(error)
-        finally:
-            database.close()
-
-    threads = [threading.Thread(target=open_one) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    assert opened_together(lambda: PostgresqlDatabase(postgresql_url, connections=2)) == []
     database = PostgresqlDatabase(postgresql_url, connections=2)
     database.open()
     with database.read() as connection:

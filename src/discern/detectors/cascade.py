@@ -124,14 +124,12 @@ class Cascade:
         At most `chunk_rows` rows run at a time, None for as many as suit answers that somebody waits for.
         """
         count, stages = len(rows), len(self._steps)
-        size = _chunk_size(rows, CHUNK_ROWS if chunk_rows is None else chunk_rows)
-        if stages == 1 and 0 < count <= size and (alone := self._score_with_one(rows)) is not None:
-            return alone
         tally = _Tally(
             np.empty((count, stages)), np.full(count, NOT_DEGRADED, np.int16), {}, [0] * stages, [0.0] * stages
         )
         if stages > 1:
             tally.stage_scores.fill(np.nan)
+        size = _chunk_size(rows, CHUNK_ROWS if chunk_rows is None else chunk_rows)
         if count <= size:
             if count:
                 self._score_chunk(rows, 0, tally)
@@ -149,19 +147,6 @@ class Cascade:
             tuple(tally.stage_milliseconds),
             self._thresholds,
         )
-
-    def _score_with_one(self, rows: NDArray[Any]) -> Scores | None:
-        """Do the same in few words where there is one stage, as of most records; None where it failed on a row."""
-        count, step = len(rows), self._steps[0]
-        started = time.perf_counter()
-        answers = _answers(step, {"input": rows}, count)
-        if answers.answered is not None:
-            return None
-        score = calibrate(answers.probability, step.temperature)
-        milliseconds = (time.perf_counter() - started) * 1000
-        nobody = np.full(count, NOT_DEGRADED, np.int16)
-        first = np.zeros(count, np.int16)
-        return Scores(score, first, nobody, score[:, None], {}, (count,), (milliseconds,), self._thresholds)
 
     def run(self, rows: NDArray[Any]) -> list[RowOutcome]:
         """Return the outcome of every row, in order. `rows` as for `score`."""

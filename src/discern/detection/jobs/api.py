@@ -27,6 +27,7 @@ from discern.core.errors import (
     InputTooLarge,
     Overloaded,
     SlowSender,
+    UnknownJob,
     UnsupportedInput,
 )
 from discern.core.ids import uuid7
@@ -206,13 +207,13 @@ def _add_result(router: APIRouter, jobs: Jobs, verdicts: VerdictStore, found: Fi
     async def job_result(request: Request, job_id: UUID) -> Response:
         job = await found(request, job_id)
         if job.state != "done":
-            raise unknown_result(job)
+            raise _no_result(job)
         if job.verdict_id is not None:
             verdict = await to_thread.run_sync(verdicts.get, job.workspace, UUID(job.verdict_id))
             return _json(verdict)
         path = jobs.input_of(job.id) / "result.parquet"
         if not path.is_file():
-            raise unknown_result(job)
+            raise _no_result(job)
         return FileResponse(path, media_type="application/vnd.apache.parquet", filename=f"{job.id}.parquet")
 
 
@@ -250,12 +251,9 @@ def _kind(request: Request, manifest: Manifest) -> tuple[JobKind, str]:
     return "file", suffix
 
 
-def unknown_result(job: Job) -> Any:  # noqa: ANN401
-    """Return what to say of a result that is not there."""
-    error = unknown(UUID(job.id))
-    error.detail = f"Job {job.id} is {job.state} and has no result."
-    error.mend = "Its `error` says why." if job.state == "failed" else "Follow `events` until it is done."
-    return error
+def _no_result(job: Job) -> UnknownJob:
+    mend = "Its `error` says why." if job.state == "failed" else "Follow `events` until it is done."
+    return UnknownJob(f"Job {job.id} is {job.state} and has no result.", mend=mend)
 
 
 def _overloaded(allowed: int) -> Overloaded:

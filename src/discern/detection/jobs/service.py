@@ -94,6 +94,9 @@ class Jobs:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._queued: dict[str, int] = {}
         self._cancelled: set[str] = set()
+        # Files are scored in a thread, which leaves off by itself: a task that did not wait for it would clean up
+        # while it writes.
+        self._files: set[str] = set()
         self._stopping = False
         self._secret = parts.secret
 
@@ -118,8 +121,9 @@ class Jobs:
         self._stopping = True
         self._tending.cancel()
         await asyncio.wait([self._tending])
-        for task in list(self._running.values()):
-            task.cancel()
+        for job_id, task in list(self._running.items()):
+            if job_id not in self._files:
+                task.cancel()
         if self._running:
             await asyncio.wait(list(self._running.values()))
         if self._queue is not None:
@@ -289,8 +293,12 @@ class Jobs:
             self._parts.store.advance(UUID(job.id), min(share, 1.0), rows)
 
         principal = Principal(job.principal, job.workspace)
-        output = folder / "result.parquet"
-        await to_thread.run_sync(self._parts.score_file, given, output, (job.detector, job.version), principal, watch)
+        output, detector = folder / "result.parquet", (job.detector, job.version)
+        self._files.add(job.id)
+        try:
+            await to_thread.run_sync(self._parts.score_file, given, output, detector, principal, watch)
+        finally:
+            self._files.discard(job.id)
         return seen
 
     async def _end(self, job: Job, state: Any, **facts: Any) -> None:  # noqa: ANN401
@@ -314,7 +322,8 @@ class Jobs:
         # Cancelled twice, it would be kept from cleaning up.
         if task is not None and job_id not in self._cancelled:
             self._cancelled.add(job_id)
-            task.cancel()
+            if job_id not in self._files:
+                task.cancel()
 
     def _signing_secret(self) -> str:
         """Return the secret that calls are signed with: the setting's, or one that is made at the first call."""
