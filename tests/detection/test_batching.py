@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
@@ -195,6 +196,46 @@ def test_an_input_that_was_given_up_is_not_run(batcher: Batcher, images: Detecto
     while_the_lanes_are_busy(batcher, images, give_up)
     assert prepared == []
     assert counts.snapshot()["batches.given_up"] == 1
+
+
+def test_inputs_that_take_long_run_one_by_one(batcher: Batcher, images: Detector, counts: Counts) -> None:
+    """Together they would gain nothing, and all would wait for the last."""
+    easy = picture(images, 7, "good").prepare
+
+    def laborious() -> Prepared:
+        until = time.thread_time() + 0.006
+        while time.thread_time() < until:
+            pass
+        return easy()
+
+    async def run() -> None:
+        await batcher.assess(images, Media(laborious, 1))
+        await asyncio.gather(*(batcher.assess(images, Media(laborious, 1)) for _ in range(8)))
+
+    asyncio.run(run())
+    assert counts.snapshot()["batches.rows_to_1"] == 9
+
+
+def test_a_lane_goes_on_to_its_next_batch_while_the_event_loop_is_busy(images: Detector) -> None:
+    batcher = Batcher(threads=1, most_rows=1, deadline_seconds=1, most_waiting_rows=10, counts=Counts())
+    second_began = threading.Event()
+    easy = picture(images, 7, "good").prepare
+
+    def second() -> Prepared:
+        second_began.set()
+        return easy()
+
+    async def run() -> bool:
+        await batcher.assess(images, Media(easy, 1))  # now it is known how long one takes
+        asks = [asyncio.ensure_future(batcher.assess(images, Media(prepare, 1))) for prepare in (easy, second)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        went_on = second_began.wait(10)  # the event loop stands still
+        await asyncio.gather(*asks)
+        return went_on
+
+    assert asyncio.run(run())
+    batcher.close()
 
 
 def test_more_rows_than_may_wait_are_refused_by_the_name_of_the_limit(images: Detector) -> None:

@@ -3,7 +3,11 @@
 - A batch leaves as soon as a lane is free; nobody waits for company. While every lane is busy inputs gather, and of
   several detectors the one goes first whose oldest input has waited longer than the deadline, then one whose batch is
   full, then the one that has waited longest.
+- A lane that ends should find its next batch ready, and not idle until the event loop has come to it: beside each
+  batch that runs one may lie in hand, if it is a matter of milliseconds; others would stand in the way of what comes.
 - Size is counted in rows, not in requests: a clip of sixteen frames is sixteen rows.
+- A batch is no larger than it pays: running together saves what a run costs at least, so inputs that take milliseconds
+  each are run one by one. Together they would only leave the processor's caches and all wait for the last.
 - Every input has its own answer and its own error: a fault of one is never the answer of another, and a batch that
   fails as a whole is run again one by one.
 - An input that was given up while it waited is not run; one that was given up later has no effect.
@@ -41,6 +45,10 @@ _RANKS: dict[Reason, int] = {"deadline": 0, "full": 1, "idle": 2}
 # What the event loop may be kept from its sockets for.
 _INLINE_ROW_MILLISECONDS = 1.0
 _INLINE_BATCH_MILLISECONDS = 2.0
+# What a batch in a lane should take: a run costs about 0.1 ms however few its rows are.
+_LANE_BATCH_MILLISECONDS = 4.0
+# What may lie in hand for a lane.
+_IN_HAND_MILLISECONDS = 20.0
 _WEIGHT_OF_THE_LATEST = 0.2
 
 
@@ -103,7 +111,7 @@ class Batcher:
     ) -> None:
         self._lanes = ThreadPoolExecutor(threads, thread_name_prefix="detect")
         self._threads = threads
-        self._free = threads
+        self._running = 0
         self._most_rows = most_rows
         self._deadline = deadline_seconds
         self._most_waiting_rows = most_waiting_rows
@@ -157,24 +165,22 @@ class Batcher:
     def _dispatch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start what can be started. Runs on the event loop, at most once a turn of it."""
         self._turn = None
-        for queue in [queue for queue in self._queues.values() if queue.waiting and _is_quick(queue)]:
-            self._run_here(queue, loop)
-        while self._free and (chosen := self._next(loop.time())) is not None:
-            queue = chosen
+        for quick in [queue for queue in self._queues.values() if queue.waiting and _is_quick(queue)]:
+            self._run_here(quick, loop)
+        while (queue := self._next(loop.time())) is not None and self._has_room_for(queue):
             reason = self._reason(queue, loop.time())
             # With several lanes what waits is shared out among them: two halves end sooner than one whole.
-            batch = self._take(queue, min(queue.most_rows, -(-queue.rows // self._threads)))
+            share = -(-queue.rows // self._threads)
+            batch = self._take(queue, min(queue.most_rows, share, _worthwhile(queue, _LANE_BATCH_MILLISECONDS)))
             if batch:
                 self._count(batch, reason)
-                self._free -= 1
+                self._running += 1
                 done = self._lanes.submit(_run, queue.detector, [waiting.item for waiting in batch])
                 done.add_done_callback(partial(self._left_the_lane, loop, queue, batch))
 
     def _run_here(self, queue: _Queue, loop: asyncio.AbstractEventLoop) -> None:
-        took = queue.row_milliseconds or _INLINE_ROW_MILLISECONDS
-        most = min(queue.most_rows, max(1, int(_INLINE_BATCH_MILLISECONDS / max(took, 1e-6))))
         reason = self._reason(queue, loop.time())
-        batch = self._take(queue, most)
+        batch = self._take(queue, min(queue.most_rows, _worthwhile(queue, _INLINE_BATCH_MILLISECONDS)))
         if queue.waiting:  # the rest in the next turn: the sockets are looked after in between
             self._schedule(loop)
         if not batch:
@@ -193,6 +199,13 @@ class Batcher:
         """Return the queue whose batch goes next."""
         queues = (queue for queue in self._queues.values() if queue.waiting)
         return min(queues, key=lambda queue: (_RANKS[self._reason(queue, now)], queue.waiting[0].since), default=None)
+
+    def _has_room_for(self, queue: _Queue) -> bool:
+        if self._running < self._threads:
+            return True
+        took = queue.row_milliseconds
+        is_brief = took is not None and took * queue.waiting[0].rows <= _IN_HAND_MILLISECONDS
+        return is_brief and self._running < 2 * self._threads
 
     def _reason(self, queue: _Queue, now: float) -> Reason:
         if now - queue.waiting[0].since >= self._deadline:
@@ -222,14 +235,14 @@ class Batcher:
     ) -> None:
         """Runs in the lane's thread: everything else is done on the event loop."""
         if loop.is_closed():  # whoever asked is gone, and the loop with them
-            self._free += 1
+            self._running -= 1
             return
         loop.call_soon_threadsafe(self._back_from_the_lane, loop, queue, batch, done)
 
     def _back_from_the_lane(
         self, loop: asyncio.AbstractEventLoop, queue: _Queue, batch: list[_Waiting], done: Future[_Ran]
     ) -> None:
-        self._free += 1
+        self._running -= 1
         self._answer(queue, batch, done, loop)
         self._dispatch(loop)
 
@@ -348,6 +361,12 @@ def _is_quick(queue: _Queue) -> bool:
     """Tell whether a row takes so little that the event loop runs it itself."""
     took = queue.row_milliseconds
     return took is not None and took < _INLINE_ROW_MILLISECONDS and isinstance(queue.waiting[0].item, RecordRow)
+
+
+def _worthwhile(queue: _Queue, milliseconds: float) -> int:
+    """Return how many rows take about so long, one at least; of a detector that has not run yet nothing is known."""
+    took = queue.row_milliseconds
+    return queue.most_rows if took is None else max(1, int(milliseconds / max(took, 1e-6)))
 
 
 def _rows_together(detector: Detector) -> int:

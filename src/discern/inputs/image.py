@@ -58,7 +58,7 @@ _UPRIGHT = {
 
 
 def decode_image(content: bytes, image_format: ImageFormat, limits: InputLimits) -> NDArray[np.uint8]:
-    """Pixels of an image, or of its first frame, as RGB uint8 [height, width, 3], upright.
+    """Pixels of an image, or of its first frame, as RGB uint8 [height, width, 3], upright, read-only.
 
     Raises `InputTooLarge` for more bytes or pixels than `limits` allow, before decoding, and `UnreadableInput` for
     content that is truncated, corrupt or without a picture.
@@ -80,7 +80,7 @@ def decode_image(content: bytes, image_format: ImageFormat, limits: InputLimits)
         ) from error
     if header.orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[header.orientation])
-    return np.array(rgb, dtype=np.uint8)
+    return np.asarray(rgb, dtype=np.uint8)
 
 
 def _check_pixels(width: int, height: int, limits: InputLimits) -> None:
