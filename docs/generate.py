@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import typer
 
-from discern.app import build_services, create_app
+from discern.app import build_services
+from discern.app_http import create_app
 from discern.cli.main import build_cli
 from discern.core.verdict import Verdict
 from discern.detectors.schema import manifest_schema

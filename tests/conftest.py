@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from discern.app import Services, build_services, create_app
+from discern.app import Services, build_services
+from discern.app_http import create_app
 from discern.cli.logs import configure_logging
 from discern.core.ids import uuid7
 from discern.detectors.bundle import open_bundle
@@ -89,7 +90,7 @@ def services(settings: Settings) -> Iterator[Services]:
 def client(services: Services) -> TestClient:
     """An HTTP client that sends a valid key."""
     client = TestClient(create_app(services), raise_server_exceptions=False)
-    client.headers["Authorization"] = f"Bearer {services.keys.issue('default', 'test').secret}"
+    client.headers["Authorization"] = f"Bearer {services.keys.issue('default', 'test', role='owner').secret}"
     return client
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "discern"
 FILES = sorted(path for path in SOURCE.rglob("*.py") if "versions" not in path.parts)
-FEATURES = {"access", "detection", "registry"}
+FEATURES = {"access", "audit", "detection", "registry"}
 # Features inside a feature. They build on it, and it knows nothing of them.
 SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams"}
 # What a sub-feature may import of the feature it lies in.
@@ -20,7 +20,7 @@ OF_THE_PARENT = {"types", "ports", "records", "sources", "store"}
 RANKS = (
     {"core": 0, "inputs": 1, "detectors": 2, "store": 2}
     | dict.fromkeys(FEATURES, 3)
-    | {"http": 4, "app": 5, "library": 6, "cli": 6}
+    | {"http": 4, "app": 5, "app_http": 6, "library": 6, "cli": 7}
 )
 # Rank of the files inside a feature.
 PARTS = {
@@ -41,7 +41,7 @@ PARTS = {
 }
 # Which files may touch a framework; everything else does without.
 OWNERS = {
-    "fastapi": ("http/", "app.py", "/api.py"),
+    "fastapi": ("http/", "app_http.py", "/api.py"),
     "starlette": ("http/", "/api.py", "/api_batch.py"),
     "uvicorn": ("cli/serving.py", "http/connections.py", "http/exchange.py", "http/web_sockets.py"),
     "typer": ("cli/", "/cli.py", "/cli_verdicts.py"),

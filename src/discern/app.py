@@ -15,26 +15,31 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import discern
-from discern.access.service import Keys
-from discern.access.store import KeyStore
-from discern.access.types import Principal
+from discern.access.service import Keys, Workspaces
+from discern.access.service_policies import Access, Policies
+from discern.access.store import KeyStore, WorkspaceStore
+from discern.access.types import LOCAL, Action, Principal, Resource
+from discern.audit.ports import AnchorPlace
+from discern.audit.service import AuditTrail
+from discern.audit.service_anchors import FileAnchors, HttpAnchors
+from discern.audit.store import AuditStore
+from discern.audit.types import Act
 from discern.core.counts import Counts
 from discern.core.errors import DiscernError, MissingExtra
-from discern.core.verdict import Verdict
-from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.detection.batching import Batcher
 from discern.detection.bulk.store import RunStore
 from discern.detection.bulk.types import ObjectAccess
 from discern.detection.caching import AnswerCache
 from discern.detection.committing import Committer
+from discern.detection.jobs.ports import Poster
 from discern.detection.jobs.service import Jobs
 from discern.detection.jobs.service import Parts as JobParts
+from discern.detection.jobs.service_telling import Telling
 from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import JobLimits
 from discern.detection.service import Answer, Plane, from_cache, on_ledger
 from discern.detection.store import VerdictStore
-from discern.detection.types import Detect, DetectBatch, VerdictPage
+from discern.detection.types import Detect, DetectBatch
 from discern.detectors.vetting import VettingLimits
 from discern.inputs.faces import FaceLocator, face_locator, try_locator
 from discern.inputs.types import InputLimits
@@ -46,12 +51,7 @@ from discern.store.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
-    from discern.detection.jobs.api import JobEndpoint
     from discern.detection.jobs.service_queue import DbosQueue
-    from discern.detection.streams.api import StreamEndpoint
-    from discern.http.bodies import Bodies
-    from discern.http.plain import Application, PlainRoute
-    from discern.http.statistics import Place
 
 BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
@@ -64,6 +64,11 @@ class Services:
     limits: InputLimits
     database: Database
     keys: Keys
+    workspaces: Workspaces
+    policies: Policies
+    access: Access
+    audit: AuditTrail
+    audit_store: AuditStore
     catalogue: Catalogue
     verdicts: VerdictStore
     locator: FaceLocator
@@ -85,6 +90,8 @@ class Services:
 
     def close(self) -> None:
         """Give everything back."""
+        self.keys.write_down_uses()
+        self.audit.anchor(now=True)
         self.batcher.close()
         self.committer.close()
         self.database.close()
@@ -92,14 +99,7 @@ class Services:
 
 def build_services(settings: Settings) -> Services:
     """Put the parts together."""
-    limits = InputLimits(
-        image_bytes=settings.image_bytes,
-        image_pixels=settings.image_pixels,
-        video_bytes=settings.video_bytes,
-        video_pixels=settings.video_pixels,
-        video_seconds=settings.video_seconds,
-        record_bytes=settings.record_bytes,
-    )
+    limits = _input_limits(settings)
     database = _database(settings)
     catalogue = Catalogue(
         builtin=BUILTIN,
@@ -126,13 +126,20 @@ def build_services(settings: Settings) -> Services:
     cache = _answer_cache(settings, counts)
     detect = plane.asking(_steps(plane, cache, locator, committer))
     job_store = JobStore(database)
-    keys = Keys(KeyStore(database))
+    audit_store = AuditStore(database)
+    audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
+    policies = Policies(settings.home / "policies")
     runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
     return Services(
         settings=settings,
         limits=limits,
         database=database,
-        keys=keys,
+        keys=Keys(KeyStore(database, audit)),
+        workspaces=Workspaces(WorkspaceStore(database, audit)),
+        policies=policies,
+        access=Access(policies, partial(_record_denial, audit)),
+        audit=audit,
+        audit_store=audit_store,
         catalogue=catalogue,
         verdicts=verdicts,
         locator=locator,
@@ -146,6 +153,38 @@ def build_services(settings: Settings) -> Services:
         detect=detect,
         detect_batch=plane.asking_many(detect, committer),
     )
+
+
+def _input_limits(settings: Settings) -> InputLimits:
+    return InputLimits(
+        image_bytes=settings.image_bytes,
+        image_pixels=settings.image_pixels,
+        video_bytes=settings.video_bytes,
+        video_pixels=settings.video_pixels,
+        video_seconds=settings.video_seconds,
+        record_bytes=settings.record_bytes,
+    )
+
+
+def _record_denial(audit: AuditTrail, principal: Principal, action: Action, resource: Resource, reason: str) -> None:
+    audit.record(Act(principal.workspace, principal.id, action, str(resource), outcome="denied", reason=reason))
+
+
+def _anchor_place(settings: Settings) -> AnchorPlace:
+    if settings.audit_anchor.startswith(("http://", "https://")):
+        return HttpAnchors(settings.audit_anchor, _outbound(settings))
+    return FileAnchors(
+        Path(settings.audit_anchor).absolute() if settings.audit_anchor else settings.home / "audit-anchors.jsonl"
+    )
+
+
+def _outbound(settings: Settings) -> Poster:
+    def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        from discern.store.outbound import Outbound, networks  # noqa: PLC0415
+
+        return Outbound(networks(settings.webhook_allow)).post(url, body, headers)
+
+    return post
 
 
 def _database(settings: Settings) -> Database:
@@ -188,7 +227,7 @@ def bulk_parts(services: Services) -> Parts:
         services.limits,
         services.locator,
         RunStore(services.database),
-        Principal(id="local", workspace=DEFAULT_WORKSPACE),
+        LOCAL,
     )
 
 
@@ -234,7 +273,7 @@ def _jobs(
         detector: tuple[str, str],
         principal: Principal,
         watch: Callable[[float, int], None],
-    ) -> None:
+    ) -> int:
         if find_spec("pyarrow") is None:
             detail = "Jobs over tables need pyarrow, which is not installed."
             raise MissingExtra(detail, mend="Install the extra `bulk`.", extra="bulk")
@@ -246,11 +285,7 @@ def _jobs(
 
         report = score_file(Job(str(given), output), detector, parts(principal), watch=told, note=lambda _: None)
         watch(1.0, report.totals.rows)
-
-    def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        from discern.store.outbound import Outbound, networks  # noqa: PLC0415
-
-        return Outbound(networks(settings.webhook_allow)).post(url, body, headers)
+        return report.totals.refused
 
     def problem_of(error: DiscernError) -> dict[str, Any]:
         from discern.http.problems import problem_members  # noqa: PLC0415
@@ -267,18 +302,24 @@ def _jobs(
         verdicts=verdicts,
         detect=detect,
         score_file=score,
-        post=post,
         problem_of=problem_of,
         folder=settings.home / "jobs",
-        secret_file=settings.home / "keys" / "webhook.secret",
-        secret=settings.webhook_secret,
-        limits=_job_limits(settings),
+        telling=Telling(
+            store,
+            verdicts,
+            _outbound(settings),
+            settings.webhook_secret,
+            settings.home / "keys" / "webhook.secret",
+            counts,
+        ),
+        limits=job_limits(settings),
         counts=counts,
     )
     return Jobs(held, queue)
 
 
-def _job_limits(settings: Settings) -> JobLimits:
+def job_limits(settings: Settings) -> JobLimits:
+    """Return what bounds jobs."""
     return JobLimits(
         most_bytes=settings.job_bytes,
         most_waiting=settings.max_waiting_jobs,
@@ -286,137 +327,5 @@ def _job_limits(settings: Settings) -> JobLimits:
         at_a_time=settings.jobs_at_a_time,
         keep_seconds=settings.job_keep_seconds,
         lease_seconds=settings.job_lease_seconds,
+        record_bytes=settings.record_bytes,
     )
-
-
-def _batch_routes(services: Services, bodies: Bodies) -> list[PlainRoute]:
-    """Return the routes that ask about many inputs at once: ours, and those of the Open Inference Protocol."""
-    from discern.detection.api_batch import BATCH_OPERATION, BatchEndpoint  # noqa: PLC0415
-    from discern.detection.batches import BatchLimits  # noqa: PLC0415
-    from discern.detection.jobs.api import JOB_OPERATION  # noqa: PLC0415
-    from discern.http.authentication import principal_of  # noqa: PLC0415
-    from discern.http.inference_protocol import InferenceEndpoint, inference_operation  # noqa: PLC0415
-    from discern.http.plain import PlainRoute  # noqa: PLC0415
-    from discern.http.problems import problem_members  # noqa: PLC0415
-
-    settings = services.settings
-    limits = BatchLimits(settings.batch_records, settings.batch_images, settings.batch_bytes)
-    ask = BatchEndpoint(
-        services.detect_batch,
-        services.catalogue,
-        services.limits,
-        limits,
-        bodies=bodies,
-        principal_of=principal_of,
-        problem_of=problem_members,
-    )
-    infer = InferenceEndpoint(services.detect_batch, services.catalogue, services.limits, limits, bodies=bodies)
-    model = "/v2/models/{name}"
-    return [
-        PlainRoute("POST", "/v1/detectors/{name}/verdicts:batch", ask, BATCH_OPERATION),
-        PlainRoute("POST", "/v1/detectors/{name}/jobs", _job_endpoint(services), JOB_OPERATION),
-        PlainRoute("POST", f"{model}/infer", infer, inference_operation(of_version=False)),
-        PlainRoute("POST", f"{model}/versions/{{version}}/infer", infer, inference_operation(of_version=True)),
-    ]
-
-
-def _job_endpoint(services: Services) -> JobEndpoint:
-    from discern.detection.jobs.api import JobEndpoint  # noqa: PLC0415
-    from discern.http.authentication import principal_of  # noqa: PLC0415
-    from discern.store.outbound import check_url  # noqa: PLC0415
-
-    return JobEndpoint(
-        services.jobs,
-        services.job_store,
-        services.catalogue,
-        _job_limits(services.settings),
-        check_url=check_url,
-        principal_of=principal_of,
-    )
-
-
-def _streams(services: Services) -> StreamEndpoint:
-    from discern.detection.streams.api import StreamEndpoint  # noqa: PLC0415
-    from discern.detection.streams.types import StreamLimits  # noqa: PLC0415
-    from discern.http.authentication import key_check_of, principal_of  # noqa: PLC0415
-    from discern.http.problems import problem_members  # noqa: PLC0415
-
-    async def record(verdict: Verdict, principal: Principal) -> None:
-        await services.committer.write([(verdict, principal.id)])
-
-    settings = services.settings
-    return StreamEndpoint(
-        services.detect,
-        record,
-        services.catalogue,
-        StreamLimits(
-            most=settings.max_streams,
-            waiting=settings.stream_waiting,
-            waiting_bytes=settings.stream_waiting_bytes,
-            idle_seconds=settings.stream_idle_seconds,
-        ),
-        services.counts,
-        principal_of=principal_of,
-        problem_of=problem_members,
-        key_check_of=key_check_of,
-    )
-
-
-def create_app(services: Services, place: Place | None = None) -> Application:
-    """Return the HTTP application over `services`, which the caller has opened and closes."""
-    # Imported here: the command line answers without an HTTP framework.
-    from discern.detection.api import VERDICT_OPERATION, VerdictEndpoint, ledger_routes  # noqa: PLC0415
-    from discern.detection.jobs.api import job_routes  # noqa: PLC0415
-    from discern.detection.jobs.types import Job, JobPage  # noqa: PLC0415
-    from discern.detection.service_direct import DirectRecords  # noqa: PLC0415
-    from discern.http.authentication import Authentication, principal_of  # noqa: PLC0415
-    from discern.http.bodies import Bodies  # noqa: PLC0415
-    from discern.http.description import describe  # noqa: PLC0415
-    from discern.http.direct import DirectRoute  # noqa: PLC0415
-    from discern.http.health import health_routes  # noqa: PLC0415
-    from discern.http.inference_protocol import InferenceError, inference_routes  # noqa: PLC0415
-    from discern.http.plain import Application, PlainRoute  # noqa: PLC0415
-    from discern.http.problems import install_problem_handlers  # noqa: PLC0415
-    from discern.http.statistics import Place, statistics_routes  # noqa: PLC0415
-    from discern.registry.api import registry_routes  # noqa: PLC0415
-
-    app = Application(
-        title="Discern",
-        version=discern.__version__,
-        description="Verdicts on images, videos and records, each on record before it is answered.",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
-    )
-    app.add_middleware(Authentication, keys=services.keys)
-    install_problem_handlers(app)
-    parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
-    app.include_router(health_routes(parts, lambda: app.draining))
-    app.include_router(statistics_routes(services.counts, place or Place()))
-    app.include_router(registry_routes(services.catalogue))
-    bodies = Bodies(
-        max_waiting=services.settings.max_waiting,
-        waiting_bytes=services.settings.waiting_bytes,
-        body_seconds=services.settings.body_seconds,
-    )
-    ask = VerdictEndpoint(
-        services.detect,
-        services.catalogue,
-        services.limits,
-        direct=DirectRecords(services.plane, services.cache, services.batcher, services.committer, services.locator),
-        bodies=bodies,
-        principal_of=principal_of,
-    )
-    path = "/v1/detectors/{name}/verdicts"
-    app.put_in_front(
-        [PlainRoute("POST", path, ask, VERDICT_OPERATION), *_batch_routes(services, bodies)], services.keys
-    )
-    app.direct = DirectRoute(path, ask.at_once, services.keys, lambda: app.draining)
-    streams = _streams(services)
-    app.put_streams_in_front("/v1/detectors/{name}/stream", streams, services.keys, streams.drain)
-    app.include_router(ledger_routes(services.verdicts, principal_of=principal_of))
-    app.include_router(job_routes(services.jobs, services.job_store, services.verdicts, principal_of=principal_of))
-    app.include_router(inference_routes(services.catalogue, parts))
-    describe(app, (Verdict, VerdictPage, Job, JobPage, InferenceError))
-    return app

@@ -33,7 +33,7 @@ class Discern:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._services = build_services(load_settings() if settings is None else settings)
-        self._principal = Principal(id="library", workspace=DEFAULT_WORKSPACE)
+        self._principal = Principal("library", DEFAULT_WORKSPACE, "owner")
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:

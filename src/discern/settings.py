@@ -116,6 +116,14 @@ class Settings:
     webhook_secret: str = _setting(
         "", "What webhooks are signed with; empty: the file `keys/webhook.secret`, made at the first.", secret=True
     )
+    audit_anchor: str = _setting(
+        "",
+        "Where the audit log is anchored outside the database: a file, or an http or https URL that takes POSTs; "
+        "empty: `audit-anchors.jsonl` in the home folder.",
+    )
+    audit_anchor_seconds: float = _setting(
+        60.0, "Longest time that an entry of the audit log is not anchored.", unit="seconds", minimum=0
+    )
     max_streams: int = _setting(12_000, "Streams a process holds open at the same time.", minimum=1)
     stream_waiting: int = _setting(
         8, "Messages of a stream that wait: of frames the oldest is dropped, records are read later.", minimum=1

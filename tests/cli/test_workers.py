@@ -98,7 +98,7 @@ def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
 def running(home: Path) -> Iterator[Running]:
     services = build_services(load_settings({"DISCERN_HOME": str(home)}))
     services.open()
-    secret = services.keys.issue("default", "test").secret
+    secret = services.keys.issue("default", "test", role="owner").secret
     services.close()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

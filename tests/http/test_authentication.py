@@ -6,7 +6,8 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message, Scope
 
-from discern.app import Services, create_app
+from discern.app import Services
+from discern.app_http import create_app
 from discern.http.authentication import OPEN_PATHS
 
 pytestmark = pytest.mark.system
@@ -18,7 +19,9 @@ def test_every_route_but_health_and_the_description_asks_for_a_key(stranger: Tes
     for path, operations in document["paths"].items():
         for method in operations:
             some_id = "01a1fb4b-0233-7998-8f07-5b5ac3979bc9"
-            concrete = path.format(name="toy-image", version="1.0.0", verdict_id=some_id, job_id=some_id)
+            concrete = path.format(
+                name="toy-image", version="1.0.0", verdict_id=some_id, job_id=some_id, key_id=some_id
+            )
             answer = stranger.request(method, concrete)
             if path in OPEN_PATHS:
                 assert answer.status_code == 200, path
@@ -54,7 +57,7 @@ def test_a_wrong_key_is_refused_in_every_form(stranger: TestClient, header: str)
 
 
 def test_a_revoked_key_is_refused_at_the_next_request(services: Services, stranger: TestClient) -> None:
-    issued = services.keys.issue("default", "short-lived")
+    issued = services.keys.issue("default", "short-lived", role="owner")
     headers = {"Authorization": f"bearer {issued.secret}"}
     assert stranger.get("/v1/verdicts", headers=headers).status_code == 200
     services.keys.revoke("default", issued.key.id)
@@ -89,5 +92,5 @@ def test_the_key_is_checked_before_the_body_is_read(services: Services) -> None:
 
 
 def test_a_key_in_the_query_is_no_key(services: Services, stranger: TestClient) -> None:
-    secret = services.keys.issue("default", "misplaced").secret
+    secret = services.keys.issue("default", "misplaced", role="owner").secret
     assert stranger.get("/v1/verdicts", params={"key": secret, "authorization": f"Bearer {secret}"}).status_code == 401

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from starlette.types import Message, Scope
 
-from discern.app import Services, build_services, create_app
+from discern.app import Services, build_services
+from discern.app_http import create_app
 from discern.core.verdict import Verdict
 from discern.detection.batches import MEDIA_TYPES, RECORD_TYPES
 from discern.settings import load_settings
@@ -70,7 +71,7 @@ def narrow(home: Path) -> Iterator[TestClient]:
     )
     services.open()
     client = TestClient(create_app(services), raise_server_exceptions=False)
-    client.headers["Authorization"] = f"Bearer {services.keys.issue('default', 'test').secret}"
+    client.headers["Authorization"] = f"Bearer {services.keys.issue('default', 'test', role='owner').secret}"
     yield client
     services.close()
 
@@ -273,7 +274,7 @@ def test_one_image_over_the_limit_is_its_own_error(narrow: TestClient) -> None:
 
 
 def test_a_line_without_end_is_refused_at_the_limit_and_not_read_on(services: Services) -> None:
-    secret = services.keys.issue("default", "endless").secret
+    secret = services.keys.issue("default", "endless", role="owner").secret
     sent: list[Message] = []
     received = 0
 

@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, furnished_home: Path) -> It
     home = Path(shutil.copytree(furnished_home, tmp_path_factory.mktemp("connections") / "home"))
     services = build_services(load_settings({"DISCERN_HOME": str(home)}))
     services.open()
-    secret = services.keys.issue("default", "test").secret
+    secret = services.keys.issue("default", "test", role="owner").secret
     services.close()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -51,7 +51,7 @@ class Served:
     def __init__(self, home: Path, **environment: str) -> None:
         services = build_services(load_settings({"DISCERN_HOME": str(home)}))
         services.open()
-        self.secret = services.keys.issue("default", "test").secret
+        self.secret = services.keys.issue("default", "test", role="owner").secret
         services.close()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -301,7 +301,7 @@ def resident_bytes(pid: int) -> int:
 def test_a_revoked_key_ends_the_stream(home: Path, served: Served) -> None:
     services = build_services(load_settings({"DISCERN_HOME": str(home)}))
     services.open()
-    issued = services.keys.issue("default", "short")
+    issued = services.keys.issue("default", "short", role="owner")
     with served.stream("toy-record", additional_headers={"Authorization": f"Bearer {issued.secret}"}) as stream:
         stream.send(record(1))
         assert received(stream)["type"] == "verdict"

@@ -66,7 +66,7 @@ def services(home: Path, postgresql_url: str) -> Iterator[Services]:
 
 
 def test_keys_are_made_checked_and_revoked(services: Services) -> None:
-    issued = services.keys.issue("default", "one")
+    issued = services.keys.issue("default", "one", role="owner")
     assert services.keys.authenticate(issued.secret).id == f"key:{issued.key.id}"
     services.keys.revoke("default", issued.key.id)
     assert services.keys.list("default")[0].revoked_at is not None
@@ -149,7 +149,7 @@ def test_a_password_stays_out_of_what_settings_show(home: Path) -> None:
 def test_two_processes_answer_and_what_they_answered_survives_the_death_of_one(home: Path, postgresql_url: str) -> None:
     services = build_services(load_settings({"DISCERN_HOME": str(home), "DISCERN_DATABASE_URL": postgresql_url}))
     services.open()
-    secret = services.keys.issue("default", "test").secret
+    secret = services.keys.issue("default", "test", role="owner").secret
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

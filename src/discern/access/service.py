@@ -1,26 +1,37 @@
-"""Issuing, checking and revoking API keys.
+"""Workspaces, and issuing, checking, rotating and revoking API keys.
 
 - A secret is shown once, when the key is issued, and stored only as its SHA-256.
 - Nothing starts with a secret that somebody else could know: the first key is made on the first start.
-- A revoked key is refused at once by the process that revoked it, within `2 * REMEMBERED_SECONDS` by every other: a
-  key that was good is remembered that long.
+- A key that was revoked or has expired is refused at once by the process that revoked it, within
+  `2 * REMEMBERED_SECONDS` by every other: a key that was good is remembered that long.
+- Nobody gives away more than they hold: whoever was granted single detectors makes keys for these alone.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from uuid import UUID
 
+import msgspec
+
 from discern.access.rules import fingerprint, is_well_formed, make_secret
-from discern.access.store import KeyStore
-from discern.access.types import ApiKey, IssuedKey, Principal
+from discern.access.store import KeyStore, WorkspaceStore
+from discern.access.types import LOCAL, ROLES, ApiKey, IssuedKey, Principal, Role, Workspace
+from discern.audit.types import Act
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import CallerError, Unauthenticated
+from discern.core.errors import CallerError, Forbidden, StorageUnavailable, Unauthenticated, UnknownKey
 from discern.core.ids import uuid7
 
+log = logging.getLogger(__name__)
 REMEMBERED_SECONDS = 1.0
+MOST_OVERLAP = timedelta(days=30)
 _MOST_REMEMBERED = 10_000
+_WORKSPACE = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")
+_WRONG_KEY = "This API key is not valid."
 
 
 class Keys:
@@ -34,18 +45,56 @@ class Keys:
         self._monotonic = monotonic
         # By fingerprint: who holds the key, and until when that is believed without asking.
         self._remembered: dict[bytes, tuple[Principal, float]] = {}
+        self._used: dict[UUID, datetime] = {}
 
-    def issue(self, workspace: str, name: str) -> IssuedKey:
-        """Make a key. Raises CallerError for a name that is empty or over 100 characters."""
-        issued = self._make(workspace, name)
-        self._store.add(issued.key, fingerprint(issued.secret))
+    def issue(
+        self,
+        workspace: str,
+        name: str,
+        *,
+        role: Role = "service",
+        detectors: tuple[str, ...] | None = None,
+        expires_at: datetime | None = None,
+        by: Principal = LOCAL,
+    ) -> IssuedKey:
+        """Make a key. `detectors` None means all.
+
+        Raises CallerError for a name that is empty or over 100 characters, an unknown role or an end in the past, and
+        Forbidden where `by` does not hold what is to be given.
+        """
+        issued = self._make(workspace, name, role, detectors, expires_at)
+        _check_given(by, detectors)
+        self._store.add(issued.key, fingerprint(issued.secret), _act(by, "keys.create", issued.key, after=issued.key))
         return issued
 
     def issue_first(self, workspace: str) -> IssuedKey | None:
-        """Make the workspace's first key, or None where it has, or had, one."""
-        issued = self._make(workspace, "first")
-        stored = self._store.add(issued.key, fingerprint(issued.secret), only_if_none=True)
+        """Make the workspace's first key, an owner's, or None where it has, or had, one."""
+        issued = self._make(workspace, "first", "owner", None, None)
+        act = _act(LOCAL, "keys.create", issued.key, after=issued.key)
+        stored = self._store.add(issued.key, fingerprint(issued.secret), act, only_if_none=True)
         return issued if stored else None
+
+    def rotate(self, workspace: str, key_id: UUID, overlap: timedelta, by: Principal = LOCAL) -> IssuedKey:
+        """Make a key that may do the same, and have the old one end after `overlap`, or before if it would have.
+
+        Raises UnknownKey where the workspace has no such live key, CallerError for an overlap that is negative or over
+        thirty days.
+        """
+        if not timedelta() <= overlap <= MOST_OVERLAP:
+            raise CallerError(
+                f"An overlap of {overlap} is not possible.", mend=f"Choose 0 to {MOST_OVERLAP.days} days."
+            )
+        old = self.get(workspace, key_id)
+        _check_given(by, old.detectors)
+        now = self._clock()
+        ends = now + overlap if old.expires_at is None else min(old.expires_at, now + overlap)
+        ended = msgspec.structs.replace(old, expires_at=ends)
+        issued = self._make(workspace, old.name, old.role, old.detectors, None)
+        act = _act(by, "keys.rotate", old, before=old, after=issued.key)
+        self._remembered = {}
+        if not self._store.rotate(ended, issued.key, fingerprint(issued.secret), act):
+            raise _unknown(key_id)
+        return issued
 
     def remembered(self, secret: str | None) -> Principal | None:
         """Return who holds `secret` where that was found out a moment ago, at once; None where `authenticate` must ask.
@@ -74,29 +123,122 @@ class Keys:
             )
         digest = fingerprint(secret)
         key = self._store.by_secret(digest) if is_well_formed(secret) else None
-        if key is None or key.revoked_at is not None:
+        now = self._clock()
+        if key is None or not _is_live(key, now):
             self._remembered.pop(digest, None)
             raise Unauthenticated(
-                "This API key is not valid.", mend="Check it for a typing error, or make one with `discern key create`."
+                _WRONG_KEY, mend="Check it for a typing error, or make one with `discern key create`."
             )
-        principal = Principal(id=f"key:{key.id}", workspace=key.workspace)
+        principal = Principal(f"key:{key.id}", key.workspace, key.role, key.detectors)
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered = {}
-        self._remembered[digest] = principal, self._monotonic() + REMEMBERED_SECONDS
+        left = REMEMBERED_SECONDS if key.expires_at is None else (key.expires_at - now).total_seconds()
+        self._remembered[digest] = principal, self._monotonic() + min(REMEMBERED_SECONDS, left)
+        self._used[key.id] = now
         return principal
+
+    def write_down_uses(self) -> None:
+        """Write down when the keys were last used that were used since this was last called. Raises nothing."""
+        used, self._used = self._used, {}
+        try:
+            for key_id, at in used.items():
+                self._store.used(key_id, at)
+        except StorageUnavailable as error:
+            log.warning("key_uses_not_written", extra={"detail": str(error)})
 
     def list(self, workspace: str) -> list[ApiKey]:
         """Return every key of a workspace, oldest first."""
         return self._store.all(workspace)
 
-    def revoke(self, workspace: str, key_id: UUID) -> None:
-        """End a key's life. Raises CallerError where the workspace has no such live key."""
-        self._remembered = {}
-        if not self._store.revoke(workspace, key_id, self._clock()):
-            raise CallerError(f"There is no live key {key_id}.", mend="`discern key list` shows the keys.")
+    def get(self, workspace: str, key_id: UUID) -> ApiKey:
+        """Return one live key. Raises UnknownKey."""
+        key = self._store.get(workspace, key_id)
+        if key is None or not _is_live(key, self._clock()):
+            raise _unknown(key_id)
+        return key
 
-    def _make(self, workspace: str, name: str) -> IssuedKey:
+    def revoke(self, workspace: str, key_id: UUID, by: Principal = LOCAL) -> None:
+        """End a key's life. Raises UnknownKey where the workspace has no such live key."""
+        key = self.get(workspace, key_id)
+        self._remembered = {}
+        if not self._store.revoke(workspace, key_id, self._clock(), _act(by, "keys.revoke", key, before=key)):
+            raise _unknown(key_id)
+
+    def _make(
+        self,
+        workspace: str,
+        name: str,
+        role: Role,
+        detectors: tuple[str, ...] | None,
+        expires_at: datetime | None,
+    ) -> IssuedKey:
         if not (1 <= len(name) <= 100 and name.isprintable()):
             raise CallerError("A key's name has 1 to 100 printable characters.", mend="Give it another name.")
-        key = ApiKey(id=uuid7(), workspace=workspace, name=name, created_at=self._clock())
+        check_role(role)
+        now = self._clock()
+        if expires_at is not None and expires_at <= now:
+            raise CallerError(f"The key would have ended at {expires_at}.", mend="Give it an end in the future.")
+        key = ApiKey(
+            id=uuid7(),
+            workspace=workspace,
+            name=name,
+            role=role,
+            created_at=now,
+            detectors=None if detectors is None else tuple(sorted(set(detectors))),
+            expires_at=expires_at,
+        )
         return IssuedKey(key=key, secret=make_secret())
+
+
+class Workspaces:
+    """The tenants of an installation. They are made on the command line alone: no tenant reaches beyond itself."""
+
+    def __init__(self, store: WorkspaceStore, clock: Clock = utc_now) -> None:
+        self._store = store
+        self._clock = clock
+
+    def create(self, name: str) -> Workspace:
+        """Make a workspace. Raises CallerError for a name that is taken or is not lower-case words with hyphens."""
+        if not _WORKSPACE.match(name):
+            raise CallerError(
+                f"{name[:100]!r} cannot be the name of a workspace.",
+                mend="Use 1 to 64 of a-z, 0-9 and hyphens, no hyphen first or last.",
+            )
+        workspace = Workspace(name, self._clock())
+        act = Act(name, LOCAL.id, "workspaces.create", f"workspace:{name}")
+        if not self._store.add(workspace, act):
+            raise CallerError(f"There is a workspace {name} already.", mend="Choose another name.")
+        return workspace
+
+    def list(self) -> list[Workspace]:
+        """Return every workspace, by name."""
+        return self._store.all()
+
+
+def check_role(role: str) -> None:
+    """Raise CallerError unless there is such a role."""
+    if role not in ROLES:
+        raise CallerError(f"There is no role {role[:100]!r}.", mend=f"Use one of: {', '.join(ROLES)}.")
+
+
+def _check_given(by: Principal, detectors: tuple[str, ...] | None) -> None:
+    if by.detectors is not None and not (detectors is not None and set(detectors) <= set(by.detectors)):
+        raise Forbidden(
+            "A key cannot be for more detectors than whoever makes it was granted.",
+            mend=f"Make it for {', '.join(by.detectors) or 'none'}.",
+            action="keys.create",
+            role=by.role,
+        )
+
+
+def _is_live(key: ApiKey, now: datetime) -> bool:
+    return key.revoked_at is None and (key.expires_at is None or key.expires_at > now)
+
+
+def _act(by: Principal, act: str, key: ApiKey, before: ApiKey | None = None, after: ApiKey | None = None) -> Act:
+    told = [None if one is None else msgspec.to_builtins(one) for one in (before, after)]
+    return Act(key.workspace, by.id, act, f"key:{key.id}", before=told[0], after=told[1])
+
+
+def _unknown(key_id: UUID) -> UnknownKey:
+    return UnknownKey(f"There is no live key {key_id}.", mend="`discern key list` shows the keys.")

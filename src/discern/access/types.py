@@ -3,25 +3,86 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal, NamedTuple, get_args
 from uuid import UUID
 
 import msgspec
 
+from discern.core.workspace import DEFAULT_WORKSPACE
+
+Role = Literal["owner", "operator", "analyst", "reviewer", "auditor", "device", "service"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+Action = Literal[
+    "audit.read",
+    "detect",
+    "detectors.read",
+    "jobs.cancel",
+    "jobs.read",
+    "keys.create",
+    "keys.read",
+    "keys.revoke",
+    "keys.rotate",
+    "statistics.read",
+    "users.change",
+    "users.create",
+    "users.read",
+    "users.remove",
+    "verdicts.read",
+]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+
+ResourceKind = Literal["Workspace", "Detector", "Verdict", "Job", "Key", "User"]
+
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who asks, and the workspace the question is asked in. `id` is `key:UUID` or `local` for the command line."""
+    """Who asks, and the workspace the question is asked in.
+
+    `id` is `key:UUID`, `user:UUID`, `local` for the command line or `library` for Python code. `detectors` are those
+    that were granted; None means all.
+    """
 
     id: str
     workspace: str
+    role: Role = "service"
+    detectors: tuple[str, ...] | None = None
+
+
+LOCAL = Principal("local", DEFAULT_WORKSPACE, "owner")
+"""Whoever may read the files of the installation, on the command line."""
+
+
+class Workspace(msgspec.Struct, frozen=True):
+    """A tenant."""
+
+    name: str
+    created_at: datetime
+
+
+class Resource(NamedTuple):
+    """What is asked about. `detector` is the one it is or came from, `role` the role of a key or a user."""
+
+    kind: ResourceKind
+    id: str
+    workspace: str
+    detector: str = ""
+    role: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind.lower()}:{self.id}"
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """An API key as it is stored; the secret itself is not."""
+    """An API key as it is stored; the secret itself is not. `detectors` None means all."""
 
     id: UUID
     workspace: str
     name: str
+    role: Role
     created_at: datetime
+    detectors: tuple[str, ...] | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
     revoked_at: datetime | None = None
 
 
@@ -30,3 +91,11 @@ class IssuedKey(msgspec.Struct, frozen=True):
 
     key: ApiKey
     secret: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why something is permitted or not: the names of the policies that decided, and a sentence."""
+
+    allowed: bool
+    policies: tuple[str, ...]
+    sentence: str

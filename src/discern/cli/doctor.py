@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from discern.app import Services, build_services, create_app
+from discern.app import Services, build_services
 from discern.core.errors import DiscernError
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.inputs.faces import try_locator
@@ -68,6 +68,8 @@ def examine(load: Callable[[], Settings]) -> Iterator[Finding]:
         yield Finding("database", well=True, found=f"{services.database.name} opens and answers")
         yield from _examine_home(services)
         yield from (_examine_detector(services, entry) for entry in services.catalogue.all())
+        from discern.app_http import create_app  # noqa: PLC0415 - most commands do without
+
         create_app(services)
         yield Finding("HTTP application", well=True, found="can be built")
     finally:

@@ -14,8 +14,10 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+from anyio import to_thread
 
-from discern.app import Services, create_app
+from discern.app import Services
+from discern.app_http import create_app
 from discern.http.connections import Connection, ConnectionLimits, connection_class
 from discern.http.plain import Application
 from discern.http.statistics import Place
@@ -23,6 +25,7 @@ from discern.http.web_sockets import WebSocketConnection, web_socket_class
 
 # How long open connections may bring one more request after the stop was asked for.
 _LAST_CALL_SECONDS = 1.0
+_HOUSE_SECONDS = 5.0
 
 
 class Server(uvicorn.Server):
@@ -40,6 +43,7 @@ class Server(uvicorn.Server):
         """Begin to accept connections."""
         await super().startup(sockets)
         await self._services.jobs.start()
+        self._keeping = asyncio.create_task(self._keep_house())
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -50,6 +54,13 @@ class Server(uvicorn.Server):
                 if isinstance(connection, Connection | WebSocketConnection):
                     connection.look(now)
         return await super().on_tick(counter)
+
+    async def _keep_house(self) -> None:
+        """Do what nobody waits for, every few seconds, off the event loop."""
+        while True:
+            await asyncio.sleep(_HOUSE_SECONDS)
+            await to_thread.run_sync(self._services.keys.write_down_uses)
+            await to_thread.run_sync(self._services.audit.anchor)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what is open end by itself for a moment, then have uvicorn end the rest."""
@@ -62,6 +73,7 @@ class Server(uvicorn.Server):
         while loop.time() < until and self.server_state.connections and not self.force_exit:  # noqa: ASYNC110 - a plain set
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
+        self._keeping.cancel()
         await self._services.jobs.stop()
         await self._services.cache.close()
 

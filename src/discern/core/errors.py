@@ -140,6 +140,30 @@ class Unauthenticated(CallerError):
     code = "unauthenticated"
 
 
+class Forbidden(CallerError):
+    """The caller is known and may not do this. Facts: `action`, `role`, and `policies` that forbid it."""
+
+    code = "forbidden"
+
+
+class NoResultYet(CallerError):
+    """A job has no result: it has not ended, failed, or was cancelled. Fact: `state`."""
+
+    code = "no_result"
+
+
+class UnknownKey(CallerError):
+    """No live API key of this workspace has this id."""
+
+    code = "unknown_key"
+
+
+class UnknownWorkspace(CallerError):
+    """No workspace has this name."""
+
+    code = "unknown_workspace"
+
+
 class Overloaded(OperatorError):
     """More is waiting than this installation is set to hold. Facts: `limit` (its setting), `allowed`."""
 

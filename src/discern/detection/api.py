@@ -15,10 +15,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from discern.access.types import Principal
-from discern.core.errors import Overloaded, UnknownVerdict
+from discern.access.ports import Permit, PrincipalReader
+from discern.access.types import Principal, Resource
+from discern.core.errors import Forbidden, Overloaded, UnknownVerdict
 from discern.core.verdict import Decision, Verdict
-from discern.detection.ports import DetectorSource, InputBodies, PrincipalReader
+from discern.detection.ports import DetectorSource, InputBodies
 from discern.detection.service_direct import DirectRecords
 from discern.detection.store import VerdictStore
 from discern.detection.types import Detect, DetectionRequest, VerdictQuery
@@ -139,7 +140,7 @@ class VerdictEndpoint:
         return taken
 
 
-def ledger_routes(verdicts: VerdictStore, *, principal_of: PrincipalReader) -> APIRouter:
+def ledger_routes(verdicts: VerdictStore, permit: Permit, *, principal_of: PrincipalReader) -> APIRouter:
     """Return the routes that read the ledger."""
     router = APIRouter(prefix="/v1", tags=["verdicts"])
 
@@ -156,7 +157,12 @@ def ledger_routes(verdicts: VerdictStore, *, principal_of: PrincipalReader) -> A
         detector: str | None = None,
         decision: Decision | None = None,
     ) -> Response:
-        query = VerdictQuery(principal_of(request).workspace, limit, after, detector, decision)
+        principal = principal_of(request)
+
+        def may_read(name: str) -> bool:
+            return permit.allows(principal, "verdicts.read", _any_of(principal, name))
+
+        query = VerdictQuery(principal.workspace, limit, after, detector, decision, may_read)
         return _json(await to_thread.run_sync(verdicts.page, query))
 
     @router.get(
@@ -166,12 +172,26 @@ def ledger_routes(verdicts: VerdictStore, *, principal_of: PrincipalReader) -> A
         responses=_answers("Verdict", "The verdict as it was answered."),
     )
     async def show_verdict(request: Request, verdict_id: UUID) -> Response:
-        verdict = await to_thread.run_sync(verdicts.get, principal_of(request).workspace, verdict_id)
-        if verdict is None:
-            raise UnknownVerdict(f"There is no verdict {verdict_id}.", mend="`GET /v1/verdicts` lists them.")
-        return _json(verdict)
+        return _json(await to_thread.run_sync(_visible, verdicts, permit, principal_of(request), verdict_id))
 
     return router
+
+
+def _visible(verdicts: VerdictStore, permit: Permit, principal: Principal, verdict_id: UUID) -> Verdict:
+    """Return a verdict. Raises UnknownVerdict also for one that may not be seen: that it is there is not told."""
+    verdict = verdicts.get(principal.workspace, verdict_id)
+    try:
+        if verdict is not None:
+            resource = Resource("Verdict", verdict.id, verdict.workspace, verdict.detector)
+            permit.check(principal, "verdicts.read", resource)
+            return verdict
+    except Forbidden:  # on record
+        pass
+    raise UnknownVerdict(f"There is no verdict {verdict_id}.", mend="`GET /v1/verdicts` lists them.")
+
+
+def _any_of(principal: Principal, detector: str) -> Resource:
+    return Resource("Verdict", "", principal.workspace, detector)
 
 
 def _body_limit(manifest: Manifest, limits: InputLimits) -> tuple[str, int]:

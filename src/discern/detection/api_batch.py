@@ -21,6 +21,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from discern.access.ports import PrincipalReader
 from discern.core.errors import DiscernError, UnsupportedInput
 from discern.core.verdict import Verdict
 from discern.detection.batches import (
@@ -32,7 +33,7 @@ from discern.detection.batches import (
     members_of,
     records_of,
 )
-from discern.detection.ports import DetectorSource, PrincipalReader, ProblemReader, WholeBodies
+from discern.detection.ports import DetectorSource, ProblemReader, WholeBodies
 from discern.detection.service_batches import judged_media, judged_records
 from discern.detection.types import BatchRequest, DetectBatch
 from discern.detectors.manifest import Manifest

@@ -59,7 +59,7 @@ def format_of(content_type: str, manifest: Manifest) -> Format:
         said = f"is {content_type[:100]!r}" if content_type else "is missing"
         raise UnsupportedInput(
             f"The Content-Type {said}; for many inputs at once {manifest.name} takes {', '.join(taken)}.",
-            mend="Name the format of the body in the Content-Type header.",
+            mend="Send one of these, named in the Content-Type header; CSV and Parquet go to a job or `discern score`.",
             taken=list(taken),
         )
     return found

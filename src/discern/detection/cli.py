@@ -23,10 +23,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from discern.access.types import Principal
+from discern.access.types import LOCAL
 from discern.core.errors import DiscernError, UnknownDetector
 from discern.core.verdict import Verdict
-from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.detection.ports import DetectorSource
 from discern.detection.sources import Item, files_of, items_of
 from discern.detection.types import Detect, DetectionRequest
@@ -34,7 +33,6 @@ from discern.inputs.types import InputLimits
 from discern.registry.types import split_reference
 
 EXIT_CODES = {"clear": 0, "review": 10, "flag": 20}
-LOCAL = Principal(id="local", workspace=DEFAULT_WORKSPACE)
 _STYLES = {"clear": "green", "review": "yellow", "flag": "red"}
 _IN_WORK = 32
 

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
-from discern.access.types import Principal
 from discern.core.errors import DiscernError
 from discern.core.verdict import InputKind, Verdict
 from discern.detectors.assessment import Detector
@@ -115,6 +114,3 @@ class WholeBodies(Protocol):
 
 ProblemReader = Callable[[DiscernError], dict[str, Any]]
 """Tells the members of the problem document that an error has over HTTP."""
-
-PrincipalReader = Callable[[Any], Principal]
-"""Tells who sent an HTTP request, given as a connection or its scope."""

@@ -35,8 +35,7 @@ from discern.detectors.assessment import Assessment, Detector
 from discern.inputs.faces import FaceLocator
 from discern.inputs.prepare import prepare_media
 from discern.inputs.record_reader import RecordReader, RecordRow
-from discern.inputs.sniffing import sniff
-from discern.inputs.source import HEAD_BYTES
+from discern.inputs.source import is_video
 from discern.inputs.spec import ImageSpec, RecordSpec
 from discern.inputs.types import InputLimits, MediaContent, Record
 
@@ -164,7 +163,7 @@ class Plane:
             if isinstance(content, dict):
                 raise UnsupportedInput(f"{manifest.name} takes an image, not a record.", mend="Send the image's bytes.")
             prepare = partial(prepare_media, content, manifest.input, manifest.video, self._limits, self._locator)
-            clip = manifest.video is not None and (isinstance(content, Path) or _is_video(content))
+            clip = manifest.video is not None and (isinstance(content, Path) or is_video(content))
             return Media(prepare, manifest.video.frames if manifest.video is not None and clip else 1)
         reader = self.reader(detector, manifest.input)
         if isinstance(content, Path) or (isinstance(content, bytes) and len(content) > _READ_HERE_BYTES):
@@ -272,10 +271,3 @@ def _read(reader: RecordReader, content: MediaContent | Record | DiscernError) -
         return reader.from_content(content)
     except CallerError as error:
         return error
-
-
-def _is_video(content: bytes) -> bool:
-    try:
-        return sniff(content[:HEAD_BYTES]).kind == "video"
-    except CallerError:
-        return False  # said when it is prepared

@@ -111,12 +111,13 @@ class VerdictStore:
         """Return verdicts newest first."""
         most = query.limit + 1  # one more tells whether there is a next page
         with self._database.read() as connection:
-            if query.detector is None and query.decision is None:
+            detectors = _readable(connection, query)
+            if query.decision is None and detectors is None:
                 bodies = connection.execute(_newest(query, verdicts.c.body).limit(most)).scalars().all()
             else:
                 stretches = (
                     connection.execute(stretch_statement(query, detector, decision).limit(most)).scalars()
-                    for detector in ([query.detector] if query.detector else _detectors(connection, query.workspace))
+                    for detector in (_detectors(connection, query.workspace) if detectors is None else detectors)
                     for decision in ([query.decision] if query.decision else get_args(Decision))
                 )
                 ids = nlargest(most, chain.from_iterable(stretches))
@@ -183,6 +184,15 @@ def _newest(query: VerdictQuery, column: ColumnElement[Any]) -> Select[Any]:
     if query.after is not None:
         statement = statement.where(verdicts.c.id < query.after)
     return statement.order_by(verdicts.c.id.desc())
+
+
+def _readable(connection: Connection, query: VerdictQuery) -> list[str] | None:
+    """Return the detectors whose verdicts are asked for and may be seen; None where that is all of them."""
+    if query.may_read is None:
+        return [query.detector] if query.detector else None
+    there = [query.detector] if query.detector else _detectors(connection, query.workspace)
+    readable = [name for name in there if query.may_read(name)]
+    return None if not query.detector and readable == there else readable
 
 
 def _detectors(connection: Connection, workspace: str) -> list[str]:

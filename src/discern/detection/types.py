@@ -58,10 +58,14 @@ class VerdictPage(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class VerdictQuery:
-    """Which verdicts: after `after` in the order newest first, at most `limit`, filtered by what is not None."""
+    """Which verdicts: after `after` in the order newest first, at most `limit`, filtered by what is not None.
+
+    `may_read` tells of a detector whether its verdicts may be seen; None means all.
+    """
 
     workspace: str
     limit: int = 50
     after: UUID | None = None
     detector: str | None = None
     decision: Decision | None = None
+    may_read: Callable[[str], bool] | None = None

@@ -1,8 +1,8 @@
 """The hottest route, answered from the connection itself where nothing stands in the way.
 
 - What is answered here is answered as the route in the framework would: the same key, limits, verdict, ledger and
-  problem documents. Whatever needs more than that is not taken: a key that is not remembered, a detector that is not
-  loaded, an input that is wrong.
+  problem documents. Whatever needs more than that is not taken: a key that is not remembered or may not, a detector
+  that is not loaded, an input that is wrong.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from discern.core.errors import CallerError, DiscernError
 from discern.http.authentication import principal_at_once
+from discern.http.permissions import DETECT, resource_of
 from discern.http.problems import defect_response, problem_response
 
 if TYPE_CHECKING:
+    from discern.access.ports import Permit
     from discern.access.service import Keys
     from discern.access.types import Principal
     from discern.http.exchange import Exchange
@@ -38,12 +40,15 @@ class AtOnce(Protocol):
 class DirectRoute:
     """One POST route with one name in its path. `is_draining` tells whether the process is about to stop."""
 
-    def __init__(self, path: str, endpoint: AtOnce, keys: Keys, is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, path: str, endpoint: AtOnce, keys: Keys, permit: Permit, is_draining: Callable[[], bool]
+    ) -> None:
         before, _, after = path.partition("{name}")
         # What is escaped, and what has a query, is the framework's to read.
         self._matches = re.compile(f"{re.escape(before)}([a-z0-9-]+){re.escape(after)}".encode()).fullmatch
         self._endpoint = endpoint
         self._keys = keys
+        self._permit = permit
         self._is_draining = is_draining
 
     def name_in(self, method: bytes, url: bytes) -> str | None:
@@ -56,7 +61,7 @@ class DirectRoute:
         if self._is_draining():
             return False
         principal = principal_at_once(exchange.headers, self._keys)
-        if principal is None:
+        if principal is None or not self._permit.allows(principal, DETECT, resource_of(principal, exchange.name)):
             return False
         content_type = next((value for name, value in exchange.headers if name == b"content-type"), b"")
         return self._endpoint(exchange.name, principal, content_type, exchange.body, _answering(exchange))

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 import discern
+from discern.access.ports import Permit
 from discern.core.errors import DiscernError
 from discern.detection.batches import BatchLimits, upload_limits
 from discern.detection.ports import WholeBodies
@@ -31,6 +32,7 @@ from discern.http import inference_models as models
 from discern.http.authentication import principal_of
 from discern.http.health import Ping
 from discern.http.inference_tensors import InferenceRequest, encode_answer, inflated, parse_request
+from discern.http.permissions import resource_of
 from discern.http.problems import MEDIA_TYPE as PROBLEM
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import InputLimits
@@ -119,7 +121,7 @@ class InferenceEndpoint:
         return request, models.members(request.inputs, upload_limits(manifest, self._limits, self._inputs))
 
 
-def inference_routes(catalogue: Catalogue, parts: Mapping[str, Ping]) -> APIRouter:
+def inference_routes(catalogue: Catalogue, permit: Permit, parts: Mapping[str, Ping]) -> APIRouter:
     """Return the routes that tell of health, of the server and of its models; `parts` are those that must work."""
     router = APIRouter(prefix=FOLDER, tags=["inference protocol"])
     # Threads of its own: health is answered when those that serve requests are all taken.
@@ -139,12 +141,14 @@ def inference_routes(catalogue: Catalogue, parts: Mapping[str, Ping]) -> APIRout
         return Response(msgspec.json.encode({"ready": ready}), 200 if ready else 503, media_type="application/json")
 
     @router.post("/repository/index", summary="List the models", responses=_ERRORS)
-    async def repository_index() -> list[dict[str, str]]:
+    async def repository_index(request: Request) -> list[dict[str, str]]:
+        principal = principal_of(request)
         return [
             {"name": entry.name, "version": entry.version, "state": "READY", "reason": ""}
             if isinstance(entry, Usable)
             else {"name": entry.name, "version": entry.version, "state": "UNAVAILABLE", "reason": entry.reason}
             for entry in await to_thread.run_sync(catalogue.all)
+            if permit.allows(principal, "detectors.read", resource_of(principal, entry.name))
         ]
 
     @router.get("/models/{name}", summary="Which tensors does a model take?", responses=_ERRORS)

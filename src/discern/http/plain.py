@@ -10,7 +10,6 @@ They are in the OpenAPI document like the others.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +18,13 @@ from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from discern.access.ports import Permit
 from discern.access.service import Keys
 from discern.core.errors import CallerError, DiscernError, NoSuchStream
-from discern.http.authentication import Authentication, refuse
+from discern.http.authentication import Authentication, principal_of, refuse
 from discern.http.direct import DirectRoute
 from discern.http.inference_protocol import FOLDER, in_the_protocols_words
+from discern.http.permissions import DETECT, NEEDS, check, check_query, pattern_of
 from discern.http.problems import answer_defect, method_not_allowed, problem_response
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,11 @@ class PlainRoute:
     endpoint: ASGIApp
     operation: Mapping[str, Any]
 
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the query parameters."""
+        return [one["name"] for one in self.operation.get("parameters", ()) if one["in"] == "query"]
+
 
 class Application(FastAPI):
     """FastAPI behind the plain routes. `draining` is set when the process has been told to stop."""
@@ -47,11 +53,12 @@ class Application(FastAPI):
     drain_streams: Drain
     direct: DirectRoute
 
-    def put_in_front(self, routes: Sequence[PlainRoute], keys: Keys) -> None:
+    def put_in_front(self, routes: Sequence[PlainRoute], keys: Keys, permit: Permit) -> None:
         """Have `routes` answered before anything else is asked."""
         self.plain_routes = tuple(routes)
+        self._permit = permit
         self._patterns = [
-            (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route.path)).fullmatch, route) for route in routes
+            (pattern_of(route.path).fullmatch, route, NEEDS[f"{route.method} {route.path}"]) for route in routes
         ]
         self._in_front = ServerErrorMiddleware(Authentication(self._answer, keys), handler=answer_defect)
 
@@ -65,18 +72,18 @@ class Application(FastAPI):
         if scope["type"] == "http":
             if scope["path"].startswith(FOLDER):
                 send = in_the_protocols_words(send)
-            for matches, route in self._patterns:
+            for matches, route, action in self._patterns:
                 found = matches(scope["path"])
                 if found is not None:
                     scope["path_params"] = found.groupdict()
-                    scope["plain_route"] = route
+                    scope["plain_route"] = route, action
                     await self._in_front(scope, receive, send)
                     return
         await super().__call__(scope, receive, send)
 
-    def put_streams_in_front(self, path: str, endpoint: ASGIApp, keys: Keys, drain: Drain) -> None:
+    def put_streams_in_front(self, path: str, endpoint: ASGIApp, keys: Keys, permit: Permit, drain: Drain) -> None:
         """Have `endpoint` answer the WebSockets of `path`; `drain` ends them when the process is told to stop."""
-        matches = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)).fullmatch
+        matches = pattern_of(path).fullmatch
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             found = matches(scope["path"])
@@ -84,6 +91,7 @@ class Application(FastAPI):
                 if found is None:
                     raise NoSuchStream(f"There is no WebSocket at {scope['path'][:200]}.", mend=f"Use {path}.")
                 scope["path_params"] = found.groupdict()
+                await check(permit, principal_of(scope), DETECT, found["name"])
                 await endpoint(scope, receive, send)
             except DiscernError as error:
                 await refuse(error, scope, receive, send)
@@ -91,13 +99,15 @@ class Application(FastAPI):
         self.drain_streams = drain
         self._in_front_of_streams = Authentication(answer, keys)
 
-    @staticmethod
-    async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
-        route = scope["plain_route"]
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route, action = scope["plain_route"]
         if scope["method"] != route.method:
             await method_not_allowed(scope, route.method)(scope, receive, send)
             return
         try:
+            if action is not None:
+                await check(self._permit, principal_of(scope), action, scope["path_params"].get("name"))
+            check_query(scope, route.parameters)
             await route.endpoint(scope, receive, send)
         except DiscernError as error:
             level = logging.INFO if isinstance(error, CallerError) else logging.ERROR

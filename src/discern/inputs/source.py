@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from discern.core.errors import EmptyInput, InputTooLarge, UnreadableInput
+from discern.core.errors import CallerError, EmptyInput, InputTooLarge, UnreadableInput
+from discern.inputs.sniffing import sniff
 from discern.inputs.types import MediaContent
 
 HEAD_BYTES = 8192
@@ -64,6 +65,14 @@ def opened(content: MediaContent) -> Iterator[Source]:
             yield _source(file, os.fstat(file.fileno()).st_size)
     else:
         yield _source(io.BytesIO(content), len(content))
+
+
+def is_video(content: bytes) -> bool:
+    """Tell whether content says that it is a video; what is of no known type is none."""
+    try:
+        return sniff(content[:HEAD_BYTES]).kind == "video"
+    except CallerError:
+        return False
 
 
 def check_limit(limit: str, allowed: float, found: float, unit: str) -> None:

@@ -74,11 +74,18 @@ class Outbound:
         for text in found:
             address = ipaddress.ip_address(str(text).partition("%")[0])
             if not self.is_allowed(address):
-                raise AddressRefused(
-                    f"{host} is {address}, which is not a public address.",
-                    mend="Use a public one, or have the operator allow its network in `webhook_allow`.",
-                )
+                raise _not_public(host, address)
         return str(found[0])
+
+    def check(self, url: str) -> None:
+        """Raise AddressRefused for what will be refused when it is called, as far as can be told without asking."""
+        check_url(url)
+        try:
+            address = ipaddress.ip_address(urlsplit(url).hostname or "")
+        except ValueError:
+            return
+        if not self.is_allowed(address):
+            raise _not_public(str(address), address)
 
     def is_allowed(self, address: Address) -> bool:
         """Tell whether an address may be called."""
@@ -86,6 +93,14 @@ class Outbound:
         if any(one in network for network in self._allowed for one in (address, meant)):
             return True
         return meant.is_global and not meant.is_multicast
+
+
+def _not_public(host: str, address: Address) -> AddressRefused:
+    what = host if host == str(address) else f"{host} is {address}, which"
+    return AddressRefused(
+        f"{what} is not a public address.",
+        mend="Use a public one, or have the operator allow its network in DISCERN_WEBHOOK_ALLOW.",
+    )
 
 
 def _meant(address: Address) -> Address:

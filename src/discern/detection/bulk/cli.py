@@ -67,6 +67,8 @@ def score_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
             raise missing_bulk("scoring files")
         from discern.detection.bulk.service import score_file  # noqa: PLC0415 - needs an extra
 
+        if output.suffix.lower() != ".parquet":
+            raise typer.BadParameter(f"{output}: what is written is Parquet; name it so, with .parquet at the end.")
         cluster = None if scheduler is None else Cluster(scheduler, tls_ca, tls_certificate, tls_key)
         job = Job(source, output, id_column, strict, restart, cluster)
         opened = parts()

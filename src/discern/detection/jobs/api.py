@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import parse_qs
 from uuid import UUID
 
@@ -21,10 +21,15 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from discern.access.ports import Permit, PrincipalReader
+from discern.access.types import Action, Principal, Resource
 from discern.core.clock import utc_now
 from discern.core.errors import (
+    DiscernError,
     EmptyInput,
+    Forbidden,
     InputTooLarge,
+    NoResultYet,
     Overloaded,
     SlowSender,
     UnknownJob,
@@ -34,7 +39,7 @@ from discern.core.ids import uuid7
 from discern.detection.jobs.service import Jobs, unknown
 from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import ENDED, Job, JobKind, JobLimits
-from discern.detection.ports import DetectorSource, PrincipalReader
+from discern.detection.ports import DetectorSource
 from discern.detection.store import VerdictStore
 from discern.detectors.manifest import Manifest
 from discern.inputs.spec import RecordSpec
@@ -52,7 +57,12 @@ _TABLES = {
 _encode = msgspec.json.Encoder().encode
 
 
-Finder = Callable[[Request, UUID], Awaitable[Job]]
+class Finder(Protocol):
+    """Finds a job that whoever asks may do something to."""
+
+    def __call__(self, request: Request, job_id: UUID, action: Action = "jobs.read") -> Awaitable[Job]:
+        """Raise UnknownJob for any other."""
+        ...
 
 
 class JobEndpoint:
@@ -91,9 +101,13 @@ class JobEndpoint:
             raise _overloaded(self._limits.most_waiting)
         principal, job_id = self._principal_of(scope), str(uuid7())
         folder = self._jobs.input_of(job_id)
-        await to_thread.run_sync(lambda: folder.mkdir(parents=True, mode=0o700))
+        await to_thread.run_sync(_make_private, folder)
         try:
             size = await self._spool(request, folder / f"input{suffix}")
+            if kind == "input" and isinstance(manifest.input, RecordSpec):
+                if size > self._limits.record_bytes:
+                    _check_record(b"")
+                await to_thread.run_sync(lambda: _check_record((folder / "input").read_bytes()))
             job = Job(
                 id=job_id,
                 workspace=principal.workspace,
@@ -146,21 +160,25 @@ class JobEndpoint:
         return size
 
 
-def job_routes(jobs: Jobs, store: JobStore, verdicts: VerdictStore, *, principal_of: PrincipalReader) -> APIRouter:
+def job_routes(
+    jobs: Jobs, store: JobStore, verdicts: VerdictStore, permit: Permit, *, principal_of: PrincipalReader
+) -> APIRouter:
     """Return the routes that read and cancel jobs."""
     router = APIRouter(prefix="/v1", tags=["jobs"])
 
-    async def found(request: Request, job_id: UUID) -> Job:
-        job = await to_thread.run_sync(store.get, principal_of(request).workspace, job_id)
-        if job is None:
-            raise unknown(job_id)
-        return job
+    async def found(request: Request, job_id: UUID, action: Action = "jobs.read") -> Job:
+        return await to_thread.run_sync(_visible, store, permit, principal_of(request), action, job_id)
 
     @router.get("/jobs", summary="List jobs, newest first", response_class=Response, responses=_answers("JobPage"))
     async def list_jobs(
         request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 50, after: UUID | None = None
     ) -> Response:
-        return _json(await to_thread.run_sync(store.page, principal_of(request).workspace, limit, after))
+        principal = principal_of(request)
+
+        def may_read(detector: str) -> bool:
+            return permit.allows(principal, "jobs.read", Resource("Job", "", principal.workspace, detector))
+
+        return _json(await to_thread.run_sync(store.page, principal.workspace, limit, after, may_read))
 
     @router.get("/jobs/{job_id}", summary="Look at a job", response_class=Response, responses=_answers("Job"))
     async def show_job(request: Request, job_id: UUID) -> Response:
@@ -191,7 +209,8 @@ def job_routes(jobs: Jobs, store: JobStore, verdicts: VerdictStore, *, principal
         responses=_answers("Job"),
     )
     async def cancel_job(request: Request, job_id: UUID) -> Response:
-        return _json(await jobs.cancel(principal_of(request).workspace, job_id))
+        job = await found(request, job_id, "jobs.cancel")
+        return _json(await jobs.cancel(job.workspace, job_id))
 
     _add_result(router, jobs, verdicts, found)
     return router
@@ -215,6 +234,18 @@ def _add_result(router: APIRouter, jobs: Jobs, verdicts: VerdictStore, found: Fi
         if not path.is_file():
             raise _no_result(job)
         return FileResponse(path, media_type="application/vnd.apache.parquet", filename=f"{job.id}.parquet")
+
+
+def _visible(store: JobStore, permit: Permit, principal: Principal, action: Action, job_id: UUID) -> Job:
+    """Return a job. Raises UnknownJob also where `action` is not permitted: that it is there is not told."""
+    job = store.get(principal.workspace, job_id)
+    try:
+        if job is not None:
+            permit.check(principal, action, Resource("Job", job.id, job.workspace, job.detector))
+            return job
+    except Forbidden:  # on record
+        pass
+    raise unknown(job_id)
 
 
 async def _events(store: JobStore, job: Job) -> AsyncIterator[bytes]:
@@ -251,9 +282,31 @@ def _kind(request: Request, manifest: Manifest) -> tuple[JobKind, str]:
     return "file", suffix
 
 
-def _no_result(job: Job) -> UnknownJob:
-    mend = "Its `error` says why." if job.state == "failed" else "Follow `events` until it is done."
-    return UnknownJob(f"Job {job.id} is {job.state} and has no result.", mend=mend)
+def _make_private(folder: Path) -> None:
+    """Make a folder that nobody else can look into; `parents` of `mkdir` would have their own way."""
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(mode=0o700)
+
+
+def _no_result(job: Job) -> DiscernError:
+    if job.state == "done":
+        return UnknownJob(f"The file of results of job {job.id} is gone.", mend="Hand the job in again.")
+    mends = {"failed": "Its `error` says why.", "cancelled": "It was cancelled: hand it in again."}
+    mend = mends.get(job.state, "Follow `events` until it is done.")
+    return NoResultYet(f"Job {job.id} is {job.state} and has no result.", mend=mend, state=job.state)
+
+
+def _check_record(content: bytes) -> None:
+    """Raise UnsupportedInput for what will never be judged as one record: most often a table without its type."""
+    try:
+        is_record = isinstance(msgspec.json.decode(content), dict)
+    except msgspec.DecodeError:
+        is_record = False
+    if not is_record:
+        raise UnsupportedInput(
+            "The body is not one JSON object, and its Content-Type names no table.",
+            mend=f"For a table, name its type: {', '.join(_TABLES)}; with curl: -H 'Content-Type: text/csv'.",
+        )
 
 
 def _overloaded(allowed: int) -> Overloaded:

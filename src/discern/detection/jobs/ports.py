@@ -29,8 +29,11 @@ class FileScorer(Protocol):
         detector: tuple[str, str],
         principal: Principal,
         watch: Callable[[float, int], None],
-    ) -> None:
-        """Tell `watch` the share and the rows that are done. Raises what it raises, and DiscernError."""
+    ) -> int:
+        """Tell `watch` the share and the rows that are done; return how many could not be judged.
+
+        Raises what `watch` raises, and DiscernError.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""Running jobs: a durable queue (DBOS), the plane that every door asks, and a webhook in the end.
+"""Running jobs: a durable queue (DBOS), and the plane that every door asks.
 
 - A job that was accepted comes to its end, whichever process dies on the way: whoever runs it holds a lease, and when
   the lease runs out another process takes the job over.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import shutil
 import time
@@ -29,11 +28,11 @@ from anyio import to_thread
 from discern.access.types import Principal
 from discern.core.clock import utc_now
 from discern.core.counts import Counts
-from discern.core.errors import CallerError, DiscernError, MissingExtra, Overloaded, StorageUnavailable, UnknownJob
-from discern.detection.jobs.ports import FileScorer, Poster, ProblemOf, VerdictReader
-from discern.detection.jobs.rules import DELIVERY_HEADER, SIGNATURE_HEADER, signature
+from discern.core.errors import DiscernError, MissingExtra, Overloaded, StorageUnavailable, UnknownJob
+from discern.detection.jobs.ports import FileScorer, ProblemOf, VerdictReader
+from discern.detection.jobs.service_telling import Telling
 from discern.detection.jobs.store import JobStore
-from discern.detection.jobs.types import ENDED, Delivery, Job, JobLimits
+from discern.detection.jobs.types import ENDED, Job, JobLimits
 from discern.detection.types import Detect, DetectionRequest
 
 log = logging.getLogger(__name__)
@@ -41,11 +40,10 @@ log = logging.getLogger(__name__)
 _TEND_SECONDS = 1.0
 _AGAIN_SECONDS = 2.0
 _FORGET_EVERY_SECONDS = 60.0
-_encode = msgspec.json.Encoder().encode
 
 
 class Queue(Protocol):
-    """The durable queue. What it was given it gives to `Jobs.judge` and `Jobs.tell` until they return."""
+    """The durable queue. What it was given it gives to `Jobs.judge` until that returns."""
 
     def put(self, job_id: str, takes: int) -> None:
         """Queue a job that was taken so often; whoever asks for the same is too late."""
@@ -68,11 +66,9 @@ class Parts:
     verdicts: VerdictReader
     detect: Detect
     score_file: FileScorer
-    post: Poster
     problem_of: ProblemOf
     folder: Path
-    secret_file: Path
-    secret: str
+    telling: Telling
     limits: JobLimits
     counts: Counts
 
@@ -91,6 +87,7 @@ class Jobs:
         self._queue: Queue | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tending: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._queued: dict[str, int] = {}
         self._cancelled: set[str] = set()
@@ -98,7 +95,6 @@ class Jobs:
         # while it writes.
         self._files: set[str] = set()
         self._stopping = False
-        self._secret = parts.secret
 
     @property
     def at_a_time(self) -> int:
@@ -113,14 +109,16 @@ class Jobs:
         """Begin to run jobs, soon."""
         self._loop = asyncio.get_running_loop()
         self._tending = asyncio.create_task(self._tend())
+        self._telling = asyncio.create_task(self._parts.telling.run())
 
     async def stop(self) -> None:
         """Leave what runs to other processes, or to the next start."""
-        if self._tending is None:
+        if self._tending is None or self._telling is None:
             return
         self._stopping = True
-        self._tending.cancel()
-        await asyncio.wait([self._tending])
+        for task in (self._tending, self._telling):
+            task.cancel()
+        await asyncio.wait([self._tending, self._telling])
         for job_id, task in list(self._running.items()):
             if job_id not in self._files:
                 task.cancel()
@@ -153,48 +151,6 @@ class Jobs:
         """Judge a job, in a thread of the queue; return when it has ended, here or elsewhere, or was left to others."""
         assert self._loop is not None  # noqa: S101 - the queue is opened by `start`
         asyncio.run_coroutine_threadsafe(self._judged(job_id), self._loop).result()
-
-    def tell(self, job_id: str) -> None:
-        """Tell the webhook of a job that has ended, in a thread of the queue.
-
-        Raises ConnectionError to be called again.
-        """
-        store = self._parts.store
-        job = store.any(UUID(job_id))
-        if job is None or job.state not in ENDED:
-            return
-        if job.webhook is None or not store.is_held(job.id, self._holder):
-            return
-        verdict = None
-        if job.state == "done" and job.verdict_id is not None:
-            verdict = self._parts.verdicts.get(job.workspace, UUID(job.verdict_id))
-        body = _encode({"job": msgspec.structs.replace(job, deliveries=()), "verdict": verdict})
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "Discern",
-            DELIVERY_HEADER: job.id,
-            SIGNATURE_HEADER: signature(self._signing_secret(), body, int(time.time())),
-        }
-        try:
-            status = self._parts.post(job.webhook, body, headers)
-        except CallerError as refused:  # it would be refused again
-            store.delivered(job, Delivery(utc_now(), error=refused.detail))
-            self._parts.counts.add("jobs.webhooks_refused")
-            store.told(UUID(job.id))
-            return
-        except OSError as error:
-            store.delivered(job, Delivery(utc_now(), error=f"{type(error).__name__}: {error}"[:500]))
-            raise ConnectionError("the webhook was not reached") from error
-        store.delivered(job, Delivery(utc_now(), status=status))
-        if not 200 <= status < 300:
-            raise ConnectionError(f"the webhook answered {status}")
-        self._parts.counts.add("jobs.webhooks_delivered")
-        store.told(UUID(job.id))
-
-    def give_up_telling(self, job_id: str) -> None:
-        """Leave it at the attempts that were made, in a thread of the queue."""
-        self._parts.counts.add("jobs.webhooks_given_up")
-        self._parts.store.told(UUID(job_id))
 
     async def _tend(self) -> None:
         """Open the queue, then hold on to what runs here, and see to what nobody runs."""
@@ -252,8 +208,8 @@ class Jobs:
 
     async def _run(self, job: Job) -> None:
         try:
-            rows = await (self._run_file(job) if job.kind == "file" else self._run_input(job))
-            await self._end(job, "done", rows=rows)
+            rows, not_judged = await (self._run_file(job) if job.kind == "file" else self._run_input(job))
+            await self._end(job, "done", rows=rows, not_judged=not_judged)
         except DiscernError as error:
             await self._end(job, "failed", error=self._parts.problem_of(error))
         except (asyncio.CancelledError, _LeftOff):
@@ -262,7 +218,7 @@ class Jobs:
             await self._end(job, "cancelled")
             self._cancelled.discard(job.id)
 
-    async def _run_input(self, job: Job) -> int:
+    async def _run_input(self, job: Job) -> tuple[int, int]:
         assert job.verdict_id is not None  # noqa: S101 - every job of this kind has one
         principal = Principal(job.principal, job.workspace)
         request = DetectionRequest(
@@ -272,15 +228,15 @@ class Jobs:
             # Whoever had it before may have written the verdict and died.
             known = await to_thread.run_sync(self._parts.verdicts.get, job.workspace, UUID(job.verdict_id))
             if known is not None:
-                return 1
+                return 1, 0
             try:
                 await self._parts.detect(request)
             except (Overloaded, StorageUnavailable) as error:
                 await asyncio.sleep(error.retry_after or _AGAIN_SECONDS)
             else:
-                return 1
+                return 1, 0
 
-    async def _run_file(self, job: Job) -> int:
+    async def _run_file(self, job: Job) -> tuple[int, int]:
         folder = self.input_of(job.id)
         (given,) = folder.glob("input.*") or (folder / "input",)
         seen = 0
@@ -296,10 +252,10 @@ class Jobs:
         output, detector = folder / "result.parquet", (job.detector, job.version)
         self._files.add(job.id)
         try:
-            await to_thread.run_sync(self._parts.score_file, given, output, detector, principal, watch)
+            not_judged = await to_thread.run_sync(self._parts.score_file, given, output, detector, principal, watch)
         finally:
             self._files.discard(job.id)
-        return seen
+        return seen, not_judged
 
     async def _end(self, job: Job, state: Any, **facts: Any) -> None:  # noqa: ANN401
         ended = await to_thread.run_sync(lambda: self._parts.store.finish(UUID(job.id), state, utc_now(), **facts))
@@ -324,23 +280,6 @@ class Jobs:
             self._cancelled.add(job_id)
             if job_id not in self._files:
                 task.cancel()
-
-    def _signing_secret(self) -> str:
-        """Return the secret that calls are signed with: the setting's, or one that is made at the first call."""
-        if not self._secret:
-            path = self._parts.secret_file
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                with open(path, "x", encoding="ascii", opener=_owner_only) as file:
-                    file.write(secrets.token_urlsafe(32))
-            except FileExistsError:
-                pass
-            self._secret = path.read_text(encoding="ascii").strip()
-        return self._secret
-
-
-def _owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def unknown(job_id: UUID) -> UnknownJob:

@@ -1,6 +1,6 @@
 """The durable queue, on DBOS, in the database or beside it.
 
-- A job is a workflow of two steps, judging and telling, named by the job's id and how often it was taken before: it is
+- A job is a workflow of one step, judging, named by the job's id and how often it was taken before: it is
   queued once however many processes ask for it, and a job that is taken over is a workflow of its own.
 - What is written is JSON, not pickle, and says nothing of an input.
 """
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _QUEUE = "jobs"
 _POLL_SECONDS = 0.25
-_TELL_ATTEMPTS = 9
-_TELL_SECONDS = 2.0
 _VERSION = "1"
 
 
@@ -35,7 +33,6 @@ class DbosQueue:
     def __init__(self, jobs: Jobs, database_url: str, file: Path) -> None:
         try:
             from dbos import DBOS, SetWorkflowID  # noqa: PLC0415 - an extra, and a second to import
-            from dbos._error import DBOSMaxStepRetriesExceeded  # noqa: PLC0415
             from dbos._serialization import DBOSPortableJSONSerializer  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise MissingExtra(
@@ -62,23 +59,9 @@ class DbosQueue:
         def judge(job_id: str) -> None:
             jobs.judge(job_id)
 
-        @DBOS.step(
-            name="tell",
-            retries_allowed=True,
-            max_attempts=_TELL_ATTEMPTS,
-            interval_seconds=_TELL_SECONDS,
-            backoff_rate=2.0,
-        )
-        def tell(job_id: str) -> None:
-            jobs.tell(job_id)
-
         @DBOS.workflow(name="job")
         def run(job_id: str) -> None:
             judge(job_id)
-            try:
-                tell(job_id)
-            except DBOSMaxStepRetriesExceeded:
-                jobs.give_up_telling(job_id)
 
         self._run = run
         DBOS.launch()

@@ -1,13 +1,14 @@
 """SQL of jobs.
 
 - A job is held by one process at a time: who takes it sets a lease, and only a lease that has run out is taken over.
-- What has ended never changes its state again. Where somebody is to be told of it, it is held until that is done.
+- What has ended never changes its state again. Where somebody is to be told of it, whoever does so claims it for a
+  while.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -59,6 +60,8 @@ jobs = Table(
     Column("webhook", Text()),
     Column("error", LargeBinary()),
     Column("told", Boolean(), nullable=False),
+    Column("tell_at", UtcDateTime),
+    Column("not_judged", Integer(), nullable=False),
     Column("takes", Integer(), nullable=False),
     Column("holder", String(64)),
     Column("lease_until", UtcDateTime),
@@ -81,8 +84,8 @@ deliveries = Table(
 )
 _OPEN = ("waiting", "running")
 _MOST_AT_ONCE = 1000
-# What somebody still has to do something for: judge it, or tell of it.
-_UNFINISHED = or_(jobs.c.state.in_(_OPEN), jobs.c.told.is_(False))
+_UNFINISHED = jobs.c.state.in_(_OPEN)
+_TO_TELL = and_(jobs.c.state.notin_(_OPEN), jobs.c.told.is_(False))
 
 
 class JobStore:
@@ -110,20 +113,25 @@ class JobStore:
             made = connection.execute(attempts).all() if row is not None else []
         return None if row is None else _job(row, [Delivery(one.at, one.status, one.error) for one in made])
 
-    def any(self, job_id: UUID) -> Job | None:
-        """Return a job of whichever workspace: for whoever runs it, not for who asks."""
-        with self._database.read() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
-        return None if row is None else _job(row)
-
-    def page(self, workspace: str, limit: int, after: UUID | None) -> JobPage:
-        """Return jobs, newest first."""
-        query = select(jobs).where(jobs.c.workspace == workspace)
+    def page(
+        self, workspace: str, limit: int, after: UUID | None, may_read: Callable[[str], bool] = lambda _: True
+    ) -> JobPage:
+        """Return jobs, newest first, of the detectors of which `may_read` says so."""
+        ours = jobs.c.workspace == workspace
+        query = select(jobs).where(ours)
         if after is not None:
             query = query.where(jobs.c.id < after)
         with self._database.read() as connection:
+            there = connection.execute(select(jobs.c.detector).where(ours).distinct()).scalars().all()
+            query = query.where(jobs.c.detector.in_([name for name in there if may_read(name)]))
             rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(limit + 1)).all()
-        found = tuple(_job(row) for row in rows[:limit])
+            attempts = (
+                select(deliveries).where(deliveries.c.job.in_([row.id for row in rows])).order_by(deliveries.c.id)
+            )
+            made: dict[UUID, list[Delivery]] = {}
+            for one in connection.execute(attempts) if rows else ():
+                made.setdefault(one.job, []).append(Delivery(one.at, one.status, one.error))
+        found = tuple(_job(row, made.get(row.id, ())) for row in rows[:limit])
         return JobPage(found, found[-1].id if len(rows) > limit else None)
 
     def waiting(self) -> int:
@@ -158,18 +166,24 @@ class JobStore:
         """Let go of what is held, for others to take over at once."""
         with self._database.write() as connection:
             held = and_(jobs.c.holder == holder, _UNFINISHED)
-            connection.execute(update(jobs).where(held).values(holder=None, lease_until=None))
+            connection.execute(update(jobs).where(held).values(state="waiting", holder=None, lease_until=None))
 
-    def is_held(self, job_id: str, holder: str) -> bool:
-        """Tell whether somebody still has to be told of a job, by this holder."""
-        query = select(jobs.c.id).where(jobs.c.id == UUID(job_id), jobs.c.holder == holder, jobs.c.told.is_(False))
+    def due_to_tell(self, now: datetime, claim: timedelta, most: int) -> list[Job]:
+        """Claim jobs whose webhooks are due, and return them with their deliveries."""
+        due = or_(jobs.c.tell_at.is_(None), jobs.c.tell_at <= now)
+        query = select(jobs.c.workspace, jobs.c.id).where(_TO_TELL, due).order_by(jobs.c.id).limit(most)
         with self._database.read() as connection:
-            return connection.execute(query).first() is not None
-
-    def told(self, job_id: UUID) -> None:
-        """Write that nobody needs to be told of a job any more."""
+            found = connection.execute(query).all()
+        if not found:
+            return []
+        claimed = []
         with self._database.write() as connection:
-            connection.execute(update(jobs).where(jobs.c.id == job_id).values(told=True, holder=None, lease_until=None))
+            for workspace, job_id in found:
+                mine = update(jobs).where(jobs.c.id == job_id, _TO_TELL, due).values(tell_at=now + claim)
+                if connection.execute(mine).rowcount == 1:
+                    claimed.append((workspace, job_id))
+        jobs_there = (self.get(workspace, job_id) for workspace, job_id in claimed)
+        return [job for job in jobs_there if job is not None]
 
     def advance(self, job_id: UUID, progress: float, rows: int) -> None:
         """Write how far a job is."""
@@ -185,9 +199,10 @@ class JobStore:
         *,
         error: dict[str, Any] | None = None,
         rows: int | None = None,
+        not_judged: int = 0,
     ) -> bool:
         """End a job, unless it has ended; tell whether this did."""
-        values: dict[str, Any] = {"state": state, "finished_at": now}
+        values: dict[str, Any] = {"state": state, "finished_at": now, "not_judged": not_judged}
         if state == "done":
             values["progress"] = 1.0
         if error is not None:
@@ -213,11 +228,13 @@ class JobStore:
         with self._database.read() as connection:
             return [(str(job_id), takes) for job_id, takes in connection.execute(query)]
 
-    def delivered(self, job: Job, delivery: Delivery) -> None:
-        """Write down an attempt to tell the webhook."""
+    def delivered(self, job: Job, delivery: Delivery, again_at: datetime | None) -> None:
+        """Write down an attempt to tell the webhook, and when the next is due; None where none is."""
         row = {"id": uuid7(), "workspace": job.workspace, "job": UUID(job.id), **msgspec.structs.asdict(delivery)}
         with self._database.write() as connection:
             connection.execute(insert(deliveries).values(row))
+            told = update(jobs).where(jobs.c.id == UUID(job.id))
+            connection.execute(told.values(told=again_at is None, tell_at=again_at))
 
     def forget(self, before: datetime) -> list[str]:
         """Delete jobs that ended before; return their ids."""
@@ -249,4 +266,5 @@ def _job(row: Row[Any], made: Sequence[Delivery] = ()) -> Job:
         started_at=row.started_at,
         finished_at=row.finished_at,
         deliveries=tuple(made),
+        not_judged=row.not_judged,
     )

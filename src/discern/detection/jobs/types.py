@@ -26,7 +26,8 @@ class Job(msgspec.Struct, frozen=True):
     """One job, as it is shown.
 
     `kind` "input" is one image, video or record and comes to a verdict; "file" is a table of records and comes to a
-    file of results. `progress` is in [0, 1]; `rows` counts those of a file that are judged. `verdict_id` is the id that
+    file of results. `progress` is in [0, 1]; `rows` counts those of a file that are done, `not_judged` those among them
+    whose result is an error. `verdict_id` is the id that
     the verdict will have. `error` holds the members of a problem document.
     """
 
@@ -47,6 +48,7 @@ class Job(msgspec.Struct, frozen=True):
     started_at: _Utc | None = None
     finished_at: _Utc | None = None
     deliveries: tuple[Delivery, ...] = ()
+    not_judged: int = 0
 
 
 class JobPage(msgspec.Struct, frozen=True):
@@ -66,3 +68,4 @@ class JobLimits:
     at_a_time: int
     keep_seconds: float
     lease_seconds: float
+    record_bytes: int

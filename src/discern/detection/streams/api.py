@@ -14,9 +14,10 @@ from typing import Any
 from anyio import to_thread
 from starlette.types import Receive, Scope, Send
 
+from discern.access.ports import PrincipalReader
 from discern.core.counts import Counts
 from discern.core.errors import Overloaded
-from discern.detection.ports import DetectorSource, PrincipalReader, ProblemReader
+from discern.detection.ports import DetectorSource, ProblemReader
 from discern.detection.streams.service import Held, Parts, Stream
 from discern.detection.streams.types import KeyCheck, Record, StreamLimits
 from discern.detection.types import Detect

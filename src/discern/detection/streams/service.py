@@ -28,6 +28,7 @@ from discern.detection.streams.rules import Window, Windows
 from discern.detection.streams.types import KeyCheck, Record, StreamLimits
 from discern.detection.types import Detect, DetectionRequest
 from discern.detectors.manifest import Manifest
+from discern.inputs.source import is_video
 from discern.inputs.spec import ImageSpec
 
 log = logging.getLogger(__name__)
@@ -151,6 +152,11 @@ class Stream:
         if isinstance(content, str):
             detail = f"{self._manifest.name} takes frames, and a frame is a binary message; this one is text."
             mend = "Send the bytes of a JPEG, PNG or WebP picture as a binary message."
+            self._queue(_Waiting(self._sequence, UnsupportedInput(detail, mend=mend), now))
+            return
+        if is_video(content):
+            detail = "The message is a video; a stream takes its frames one by one."
+            mend = "Send each frame as a picture, or the video as a job."
             self._queue(_Waiting(self._sequence, UnsupportedInput(detail, mend=mend), now))
             return
         waiting = self._waiting

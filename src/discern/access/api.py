@@ -1,0 +1,165 @@
+"""Routes of access: who am I, and API keys.
+
+- A secret is in the answer that makes it and nowhere else.
+- A key of another workspace is as good as none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from discern.access.ports import Permit, PrincipalReader
+from discern.access.service import Keys
+from discern.access.types import Action, ApiKey, IssuedKey, Principal, Resource, Role
+from discern.core.clock import utc_now
+from discern.core.errors import MalformedRequest, SlowSender
+
+_MOST_BODY = 64 * 1024
+_BODY_SECONDS = 10.0
+_encode = msgspec.json.Encoder().encode
+
+
+class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A key to be made: for all detectors unless some are named, for ever unless it is to end."""
+
+    name: str
+    role: Role = "service"
+    detectors: tuple[str, ...] | None = None
+    expires_in_seconds: int | None = None
+
+
+class KeyList(msgspec.Struct, frozen=True):
+    """The keys of a workspace, oldest first, ended ones too."""
+
+    keys: tuple[ApiKey, ...]
+
+
+_read_request = msgspec.json.Decoder(KeyRequest).decode
+
+
+def access_routes(keys: Keys, permit: Permit, *, principal_of: PrincipalReader) -> APIRouter:
+    """Return the routes of keys, and the one that tells who asks."""
+    router = APIRouter(prefix="/v1", tags=["access"])
+
+    @router.get("/whoami", summary="Who am I here?", response_class=Response, responses=_answers("Principal"))
+    async def whoami(request: Request) -> Response:
+        return _json(principal_of(request))
+
+    @router.get("/keys", summary="List the keys", response_class=Response, responses=_answers("KeyList"))
+    async def list_keys(request: Request) -> Response:
+        found = await to_thread.run_sync(keys.list, principal_of(request).workspace)
+        return _json(KeyList(tuple(found)))
+
+    @router.post(
+        "/keys",
+        summary="Make a key",
+        status_code=201,
+        response_class=Response,
+        responses=_answers("IssuedKey", 201),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/KeyRequest"}}},
+            }
+        },
+    )
+    async def create_key(request: Request) -> Response:
+        principal, asked = principal_of(request), await _body(request)
+
+        def create() -> IssuedKey:
+            about = Resource("Key", "new", principal.workspace, role=asked.role)
+            permit.check(principal, "keys.create", about)
+            return keys.issue(
+                principal.workspace,
+                asked.name,
+                role=asked.role,
+                detectors=asked.detectors,
+                expires_at=_end(asked),
+                by=principal,
+            )
+
+        return _json(await to_thread.run_sync(create), 201)
+
+    _add_ends(router, keys, permit, principal_of)
+    return router
+
+
+def _add_ends(router: APIRouter, keys: Keys, permit: Permit, principal_of: PrincipalReader) -> None:
+    @router.post(
+        "/keys/{key_id}/rotate",
+        summary="Replace a key by another that may do the same",
+        status_code=201,
+        response_class=Response,
+        responses=_answers("IssuedKey", 201),
+    )
+    async def rotate_key(
+        request: Request, key_id: UUID, overlap_seconds: Annotated[int, Query(ge=0, le=2_592_000)] = 86_400
+    ) -> Response:
+        principal = principal_of(request)
+
+        def rotate() -> IssuedKey:
+            _check(keys, permit, principal, "keys.rotate", key_id)
+            return keys.rotate(principal.workspace, key_id, timedelta(seconds=overlap_seconds), principal)
+
+        return _json(await to_thread.run_sync(rotate), 201)
+
+    @router.delete("/keys/{key_id}", summary="Revoke a key", status_code=204, response_class=Response)
+    async def revoke_key(request: Request, key_id: UUID) -> Response:
+        principal = principal_of(request)
+
+        def revoke() -> None:
+            _check(keys, permit, principal, "keys.revoke", key_id)
+            keys.revoke(principal.workspace, key_id, principal)
+
+        await to_thread.run_sync(revoke)
+        return Response(status_code=204)
+
+
+def _check(keys: Keys, permit: Permit, principal: Principal, action: Action, key_id: UUID) -> None:
+    key = keys.get(principal.workspace, key_id)
+    permit.check(principal, action, Resource("Key", str(key.id), key.workspace, role=key.role))
+
+
+async def _body(request: Request) -> KeyRequest:
+    content = b""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > _MOST_BODY:
+                    detail = f"The body has more than {_MOST_BODY} bytes."
+                    raise MalformedRequest(detail, mend="Send one key to be made.")
+    except TimeoutError as error:
+        raise SlowSender(f"The body took more than {_BODY_SECONDS:g} seconds.", mend="Send it faster.") from error
+    try:
+        return _read_request(content)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise MalformedRequest(
+            f"The body is not a key to be made: {error}.", mend='Send JSON like {"name": "laptop", "role": "service"}.'
+        ) from error
+
+
+def _end(asked: KeyRequest) -> datetime | None:
+    seconds = asked.expires_in_seconds
+    if seconds is None:
+        return None
+    if not 0 < seconds <= 10 * 366 * 86_400:
+        raise MalformedRequest(f"expires_in_seconds is {seconds}.", mend="Give seconds within ten years.")
+    return utc_now() + timedelta(seconds=seconds)
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(_encode(value), status, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _answers(schema: str, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {status: {"description": "As it is.", "content": content}}

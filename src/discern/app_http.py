@@ -1,0 +1,151 @@
+"""The HTTP application over the parts of an installation. The command line answers without it.
+
+- Every route that is not open to anybody stands in the table of permissions.
+"""
+
+from __future__ import annotations
+
+from fastapi.routing import APIRoute
+
+import discern
+from discern.access.api import KeyList, KeyRequest, access_routes
+from discern.access.types import IssuedKey, Principal
+from discern.app import Services, job_limits
+from discern.audit.api import audit_routes
+from discern.audit.types import EntryPage
+from discern.core.verdict import Verdict
+from discern.detection.api import VERDICT_OPERATION, VerdictEndpoint, ledger_routes
+from discern.detection.api_batch import BATCH_OPERATION, BatchEndpoint
+from discern.detection.batches import BatchLimits
+from discern.detection.jobs.api import JOB_OPERATION, JobEndpoint, job_routes
+from discern.detection.jobs.types import Job, JobPage
+from discern.detection.service_direct import DirectRecords
+from discern.detection.streams.api import StreamEndpoint
+from discern.detection.streams.types import StreamLimits
+from discern.detection.types import VerdictPage
+from discern.http.authentication import Authentication, key_check_of, principal_of
+from discern.http.bodies import Bodies
+from discern.http.description import describe
+from discern.http.direct import DirectRoute
+from discern.http.health import health_routes
+from discern.http.inference_protocol import InferenceEndpoint, InferenceError, inference_operation, inference_routes
+from discern.http.permissions import Permissions
+from discern.http.plain import Application, PlainRoute
+from discern.http.problems import install_problem_handlers, problem_members
+from discern.http.statistics import Place, statistics_routes
+from discern.registry.api import registry_routes
+from discern.store.outbound import Outbound, networks
+
+
+def _batch_routes(services: Services, bodies: Bodies) -> list[PlainRoute]:
+    """Return the routes that ask about many inputs at once: ours, and those of the Open Inference Protocol."""
+    settings = services.settings
+    limits = BatchLimits(settings.batch_records, settings.batch_images, settings.batch_bytes)
+    ask = BatchEndpoint(
+        services.detect_batch,
+        services.catalogue,
+        services.limits,
+        limits,
+        bodies=bodies,
+        principal_of=principal_of,
+        problem_of=problem_members,
+    )
+    infer = InferenceEndpoint(services.detect_batch, services.catalogue, services.limits, limits, bodies=bodies)
+    model = "/v2/models/{name}"
+    return [
+        PlainRoute("POST", "/v1/detectors/{name}/verdicts:batch", ask, BATCH_OPERATION),
+        PlainRoute("POST", "/v1/detectors/{name}/jobs", _job_endpoint(services), JOB_OPERATION),
+        PlainRoute("POST", f"{model}/infer", infer, inference_operation(of_version=False)),
+        PlainRoute("POST", f"{model}/versions/{{version}}/infer", infer, inference_operation(of_version=True)),
+    ]
+
+
+def _job_endpoint(services: Services) -> JobEndpoint:
+
+    return JobEndpoint(
+        services.jobs,
+        services.job_store,
+        services.catalogue,
+        job_limits(services.settings),
+        check_url=Outbound(networks(services.settings.webhook_allow)).check,
+        principal_of=principal_of,
+    )
+
+
+def _streams(services: Services) -> StreamEndpoint:
+
+    async def record(verdict: Verdict, principal: Principal) -> None:
+        await services.committer.write([(verdict, principal.id)])
+
+    settings = services.settings
+    return StreamEndpoint(
+        services.detect,
+        record,
+        services.catalogue,
+        StreamLimits(
+            most=settings.max_streams,
+            waiting=settings.stream_waiting,
+            waiting_bytes=settings.stream_waiting_bytes,
+            idle_seconds=settings.stream_idle_seconds,
+        ),
+        services.counts,
+        principal_of=principal_of,
+        problem_of=problem_members,
+        key_check_of=key_check_of,
+    )
+
+
+def create_app(services: Services, place: Place | None = None) -> Application:
+    """Return the HTTP application over `services`, which the caller has opened and closes."""
+    app = Application(
+        title="Discern",
+        version=discern.__version__,
+        description="Verdicts on images, videos and records, each on record before it is answered.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    install_problem_handlers(app)
+    parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
+    app.include_router(health_routes(parts, lambda: app.draining))
+    app.include_router(statistics_routes(services.counts, place or Place()))
+    app.include_router(registry_routes(services.catalogue, services.access, principal_of=principal_of))
+    bodies = Bodies(
+        max_waiting=services.settings.max_waiting,
+        waiting_bytes=services.settings.waiting_bytes,
+        body_seconds=services.settings.body_seconds,
+    )
+    ask = VerdictEndpoint(
+        services.detect,
+        services.catalogue,
+        services.limits,
+        direct=DirectRecords(services.plane, services.cache, services.batcher, services.committer, services.locator),
+        bodies=bodies,
+        principal_of=principal_of,
+    )
+    path = "/v1/detectors/{name}/verdicts"
+    keys, access = services.keys, services.access
+    app.put_in_front([PlainRoute("POST", path, ask, VERDICT_OPERATION), *_batch_routes(services, bodies)], keys, access)
+    app.direct = DirectRoute(path, ask.at_once, keys, access, lambda: app.draining)
+    streams = _streams(services)
+    app.put_streams_in_front("/v1/detectors/{name}/stream", streams, keys, access, streams.drain)
+    app.include_router(ledger_routes(services.verdicts, access, principal_of=principal_of))
+    app.include_router(
+        job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of)
+    )
+    app.include_router(inference_routes(services.catalogue, access, parts))
+    app.include_router(access_routes(keys, access, principal_of=principal_of))
+    app.include_router(audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace))
+    routes = {
+        f"{method} {route.path}": [parameter.alias for parameter in route.dependant.query_params]
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in sorted(route.methods or ())
+    }
+    app.add_middleware(Permissions, permit=services.access, routes=routes)
+    app.add_middleware(Authentication, keys=services.keys)
+    describe(
+        app, (Verdict, VerdictPage, Job, JobPage, InferenceError, Principal, KeyList, KeyRequest, IssuedKey, EntryPage)
+    )
+    return app

@@ -1,0 +1,126 @@
+"""SQL of the audit log.
+
+- Entries of a workspace are numbered without a gap; who writes one holds the workspace's head until the end of the
+  transaction, on every database and from any number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    insert,
+    select,
+    update,
+)
+
+from discern.audit.types import Entry, EntryPage
+from discern.store.database import Database
+from discern.store.metadata import metadata, workspace_column, workspaces
+from discern.store.types import UtcDateTime
+
+audit_entries = Table(
+    "audit_entries",
+    metadata,
+    workspace_column(),
+    Column("number", BigInteger(), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("who", String(100), nullable=False),
+    Column("act", String(64), nullable=False),
+    Column("outcome", String(8), nullable=False),
+    Column("body", LargeBinary(), nullable=False),
+    PrimaryKeyConstraint("workspace", "number", name="pk_audit_entries"),
+)
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    workspace_column(),
+    Column("number", BigInteger(), nullable=False),
+    Column("digest", String(64), nullable=False),
+    PrimaryKeyConstraint("workspace", name="pk_audit_heads"),
+)
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder(Entry).decode
+_CHUNK = 1000
+Head = tuple[int, str]
+
+
+class AuditStore:
+    """The entries in the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, connection: Connection, workspace: str, make: Callable[[Head | None], Entry]) -> None:
+        """Put the entry that `make` returns after the head of the log, in the caller's transaction."""
+        # The workspace's own row is locked, for a log that has no entry yet has no head to lock.
+        connection.execute(select(workspaces.c.workspace).where(workspaces.c.workspace == workspace).with_for_update())
+        head = self._head(connection, workspace)
+        entry = make(head)
+        values = {"workspace": workspace, "number": entry.number, "digest": entry.digest}
+        if head is None:
+            connection.execute(insert(audit_heads).values(values))
+        else:
+            connection.execute(update(audit_heads).where(audit_heads.c.workspace == workspace).values(values))
+        row = {
+            "workspace": workspace,
+            "number": entry.number,
+            "at": entry.at,
+            "who": entry.act.who,
+            "act": entry.act.act,
+            "outcome": entry.act.outcome,
+            "body": _encode(entry),
+        }
+        connection.execute(insert(audit_entries).values(row))
+
+    def record(self, workspace: str, make: Callable[[Head | None], Entry]) -> None:
+        """Do the same in a transaction of its own."""
+        with self._database.write() as connection:
+            self.append(connection, workspace, make)
+
+    def heads(self) -> dict[str, Head]:
+        """Return the number and the digest each workspace's log ends with."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(audit_heads.c.workspace, audit_heads.c.number, audit_heads.c.digest))
+            return {row.workspace: (row.number, row.digest) for row in rows}
+
+    def all(self, workspace: str) -> Iterator[Entry]:
+        """Yield every entry of a workspace, oldest first."""
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                query = (
+                    select(audit_entries.c.number, audit_entries.c.body)
+                    .where(audit_entries.c.workspace == workspace, audit_entries.c.number > after)
+                    .order_by(audit_entries.c.number)
+                    .limit(_CHUNK)
+                )
+                rows = connection.execute(query).all()
+            yield from (_decode(row.body) for row in rows)
+            if len(rows) < _CHUNK:
+                return
+            after = rows[-1].number
+
+    def page(self, workspace: str, limit: int, before: int | None) -> EntryPage:
+        """Return entries newest first."""
+        query = select(audit_entries.c.body).where(audit_entries.c.workspace == workspace)
+        if before is not None:
+            query = query.where(audit_entries.c.number < before)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(audit_entries.c.number.desc()).limit(limit + 1)).scalars().all()
+        entries = tuple(_decode(body) for body in rows[:limit])
+        return EntryPage(entries, entries[-1].number if len(rows) > limit else None)
+
+    @staticmethod
+    def _head(connection: Connection, workspace: str) -> Head | None:
+        query = select(audit_heads.c.number, audit_heads.c.digest).where(audit_heads.c.workspace == workspace)
+        row = connection.execute(query).first()
+        return None if row is None else (row.number, row.digest)

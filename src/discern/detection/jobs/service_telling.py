@@ -1,0 +1,128 @@
+"""Telling webhooks of jobs that have ended: a loop over the database, beside the jobs themselves.
+
+- A webhook that does not answer holds up no job and no stop: what is due stands in the database, with the time of the
+  next try, and whoever comes first claims it.
+- Tries are counted where they are written down, so that a restart begins none anew.
+- A process that dies with a call in flight leaves a claim that runs out: the call is made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+from anyio import CapacityLimiter, to_thread
+
+from discern.core.clock import utc_now
+from discern.core.counts import Counts
+from discern.core.errors import CallerError, StorageUnavailable
+from discern.detection.jobs.ports import Poster, VerdictReader
+from discern.detection.jobs.rules import DELIVERY_HEADER, MOST_TRIES, SIGNATURE_HEADER, pause_after, signature
+from discern.detection.jobs.store import JobStore
+from discern.detection.jobs.types import Delivery, Job
+
+log = logging.getLogger(__name__)
+_LOOK_SECONDS = 1.0
+# Longer than a call may take.
+_CLAIM = timedelta(seconds=60)
+_AT_A_TIME = 8
+_encode = msgspec.json.Encoder().encode
+
+
+class Telling:
+    """Tells the webhooks. `secret` signs the calls; where it is empty, the one in `secret_file` does."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        verdicts: VerdictReader,
+        post: Poster,
+        secret: str,
+        secret_file: Path,
+        counts: Counts,
+    ) -> None:
+        self._store = store
+        self._verdicts = verdicts
+        self._post = post
+        self._secret = secret
+        self._secret_file = secret_file
+        self._counts = counts
+
+    async def run(self) -> None:
+        """Tell of what is due, until cancelled."""
+        threads = CapacityLimiter(_AT_A_TIME)
+        while True:
+            try:
+                due = await to_thread.run_sync(self._store.due_to_tell, utc_now(), _CLAIM, _AT_A_TIME)
+                # A stop does not wait for calls in flight.
+                calls = (to_thread.run_sync(self.tell, job, limiter=threads, abandon_on_cancel=True) for job in due)
+                await asyncio.gather(*calls)
+            except StorageUnavailable as error:
+                log.warning("webhooks_wait", extra={"detail": error.detail})
+                due = []
+            if not due:
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    def tell(self, job: Job) -> None:
+        """Make one call, and write down what came of it."""
+        assert job.webhook is not None  # noqa: S101 - no other is due
+        verdict = None
+        if job.state == "done" and job.verdict_id is not None:
+            verdict = self._verdicts.get(job.workspace, UUID(job.verdict_id))
+        body = _encode({"job": msgspec.structs.replace(job, deliveries=()), "verdict": verdict})
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "Discern",
+            DELIVERY_HEADER: job.id,
+            SIGNATURE_HEADER: signature(self._signing_secret(), body, int(time.time())),
+        }
+        try:
+            status = self._post(job.webhook, body, headers)
+        except CallerError as refused:  # it would be refused again
+            self._note(job, Delivery(utc_now(), error=str(refused)), "refused")
+            return
+        except OSError as error:
+            found = Delivery(utc_now(), error=f"{type(error).__name__}: {error}"[:500])
+        else:
+            found = Delivery(utc_now(), status=status)
+            if 200 <= status < 300:
+                self._note(job, found, "delivered")
+                return
+        tries = len(job.deliveries) + 1
+        if tries >= MOST_TRIES:
+            self._note(job, found, "given_up")
+            return
+        log.warning("webhook_failed", extra={"job": job.id, "tries": tries, "detail": found.error or found.status})
+        self._store.delivered(job, found, again_at=found.at + pause_after(tries))
+
+    def _note(self, job: Job, delivery: Delivery, outcome: str) -> None:
+        """Write down the last call there will be."""
+        level = logging.INFO if outcome == "delivered" else logging.ERROR
+        facts = {"job": job.id, "outcome": outcome, "detail": delivery.error or delivery.status}
+        log.log(level, "webhook_told", extra=facts)
+        self._store.delivered(job, delivery, again_at=None)
+        self._counts.add(f"jobs.webhooks_{outcome}")
+
+    def _signing_secret(self) -> str:
+        """Return the secret that calls are signed with: the setting's, or one that is made at the first call."""
+        if not self._secret:
+            path = self._secret_file
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                with open(path, "x", encoding="ascii", opener=_owner_only) as file:
+                    file.write(secrets.token_urlsafe(32))
+            except FileExistsError:
+                pass
+            self._secret = path.read_text(encoding="ascii").strip()
+        return self._secret
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

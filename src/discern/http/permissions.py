@@ -1,0 +1,122 @@
+"""What each route needs: the one table from routes to actions, and the gate that holds it.
+
+- A route that does not stand in the table stops the start, so none is left open by forgetting it.
+- The gate knows the workspace and, where the path names one, the detector. What belongs to a single verdict or job is
+  judged again by its route, once it is known which detector it came from.
+- A denial is on record before it is answered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from urllib.parse import parse_qsl
+
+from anyio import to_thread
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from discern.access.ports import Permit
+from discern.access.types import Action, Principal, Resource
+from discern.core.errors import DiscernError, InternalError, MalformedRequest
+from discern.http.authentication import is_open, principal_of, refuse
+
+DETECT: Action = "detect"
+NEEDS: dict[str, Action | None] = {
+    "GET /v1/whoami": None,
+    "POST /v1/detectors/{name}/verdicts": "detect",
+    "POST /v1/detectors/{name}/verdicts:batch": "detect",
+    "POST /v1/detectors/{name}/jobs": "detect",
+    "GET /v1/detectors": "detectors.read",
+    "GET /v1/detectors/{name}": "detectors.read",
+    "GET /v1/detectors/{name}/{version}": "detectors.read",
+    "GET /v1/verdicts": "verdicts.read",
+    "GET /v1/verdicts/{verdict_id}": "verdicts.read",
+    "GET /v1/jobs": "jobs.read",
+    "GET /v1/jobs/{job_id}": "jobs.read",
+    "GET /v1/jobs/{job_id}/events": "jobs.read",
+    "GET /v1/jobs/{job_id}/result": "jobs.read",
+    "POST /v1/jobs/{job_id}/cancel": "jobs.cancel",
+    "GET /v1/statistics": "statistics.read",
+    "GET /v1/keys": "keys.read",
+    "POST /v1/keys": "keys.create",
+    "POST /v1/keys/{key_id}/rotate": "keys.rotate",
+    "DELETE /v1/keys/{key_id}": "keys.revoke",
+    "GET /v1/audit": "audit.read",
+    "GET /v2": "detectors.read",
+    "POST /v2/repository/index": "detectors.read",
+    "GET /v2/models/{name}": "detectors.read",
+    "GET /v2/models/{name}/ready": "detectors.read",
+    "GET /v2/models/{name}/versions/{version}": "detectors.read",
+    "GET /v2/models/{name}/versions/{version}/ready": "detectors.read",
+    "POST /v2/models/{name}/infer": "detect",
+    "POST /v2/models/{name}/versions/{version}/infer": "detect",
+}
+"""The action that each route needs; None where any principal may ask. Streams need `DETECT`."""
+
+
+def pattern_of(path: str) -> re.Pattern[str]:
+    """Return what matches the paths of a template such as `/v1/jobs/{job_id}`, its names as groups."""
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path))
+
+
+def resource_of(principal: Principal, name: str | None) -> Resource:
+    """Return what a route is about: the detector in its path, else the workspace."""
+    if name is None:
+        return Resource("Workspace", principal.workspace, principal.workspace)
+    return Resource("Detector", name, principal.workspace, name)
+
+
+async def check(permit: Permit, principal: Principal, action: Action, name: str | None) -> None:
+    """Raise Forbidden, which is on record then, unless it is permitted."""
+    resource = resource_of(principal, name)
+    if not permit.allows(principal, action, resource):
+        # Putting it on record takes the database.
+        await to_thread.run_sync(permit.check, principal, action, resource)
+
+
+def check_query(scope: Scope, known: Collection[str]) -> None:
+    """Raise MalformedRequest for a parameter that the route does not have: a typing error must not mean the default."""
+    if not scope["query_string"]:
+        return
+    given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    unknown = [name for name, _ in given if name not in known]
+    if unknown:
+        mend = f"It has: {', '.join(sorted(known))}." if known else "It has none."
+        raise MalformedRequest(f"The route has no parameter {unknown[0][:100]!r}.", mend=mend)
+
+
+class Permissions:
+    """ASGI middleware behind Authentication.
+
+    `routes` are all there are, as `METHOD /path/{name}`, each with the names of its query parameters.
+    """
+
+    def __init__(self, app: ASGIApp, permit: Permit, routes: Mapping[str, Collection[str]]) -> None:
+        self._app = app
+        self._permit = permit
+        needed = [(route, *route.split(" ", 1)) for route in routes]
+        closed = [(route, method, path) for route, method, path in needed if not is_open(path)]
+        forgotten = [route for route, _, _ in closed if route not in NEEDS]
+        if forgotten:
+            raise InternalError(f"The table NEEDS says nothing of {', '.join(forgotten)}.")
+        self._rules = [
+            (method, pattern_of(path).fullmatch, NEEDS[route], routes[route]) for route, method, path in closed
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403 unless whoever asks may. A path that is no route's is the framework's to refuse."""
+        if scope["type"] == "http" and not is_open(scope["path"]):
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            for of, matches, action, parameters in self._rules:
+                found = matches(scope["path"]) if of == method else None
+                if found is None:
+                    continue
+                try:
+                    if action is not None:
+                        await check(self._permit, principal_of(scope), action, found.groupdict().get("name"))
+                    check_query(scope, parameters)
+                except DiscernError as error:
+                    await refuse(error, scope, receive, send)
+                    return
+                break
+        await self._app(scope, receive, send)
