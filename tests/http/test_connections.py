@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,13 @@ LIMITS = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, furnished_home: Path) -> Iterator[tuple[int, str]]:
     """The port and a key of a server with short deadlines."""
-    import shutil
+    with served(tmp_path_factory.mktemp("connections") / "home", furnished_home, LIMITS) as found:
+        yield found
 
-    home = Path(shutil.copytree(furnished_home, tmp_path_factory.mktemp("connections") / "home"))
+
+@contextmanager
+def served(home: Path, furnished_home: Path, limits: dict[str, str]) -> Iterator[tuple[int, str]]:
+    shutil.copytree(furnished_home, home)
     services = build_services(load_settings({"DISCERN_HOME": str(home)}))
     services.open()
     secret = services.keys.issue("default", "test", role="owner").secret
@@ -42,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, furnished_home: Path) -> It
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = LIMITS | {"DISCERN_HOME": str(home), "DISCERN_PORT": str(port), "PATH": ""}
+    environment = limits | {"DISCERN_HOME": str(home), "DISCERN_PORT": str(port), "PATH": ""}
     command = [sys.executable, "-m", "discern.cli.main", "up"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(200):
@@ -175,3 +181,110 @@ def test_an_answered_request_whose_body_never_ends_is_cut_off(server: tuple[int,
         except OSError:
             pass
         assert 3 < time.monotonic() - started < 12
+
+
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+STREAM = b"GET /v1/detectors/toy-record/stream HTTP/1.1\r\nHost: here\r\n" + UPGRADE + b"AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+RECORD = b'{"a": 1, "b": 0.5, "c": -1}'
+
+
+def post(secret: str, *headers: str, path: str = "/v1/detectors/toy-record/verdicts") -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: here", f"Authorization: Bearer {secret}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def test_trailers_without_end_are_cut_off(server: tuple[int, str]) -> None:
+    with opened(server[0]) as connection:
+        connection.sendall(
+            b"POST /v1/detectors/toy-record/verdicts HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+        )
+        sent = 0
+        try:
+            while sent < 50_000_000:
+                sent += connection.send(b"x: " + b"y" * 60_000 + b"\r\n")
+        except OSError:
+            pass
+    assert sent < 10_000_000  # what the sockets between hold
+
+
+def test_a_body_in_chunks_of_one_byte_is_taken(server: tuple[int, str]) -> None:
+    port, secret = server
+    with opened(port) as connection:
+        connection.sendall(post(secret, "Transfer-Encoding: chunked"))
+        for byte in RECORD + b" " * 3_000:
+            connection.sendall(b"1\r\n%c\r\n" % byte)
+        connection.sendall(b"0\r\n\r\n")
+        assert b" 200 " in connection.recv(65_536)
+
+
+def test_a_key_in_a_trailer_is_none(server: tuple[int, str]) -> None:
+    port, secret = server
+    with opened(port) as connection:  # the key is remembered from here on
+        connection.sendall(post(secret, f"Content-Length: {len(RECORD)}", "Connection: close") + RECORD)
+        assert b" 200 " in everything(connection)
+    with opened(port) as connection:
+        head = b"POST /v1/detectors/toy-record/verdicts HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+        trailer = f"Authorization: Bearer {secret}\r\n\r\n".encode()
+        connection.sendall(head + b"%x\r\n%b\r\n0\r\n" % (len(RECORD), RECORD) + trailer)
+        assert b" 401 " in connection.recv(65_536)
+
+
+def test_an_empty_line_keeps_no_connection_open(server: tuple[int, str]) -> None:
+    with opened(server[0]) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert b" 200 " in connection.recv(65_536)
+        connection.sendall(b"\r\n")
+        assert b" 408 " in everything(connection)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v1/detectors/toy-record/stream HTTP/1.1\r\nHost: here\r\n" + UPGRADE + b"x\r\n\r\n",
+        STREAM + b"X-Long: " + b"a" * 2_000 + b"\r\n" + b"X-Many: 1\r\n" * 200 + b"\r\n",
+    ],
+)
+def test_what_is_no_handshake_is_answered_and_closed(server: tuple[int, str], head: bytes) -> None:
+    with opened(server[0]) as connection:
+        connection.sendall(head)
+        assert everything(connection).startswith(b"HTTP/1.1 4")
+
+
+def test_an_upgrade_that_is_not_taken_up_changes_nothing(server: tuple[int, str]) -> None:
+    port, secret = server
+    hidden = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n"
+    upgrade = ("Connection: Upgrade, HTTP2-Settings, close", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+    for body, status in ((RECORD, b" 200 "), (hidden, b" 400 ")):
+        for pause in (0.0, 0.2):
+            with opened(port) as connection:
+                connection.sendall(post(secret, *upgrade, f"Content-Length: {len(body)}"))
+                time.sleep(pause)
+                connection.sendall(body)
+                answer = everything(connection)
+            assert status in answer.split(b"\r\n")[0]
+            assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_web_socket_gives_its_place_back_and_an_upload_behind_another_request_may_be_slow(
+    tmp_path: Path, furnished_home: Path
+) -> None:
+    limits = {"DISCERN_MAX_CONNECTIONS_PER_ADDRESS": "3", "DISCERN_STREAM_WAITING_BYTES": "1000000"}
+    with served(tmp_path / "home", furnished_home, limits) as (port, secret):
+        for _ in range(6):
+            with opened(port) as connection:
+                connection.sendall(STREAM + b"\r\n")
+                assert b" 401 " in everything(connection)
+        assert httpx2.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+        # A message of 8 MB that never ends.
+        with opened(port) as connection:
+            connection.sendall(STREAM + f"Authorization: Bearer {secret}\r\n\r\n".encode())
+            assert b" 101 " in connection.recv(65_536)
+            connection.sendall(b"\x82\xff" + (8_000_000).to_bytes(8, "big") + b"0000" + b"z" * 1_200_000)
+            assert everything(connection) == b""
+        assert counted((port, secret), "limits.stream_waiting_bytes") == 1
+        with opened(port) as connection:
+            first = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n"
+            connection.sendall(first + post(secret, f"Content-Length: {len(RECORD)}", "Connection: close"))
+            time.sleep(7)  # longer than what remains of an answered request is waited for
+            connection.sendall(RECORD)
+            assert everything(connection).count(b"HTTP/1.1 200") == 2

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -181,6 +182,15 @@ def test_a_file_of_records_comes_to_a_file_of_results(served: Served) -> None:
     assert table.num_rows == 3000
     until(lambda: [path.name for path in (served.home / "jobs" / job["id"]).iterdir()] == ["result.parquet"])
     assert (served.home / "jobs").stat().st_mode & 0o077 == 0
+
+
+def test_a_table_whose_columns_have_no_names_in_utf8_fails(served: Served) -> None:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"qqqqqq": [1.0]}), out, store_schema=False)
+    content = out.getvalue().replace(b"qqqqqq", b"qq\x9bqqq")
+    job = served.submit("toy-record", content, **{"Content-Type": "application/vnd.apache.parquet"})
+    ended = served.ended(job["id"])
+    assert (ended["state"], ended["error"]["code"]) == ("failed", "unreadable_input")
 
 
 def test_rows_that_cannot_be_judged_are_counted(served: Served) -> None:

@@ -31,7 +31,7 @@ from discern.detectors.trust import TrustStore
 from discern.detectors.vetting import vetting_mark
 from discern.settings import load_settings
 from tests.detectors import models
-from tests.inputs.media import picture
+from tests.inputs.media import clip, picture
 
 pytestmark = pytest.mark.system
 
@@ -178,9 +178,11 @@ def test_what_cannot_be_judged_is_an_error_of_its_own_message(served: Served) ->
     with served.stream("toy-image") as stream:
         stream.send("a text where a frame is due")
         stream.send(b"no picture")
+        stream.send(clip())
         stream.send(jpeg())
-        answers = [received(stream) for _ in range(3)]
+        answers = [received(stream) for _ in range(4)]
     assert [answer.get("error", {}).get("code") for answer in answers] == [
+        "unsupported_input",
         "unsupported_input",
         "unsupported_input",
         None,

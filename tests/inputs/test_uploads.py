@@ -88,6 +88,13 @@ def test_what_points_elsewhere_is_an_error_of_its_own(entry: str | zipfile.ZipIn
     assert (read(good), type(read(bad))) == (b"x", str)
 
 
+def test_an_entry_without_a_name_breaks_nothing() -> None:
+    content = packed(("a", b"x")).replace(b"a", b"\0")  # the library cuts a name at NUL
+    (member,) = zip_members(content, LIMITS)
+    assert member.name == ""
+    read(member)
+
+
 def test_the_second_of_a_name_is_an_error_of_its_own() -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         content = packed(("a", b"1"), ("a", b"2"), ("b", b"3"))

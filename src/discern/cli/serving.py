@@ -21,7 +21,7 @@ from discern.app_http import create_app
 from discern.http.connections import Connection, ConnectionLimits, connection_class
 from discern.http.plain import Application
 from discern.http.statistics import Place
-from discern.http.web_sockets import WebSocketConnection, web_socket_class
+from discern.http.web_sockets import WebSocketConnection, WebSocketLimits, web_socket_class
 
 # How long open connections may bring one more request after the stop was asked for.
 _LAST_CALL_SECONDS = 1.0
@@ -94,7 +94,10 @@ def serve(
     config = uvicorn.Config(
         app,
         http=connection_class(limits, services.counts, app.direct),
-        ws=web_socket_class(settings.write_seconds, services.counts),
+        ws=web_socket_class(
+            WebSocketLimits(settings.write_seconds, settings.header_seconds, settings.stream_waiting_bytes),
+            services.counts,
+        ),
         ws_max_size=max(settings.image_bytes, settings.record_bytes),
         ws_per_message_deflate=False,
         proxy_headers=False,

@@ -4,6 +4,9 @@
   connection that sends nothing at all is closed.
 - A client that leaves an answer unread for `write_seconds` loses its connection and what is buffered for it.
 - What follows of a body after it was answered is thrown away, for `_LINGER_SECONDS`, so that the client can read why.
+- What comes with a body and is none of it (sizes of chunks, trailers) is bounded too, and a trailer is never a header.
+- An upgrade to anything but WebSocket is not taken up: the request is answered as if it had not been offered (RFC 9110,
+  section 7.8).
 - More connections than `max_connections`, or from one address than `max_connections_per_address`, get 503.
 - A connection costs no timer: all are looked at together, once a second.
 - A request that comes whole in one read, and that `direct` knows how to answer, is answered without a task of its own;
@@ -14,9 +17,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from discern.core.counts import Counts
@@ -25,6 +30,9 @@ from discern.http.exchange import Exchange
 from discern.http.problems import problem_response
 
 _LINGER_SECONDS = 5.0
+# A chunk of one byte comes with six others.
+_MOST_BESIDE_A_BODY_BYTE = 8
+_OF_UPGRADES = frozenset({b"upgrade", b"http2-settings"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,12 @@ class Direct(Protocol):
         ...
 
 
+class HandedOver:
+    """A connection that speaks another protocol from here on. `on_lost` is called when it is lost."""
+
+    on_lost: Callable[[], None] | None = None
+
+
 class Connection(HttpToolsProtocol):
     """One connection of a client."""
 
@@ -63,6 +77,12 @@ class Connection(HttpToolsProtocol):
     _stalled_since: float | None = None
     _answered_since: float | None = None
     _address: str | None = None
+    # From the head of a request to its end: whether it lasts, and how many bytes came beside its body, and of it.
+    _in_body = False
+    _beside_body = 0
+    _of_body = 0
+    # The request offers an upgrade that is not taken up.
+    _offers_upgrade = False
     # A request that may turn out whole, while it is read, and one that did.
     _reading: Exchange | None = None
     _whole: Exchange | None = None
@@ -82,11 +102,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        if self._address is not None:
-            self.addresses[self._address] -= 1
-            if not self.addresses[self._address]:
-                del self.addresses[self._address]
-            self._address = None
+        self._leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -94,17 +110,41 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._head_bytes += len(data)
-        super().data_received(data)
+        went_on, of_body = self._in_body, self._of_body
+        self._feed(data)
+        if self.parser is None or self.transport.is_closing():
+            return
         if self._whole is not None or self._reading is not None:
             self._settle()
         if self._head_since is not None and self._head_bytes > self.limits.header_bytes:
             self._refuse_head()
+        elif went_on and self._in_body:
+            self._beside_body += max(0, len(data) - (self._of_body - of_body))
+            if self._beside_body > self.limits.header_bytes + _MOST_BESIDE_A_BODY_BYTE * self._of_body:
+                self.counts.add("limits.header_bytes")
+                self.transport.abort()
+        elif not self._in_body and self._head_since is None and self._is_idle():
+            # Bytes that begin no request have ended the time that it had to come in.
+            self._head_since = self.loop.time()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over, with the place that it takes."""
+        super().handle_websocket_upgrade()
+        protocol = self.transport.get_protocol()
+        assert isinstance(protocol, HandedOver)  # noqa: S101 - it was made by the class that `cli/serving.py` names
+        protocol.on_lost = self._leave
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; what follows a body is none."""
+        if not self._in_body:
+            super().on_header(name, value)
 
     def on_message_begin(self) -> None:
         """Begin the head of a request."""
         if self._whole is not None:  # the next one came along with it
             self._settle()
         self._head_since = self.loop.time()
+        self._in_body = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -119,6 +159,10 @@ class Connection(HttpToolsProtocol):
                 return
         self._head_since = None
         self._head_bytes = 0
+        self._in_body, self._beside_body, self._of_body = True, 0, 0
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            self._offers_upgrade = True  # the parser stops here, and `_feed` begins anew without the offer
+            return
         if self._is_free():
             name = self.direct.name_in(self.parser.get_method(), self.url)
             if name is not None:
@@ -130,6 +174,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
+        self._of_body += len(body)
         if self._reading is None:
             super().on_body(body)
         else:
@@ -137,7 +182,8 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """End the answer to a request."""
-        if self.cycle is not None and self.cycle.more_body:
+        # The request that came after it may be here by now, and is not answered yet.
+        if self.cycle is not None and self.cycle.response_complete and self.cycle.more_body:
             self._answered_since = self.loop.time()
         super().on_response_complete()
 
@@ -145,6 +191,9 @@ class Connection(HttpToolsProtocol):
         """End the body of a request."""
         self._answered_since = None
         self._head_bytes = 0
+        self._in_body = False
+        if self._offers_upgrade:
+            return
         if self._reading is None:
             super().on_message_complete()
         else:
@@ -187,6 +236,36 @@ class Connection(HttpToolsProtocol):
         if not keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def _feed(self, data: bytes) -> None:
+        """Give bytes to the parser."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if not self._offers_upgrade:
+                self.handle_websocket_upgrade()
+                return
+            self._offers_upgrade = False
+            head = [b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+            head += [b"%s: %s\r\n" % pair for pair in _without_upgrade(self.headers)]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+            self._feed(b"".join([*head, b"\r\n", data[upgrade.args[0] :]]))
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _is_idle(self) -> bool:
+        """Tell whether nothing is answered and nothing waits for the next request."""
+        return (self.cycle is None or self.cycle.response_complete) and self.timeout_keep_alive_task is None
+
+    def _leave(self) -> None:
+        """Give back the place that the connection took among those of its address."""
+        if self._address is not None:
+            self.addresses[self._address] -= 1
+            if not self.addresses[self._address]:
+                del self.addresses[self._address]
+            self._address = None
 
     def _is_free(self) -> bool:
         """Tell whether nothing speaks against answering the request whose head is here without the framework."""
@@ -238,6 +317,15 @@ class Connection(HttpToolsProtocol):
         self.transport.write(b"".join([*head, b"\r\n", response.body]))
         self._head_since = None
         self.transport.close()
+
+
+def _without_upgrade(headers: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    for name, value in headers:
+        if name == b"connection":
+            kept = [token for token in value.split(b",") if token.strip().lower() not in _OF_UPGRADES]
+            yield name, b",".join(kept)
+        elif name not in _OF_UPGRADES:
+            yield name, value
 
 
 def connection_class(limits: ConnectionLimits, counts: Counts, direct: Direct) -> type[Connection]:

@@ -78,7 +78,7 @@ def zip_members(content: bytes, limits: UploadLimits) -> list[Member]:
         raise too_many(limits.items_setting, limits.items)
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
-        files = [entry for entry in archive.infolist() if not entry.is_dir() and not entry.filename.startswith(_LITTER)]
+        files = [entry for entry in archive.infolist() if _is_file(entry)]
     except _BAD_ZIP as error:
         detail = f"The body is not a zip archive that can be read: {error}."
         raise MalformedRequest(detail, mend="Send one that `unzip -t` accepts.") from error
@@ -207,6 +207,11 @@ def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limits: UploadLi
         detail = f"The entry has {len(content):,} bytes and says that it has {entry.file_size:,}."
         raise UnreadableInput(detail, mend="Pack it again.")
     return content
+
+
+def _is_file(entry: zipfile.ZipInfo) -> bool:
+    # The library cuts names at NUL, and cannot tell of an empty one whether it is a folder's.
+    return not entry.filename or not (entry.is_dir() or entry.filename.startswith(_LITTER))
 
 
 def _fault(entry: zipfile.ZipInfo, *, twice: bool) -> CallerError | None:

@@ -13,17 +13,24 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from discern.core.errors import MalformedRequest
 
 _SECONDS = 10.0
+_SECONDS_IN_ALL = 20.0
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORTS = {"http": 80, "https": 443}
 # Addresses that stand for IPv4 ones: NAT64 (RFC 6052), 6to4 (RFC 3056).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# What the Internet's global unicast addresses are among; the rest of IPv6 is reserved (IANA, RFC 4291).
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+# Reserved, and not so in the table of every Python: documentation (RFC 9637), and the old anycast of 6to4 (RFC 7526).
+_RESERVED: tuple[Network, ...] = (ipaddress.IPv6Network("3fff::/20"), ipaddress.IPv4Network("192.88.99.0/24"))
 
 
 class AddressRefused(MalformedRequest):
@@ -61,16 +68,24 @@ class Outbound:
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         connection = _Connection(host, port, self._checked(host, port), secure=parts.scheme == "https")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        # The time limit of a socket is one of each read; who answers a byte now and then would never reach it.
+        deadline = threading.Timer(_SECONDS_IN_ALL, connection.cut)
+        deadline.daemon = True
+        deadline.start()
         try:
             connection.request("POST", path, body, {"Host": parts.netloc, **headers})
             return connection.getresponse().status
         except http.client.HTTPException as error:
             raise ConnectionError(f"the answer was not HTTP: {type(error).__name__}") from error
         finally:
+            deadline.cancel()
             connection.close()
 
     def _checked(self, host: str, port: int) -> str:
-        found = [entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        try:
+            found = [entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        except UnicodeError as error:
+            raise AddressRefused(f"{host[:200]!r} cannot be the name of a host.", mend="Write another.") from error
         for text in found:
             address = ipaddress.ip_address(str(text).partition("%")[0])
             if not self.is_allowed(address):
@@ -92,6 +107,10 @@ class Outbound:
         meant = _meant(address)
         if any(one in network for network in self._allowed for one in (address, meant)):
             return True
+        if any(meant in network for network in _RESERVED):
+            return False
+        if isinstance(meant, ipaddress.IPv6Address) and meant not in _GLOBAL_UNICAST:
+            return False
         return meant.is_global and not meant.is_multicast
 
 
@@ -123,6 +142,12 @@ class _Connection(http.client.HTTPConnection):
         super().__init__(host, port, timeout=_SECONDS)
         self._address = address
         self._secure = secure
+
+    def cut(self) -> None:
+        """End whatever is going on, from another thread."""
+        if self.sock is not None:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
 
     def connect(self) -> None:
         """Connect, with TLS where the URL says so; the certificate must be for the name."""

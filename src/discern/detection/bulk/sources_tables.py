@@ -61,7 +61,7 @@ class ParquetTable:
             # Without pre-buffering a row group of any size goes through a buffer of one.
             self._file = pq.ParquetFile(file, pre_buffer=False, buffer_size=1024**2)
             self._schema = self._file.schema_arrow
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _unreadable(name, error) from error
 
     @property
@@ -104,7 +104,7 @@ class ParquetTable:
                         kept = batch.slice(max(0, skip - start))
                         yield TablePart(end - kept.num_rows, kept.num_rows, kept)
                     start = end
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _unreadable(self._name, error) from error
 
 
@@ -164,7 +164,7 @@ class CsvTable:
                 empty = pa.RecordBatch.from_pylist([], pa.schema([(name, pa.string()) for name in columns]))
                 if start + rest.rows > skip:
                     yield _from(TablePart(start, rest.rows, empty, rest.bad), skip)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _unreadable(self._name, error) from error
 
 

@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -29,6 +30,7 @@ from discern.core.errors import (
     EmptyInput,
     Forbidden,
     InputTooLarge,
+    MalformedRequest,
     NoResultYet,
     Overloaded,
     SlowSender,
@@ -96,7 +98,8 @@ class JobEndpoint:
         kind, suffix = _kind(request, manifest)
         webhook = query.get("webhook", [None])[0]
         if webhook is not None:
-            self._check_url(webhook[:_MOST_URL])
+            _check_length(webhook)
+            self._check_url(webhook)
         if await to_thread.run_sync(self._store.waiting) >= self._limits.most_waiting:
             raise _overloaded(self._limits.most_waiting)
         principal, job_id = self._principal_of(scope), str(uuid7())
@@ -124,6 +127,9 @@ class JobEndpoint:
                 webhook=webhook,
             )
             await self._jobs.submit(job)
+        except ClientDisconnect:
+            shutil.rmtree(folder, ignore_errors=True)
+            return  # nobody waits for an answer
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -280,6 +286,11 @@ def _kind(request: Request, manifest: Manifest) -> tuple[JobKind, str]:
         detail = f"{manifest.name} takes pictures, not tables of records."
         raise UnsupportedInput(detail, mend="Send a picture or a video.")
     return "file", suffix
+
+
+def _check_length(url: str) -> None:
+    if len(url) > _MOST_URL:
+        raise MalformedRequest(f"The webhook has more than {_MOST_URL} characters.", mend="Use a shorter address.")
 
 
 def _make_private(folder: Path) -> None:

@@ -28,7 +28,7 @@ from anyio import to_thread
 from discern.access.types import Principal
 from discern.core.clock import utc_now
 from discern.core.counts import Counts
-from discern.core.errors import DiscernError, MissingExtra, Overloaded, StorageUnavailable, UnknownJob
+from discern.core.errors import DiscernError, InternalError, MissingExtra, Overloaded, StorageUnavailable, UnknownJob
 from discern.detection.jobs.ports import FileScorer, ProblemOf, VerdictReader
 from discern.detection.jobs.service_telling import Telling
 from discern.detection.jobs.store import JobStore
@@ -203,8 +203,12 @@ class Jobs:
             await asyncio.wait([task])
         finally:
             del self._running[job_id]
-        if not task.cancelled():
-            task.result()
+        defect = None if task.cancelled() else task.exception()
+        if defect is not None:
+            # A job that ended in no way would be held for ever.
+            log.error("defect", extra={"job": job.id}, exc_info=defect)
+            told = InternalError("Something went wrong that should not have; it is in the server's log.")
+            await self._end(job, "failed", error=self._parts.problem_of(told))
 
     async def _run(self, job: Job) -> None:
         try:
@@ -213,8 +217,11 @@ class Jobs:
         except DiscernError as error:
             await self._end(job, "failed", error=self._parts.problem_of(error))
         except (asyncio.CancelledError, _LeftOff):
-            if job.id not in self._cancelled:
-                return  # this process stops; another goes on
+            await self._left_off(job)
+
+    async def _left_off(self, job: Job) -> None:
+        """End a job that was cancelled; leave one that runs to others, where this process stops."""
+        if job.id in self._cancelled:
             await self._end(job, "cancelled")
             self._cancelled.discard(job.id)
 
