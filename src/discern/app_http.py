@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 import discern
@@ -35,6 +38,8 @@ from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
 from discern.registry.api import registry_routes
 from discern.store.outbound import Outbound, networks
+
+_VERDICTS = "/v1/detectors/{name}/verdicts"
 
 
 def _batch_routes(services: Services, bodies: Bodies) -> list[PlainRoute]:
@@ -95,6 +100,34 @@ def _streams(services: Services) -> StreamEndpoint:
     )
 
 
+def _asking(services: Services) -> tuple[VerdictEndpoint, list[PlainRoute]]:
+    """Return the endpoint that asks about one input, and the routes that ask about many."""
+    settings = services.settings
+    bodies = Bodies(
+        max_waiting=settings.max_waiting, waiting_bytes=settings.waiting_bytes, body_seconds=settings.body_seconds
+    )
+    ask = VerdictEndpoint(
+        services.detect,
+        services.catalogue,
+        services.limits,
+        direct=DirectRecords(services.plane, services.cache, services.batcher, services.committer, services.locator),
+        bodies=bodies,
+        principal_of=principal_of,
+    )
+    return ask, _batch_routes(services, bodies)
+
+
+def _parameters(routers: Iterable[APIRouter]) -> dict[str, list[str]]:
+    """Return the names of the query parameters of every route, as `METHOD /path/{name}`."""
+    return {
+        f"{method} {route.path}": [parameter.alias for parameter in route.dependant.query_params]
+        for router in routers
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in sorted(route.methods or ())
+    }
+
+
 def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
     app = Application(
@@ -108,43 +141,26 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     )
     install_problem_handlers(app)
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
-    app.include_router(health_routes(parts, lambda: app.draining))
-    app.include_router(statistics_routes(services.counts, place or Place()))
-    app.include_router(registry_routes(services.catalogue, services.access, principal_of=principal_of))
-    bodies = Bodies(
-        max_waiting=services.settings.max_waiting,
-        waiting_bytes=services.settings.waiting_bytes,
-        body_seconds=services.settings.body_seconds,
-    )
-    ask = VerdictEndpoint(
-        services.detect,
-        services.catalogue,
-        services.limits,
-        direct=DirectRecords(services.plane, services.cache, services.batcher, services.committer, services.locator),
-        bodies=bodies,
-        principal_of=principal_of,
-    )
-    path = "/v1/detectors/{name}/verdicts"
     keys, access = services.keys, services.access
-    app.put_in_front([PlainRoute("POST", path, ask, VERDICT_OPERATION), *_batch_routes(services, bodies)], keys, access)
-    app.direct = DirectRoute(path, ask.at_once, keys, access, lambda: app.draining)
+    ask, batch = _asking(services)
+    app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], keys, access)
+    app.direct = DirectRoute(_VERDICTS, ask.at_once, keys, access, lambda: app.draining)
     streams = _streams(services)
     app.put_streams_in_front("/v1/detectors/{name}/stream", streams, keys, access, streams.drain)
-    app.include_router(ledger_routes(services.verdicts, access, principal_of=principal_of))
-    app.include_router(
-        job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of)
+    routers = (
+        health_routes(parts, lambda: app.draining),
+        statistics_routes(services.counts, place or Place()),
+        registry_routes(services.catalogue, access, principal_of=principal_of),
+        ledger_routes(services.verdicts, access, principal_of=principal_of),
+        job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of),
+        inference_routes(services.catalogue, access, parts),
+        access_routes(keys, access, principal_of=principal_of),
+        audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
     )
-    app.include_router(inference_routes(services.catalogue, access, parts))
-    app.include_router(access_routes(keys, access, principal_of=principal_of))
-    app.include_router(audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace))
-    routes = {
-        f"{method} {route.path}": [parameter.alias for parameter in route.dependant.query_params]
-        for route in app.routes
-        if isinstance(route, APIRoute)
-        for method in sorted(route.methods or ())
-    }
-    app.add_middleware(Permissions, permit=services.access, routes=routes)
-    app.add_middleware(Authentication, keys=services.keys)
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(Permissions, permit=access, routes=_parameters(routers))
+    app.add_middleware(Authentication, keys=keys)
     describe(
         app, (Verdict, VerdictPage, Job, JobPage, InferenceError, Principal, KeyList, KeyRequest, IssuedKey, EntryPage)
     )

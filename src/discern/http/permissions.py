@@ -1,6 +1,7 @@
 """What each route needs: the one table from routes to actions, and the gate that holds it.
 
-- A route that does not stand in the table stops the start, so none is left open by forgetting it.
+- A route that does not stand in the table stops the start, and what is no route of the table is answered here: nothing
+  is let through by being forgotten.
 - The gate knows the workspace and, where the path names one, the detector. What belongs to a single verdict or job is
   judged again by its route, once it is known which detector it came from.
 - A denial is on record before it is answered.
@@ -19,6 +20,7 @@ from discern.access.ports import Permit
 from discern.access.types import Action, Principal, Resource
 from discern.core.errors import DiscernError, InternalError, MalformedRequest
 from discern.http.authentication import is_open, principal_of, refuse
+from discern.http.problems import method_not_allowed, no_such_path
 
 DETECT: Action = "detect"
 NEEDS: dict[str, Action | None] = {
@@ -104,19 +106,26 @@ class Permissions:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403 unless whoever asks may. A path that is no route's is the framework's to refuse."""
-        if scope["type"] == "http" and not is_open(scope["path"]):
-            method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            for of, matches, action, parameters in self._rules:
-                found = matches(scope["path"]) if of == method else None
-                if found is None:
-                    continue
-                try:
-                    if action is not None:
-                        await check(self._permit, principal_of(scope), action, found.groupdict().get("name"))
-                    check_query(scope, parameters)
-                except DiscernError as error:
-                    await refuse(error, scope, receive, send)
-                    return
-                break
-        await self._app(scope, receive, send)
+        """Answer 403 unless whoever asks may, and 404 or 405 to what is no route."""
+        if scope["type"] != "http" or is_open(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        others = []
+        for of, matches, action, parameters in self._rules:
+            found = matches(scope["path"])
+            if found is None:
+                continue
+            if of != scope["method"]:
+                others.append(of)
+                continue
+            try:
+                if action is not None:
+                    await check(self._permit, principal_of(scope), action, found.groupdict().get("name"))
+                check_query(scope, parameters)
+            except DiscernError as error:
+                await refuse(error, scope, receive, send)
+                return
+            await self._app(scope, receive, send)
+            return
+        answer = method_not_allowed(scope, ", ".join(others)) if others else no_such_path(scope)
+        await answer(scope, receive, send)

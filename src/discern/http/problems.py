@@ -136,6 +136,13 @@ def method_not_allowed(scope: Scope, allowed: str) -> Response:
     return _document(row.status, "method_not_allowed", row.title, detail, {"Allow": allowed}, mend=mend)
 
 
+def no_such_path(scope: Scope) -> Response:
+    """Return the problem document for a path that is no route's."""
+    row = FRAMEWORK_PROBLEMS["not_found"]
+    detail = f"{scope['method']} {scope['path'][:200]}: Not Found."
+    return _document(row.status, "not_found", row.title, detail, {}, mend="The routes are listed at /docs.")
+
+
 async def answer_defect(request: Request, error: Exception) -> Response:
     """Return the problem document for a defect of ours, which is logged."""
     return defect_response(request.url.path, error)
