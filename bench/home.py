@@ -55,7 +55,7 @@ def issue_key(home: Path) -> str:
     services = build_services(load_settings({"DISCERN_HOME": str(home)}))
     services.open()
     try:
-        return services.keys.issue("default", "bench").secret
+        return services.keys.issue("default", "bench", role="owner").secret
     finally:
         services.close()
 

@@ -38,6 +38,7 @@ _PARTS = {
     "overload": ("Overload", "bench.overload:rows"),
     "durability": ("Durability", "bench.durability:rows"),
     "ledger": ("A full ledger", "bench.ledger_at_scale:rows"),
+    "access": ("Permissions and keys", "bench.access:rows"),
     "bulk": ("Bulk scoring", "bench.bulk:rows"),
     "video": ("Video", "bench.serving:video"),
     "cascade": ("Cascade", "bench.cascade:rows"),

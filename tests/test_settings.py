@@ -73,3 +73,18 @@ def test_a_home_that_is_a_file_or_of_nobody_is_named(tmp_path: Path) -> None:
     for home in (str(tmp_path / "file"), "~nobody-of-that-name/x"):
         with pytest.raises(InvalidSettings):
             load_settings({"DISCERN_HOME": home})
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("postgresql://u:s3cr3t@h/d\n")
+    given = {"DISCERN_HOME": str(tmp_path), "DISCERN_DATABASE_URL_FILE": str(tmp_path / "url")}
+    settings = load_settings(given)
+    assert settings.database_url == "postgresql://u:s3cr3t@h/d"
+    assert "s3cr3t" not in repr(settings)
+    for wrong in (
+        {"DISCERN_DATABASE_URL": "x"},
+        {"DISCERN_DATABASE_URL_FILE": "/nowhere"},
+        {"DISCERN_PORT_FILE": str(tmp_path / "url")},  # not a secret
+    ):
+        with pytest.raises(InvalidSettings):
+            load_settings(given | wrong)

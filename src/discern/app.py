@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from discern.access.service import Keys, Workspaces
+from discern.access.service_limits import RateLimits
 from discern.access.service_policies import Access, Policies
 from discern.access.store import KeyStore, WorkspaceStore
 from discern.access.types import LOCAL, Action, Principal, Resource
@@ -67,6 +68,7 @@ class Services:
     workspaces: Workspaces
     policies: Policies
     access: Access
+    rate_limits: RateLimits
     audit: AuditTrail
     audit_store: AuditStore
     catalogue: Catalogue
@@ -138,6 +140,7 @@ def build_services(settings: Settings) -> Services:
         workspaces=Workspaces(WorkspaceStore(database, audit)),
         policies=policies,
         access=Access(policies, partial(_record_denial, audit)),
+        rate_limits=RateLimits(settings.rate_limits, settings.redis_url, counts),
         audit=audit,
         audit_store=audit_store,
         catalogue=catalogue,

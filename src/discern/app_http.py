@@ -30,15 +30,19 @@ from discern.http.authentication import Authentication, key_check_of, principal_
 from discern.http.bodies import Bodies
 from discern.http.description import describe
 from discern.http.direct import DirectRoute
+from discern.http.guards import Guards
 from discern.http.health import health_routes
 from discern.http.inference_protocol import InferenceEndpoint, InferenceError, inference_operation, inference_routes
-from discern.http.permissions import Permissions
+from discern.http.permissions import NEEDS, Permissions
 from discern.http.plain import Application, PlainRoute
 from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
 from discern.registry.api import registry_routes
+from discern.settings import Settings
 from discern.store.outbound import Outbound, networks
 
+# Requests with these headers are answered by way of the edge, which does something about them.
+_LOOKED_AT_BY_THE_EDGE = frozenset({b"origin", b"x-request-id", b"x-forwarded-for"})
 _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 
@@ -117,6 +121,10 @@ def _asking(services: Services) -> tuple[VerdictEndpoint, list[PlainRoute]]:
     return ask, _batch_routes(services, bodies)
 
 
+def _origins(settings: Settings) -> list[str]:
+    return [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+
+
 def _parameters(routers: Iterable[APIRouter]) -> dict[str, list[str]]:
     """Return the names of the query parameters of every route, as `METHOD /path/{name}`."""
     return {
@@ -130,6 +138,7 @@ def _parameters(routers: Iterable[APIRouter]) -> dict[str, list[str]]:
 
 def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
+    services.policies.open()  # a policy that is wrong, or no engine, stops the start
     app = Application(
         title="Discern",
         version=discern.__version__,
@@ -140,13 +149,16 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         generate_unique_id_function=lambda route: route.name,
     )
     install_problem_handlers(app)
+    app.put_edge_around(networks(services.settings.trusted_proxies), _origins(services.settings))
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
-    keys, access = services.keys, services.access
+    access = services.access
+    guards = Guards(services.keys, access, services.rate_limits)
     ask, batch = _asking(services)
-    app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], keys, access)
-    app.direct = DirectRoute(_VERDICTS, ask.at_once, keys, access, lambda: app.draining)
+    app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
+    app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, edge=_LOOKED_AT_BY_THE_EDGE)
     streams = _streams(services)
-    app.put_streams_in_front("/v1/detectors/{name}/stream", streams, keys, access, streams.drain)
+    app.put_streams_in_front("/v1/detectors/{name}/stream", streams, guards, streams.drain)
+    services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
     routers = (
         health_routes(parts, lambda: app.draining),
         statistics_routes(services.counts, place or Place()),
@@ -154,13 +166,13 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         ledger_routes(services.verdicts, access, principal_of=principal_of),
         job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of),
         inference_routes(services.catalogue, access, parts),
-        access_routes(keys, access, principal_of=principal_of),
+        access_routes(services.keys, access, principal_of=principal_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
     )
     for router in routers:
         app.include_router(router)
-    app.add_middleware(Permissions, permit=access, routes=_parameters(routers))
-    app.add_middleware(Authentication, keys=keys)
+    app.add_middleware(Permissions, permit=access, limits=services.rate_limits, routes=_parameters(routers))
+    app.add_middleware(Authentication, keys=services.keys, limits=services.rate_limits)
     describe(
         app, (Verdict, VerdictPage, Job, JobPage, InferenceError, Principal, KeyList, KeyRequest, IssuedKey, EntryPage)
     )

@@ -4,6 +4,7 @@
   default.
 - An unknown `DISCERN_*` variable or key of `discern.toml` is refused: a typing error must not silently mean the
   default.
+- A secret may stand in a file that `DISCERN_NAME_FILE` names.
 - Settings never change while a process runs.
 """
 
@@ -116,6 +117,21 @@ class Settings:
     webhook_secret: str = _setting(
         "", "What webhooks are signed with; empty: the file `keys/webhook.secret`, made at the first.", secret=True
     )
+    tls_certificate: Path | None = _setting(None, "Certificate chain (PEM) to serve HTTPS with, TLS 1.3 alone.")
+    tls_key: Path | None = _setting(None, "Private key (PEM) of that certificate.")
+    tls_client_ca: Path | None = _setting(
+        None, "Authority (PEM) of client certificates: a device may show one instead of a key."
+    )
+    trusted_proxies: str = _setting(
+        "", "Networks of proxies whose `X-Forwarded-For` is believed, with commas: `10.0.0.0/8, ::1`."
+    )
+    cors_origins: str = _setting(
+        "", "Origins whose pages may read answers in a browser, with commas: `https://console.example.org`."
+    )
+    rate_limits: str = _setting(
+        "",
+        "Requests a time, with commas: `key 100/second, workspace 5000/minute, address 50/second`.",
+    )
     audit_anchor: str = _setting(
         "",
         "Where the audit log is anchored outside the database: a file, or an http or https URL that takes POSTs; "
@@ -176,7 +192,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             detail = f"{home / SETTINGS_FILE}: home cannot be set in a file that lies in it."
             raise InvalidSettings(detail, mend=f"Set {PREFIX}HOME.", setting="home")
         values[name] = _convert(name, raw, f"{home / SETTINGS_FILE}: {name}")
-    for name, raw in given.items():
+    for name, raw in _from_files(given).items():
         values[name] = _convert(name, raw, f"{PREFIX}{name.upper()}")
     for name, others in _OTHER_VARIABLES.items():
         # Keys belong together: ours are not completed with others.
@@ -194,6 +210,25 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def _from_files(given: Mapping[str, str]) -> dict[str, str]:
+    """Return what variables say, secrets from the files that `NAME_FILE` names among it."""
+    found = dict(given)
+    for name in given:
+        of = name.removesuffix("_file")
+        if of == name or of not in _SECRETS:
+            continue
+        where, path = f"{PREFIX}{name.upper()}", Path(found.pop(name))
+        if of in given:
+            raise InvalidSettings(f"{where} and {PREFIX}{of.upper()} are both set.", mend="Unset one.", setting=of)
+        try:
+            found[of] = path.read_text(encoding="utf-8").strip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidSettings(
+                f"{where}: {path} cannot be read: {error}.", mend="Name the file.", setting=of
+            ) from error
+    return found
+
+
 _CHOICES = {"log_level": ("debug", "info", "warning", "error"), "ledger_durability": ("normal", "full")}
 # Variables that every tool for S3 reads, where ours say nothing.
 _OTHER_VARIABLES = {
@@ -205,6 +240,7 @@ _OTHER_VARIABLES = {
 }
 _KEYS = ("s3_secret_key", "s3_session_token")
 _TYPES: dict[str, Any] = get_type_hints(Settings)
+_SECRETS = {entry.name for entry in dataclasses.fields(Settings) if not entry.repr}
 _FIELDS = {entry.name: entry for entry in dataclasses.fields(Settings)}
 
 

@@ -19,7 +19,7 @@ def test_the_page_and_its_files_come_from_this_server_alone(stranger: TestClient
     links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert links
     for link in links:
-        assert link.startswith("/docs/files/")
+        assert link.startswith("/docs/")
         assert stranger.get(link).status_code == 200
 
 

@@ -118,7 +118,7 @@ def test_what_is_no_route_of_the_table_is_not_let_through(two: Two) -> None:
     async def never(*_: object) -> None:
         raise AssertionError("it was let through")
 
-    gate = TestClient(_Known(Permissions(never, two.services.access, {"GET /v1/jobs": []})))
+    gate = TestClient(_Known(Permissions(never, two.services.access, two.services.rate_limits, {"GET /v1/jobs": []})))
     assert gate.get("/v1/elsewhere").status_code == 404
     assert (gate.delete("/v1/jobs").status_code, gate.delete("/v1/jobs").headers["allow"]) == (405, "GET")
 
@@ -136,7 +136,7 @@ class _Known:
 
 def test_a_route_that_the_table_forgets_stops_the_start(two: Two) -> None:
     with pytest.raises(InternalError, match="GET /v1/new"):
-        Permissions(two.client.app, two.services.access, {"GET /v1/new": []})
+        Permissions(two.client.app, two.services.access, two.services.rate_limits, {"GET /v1/new": []})
 
 
 @pytest.mark.parametrize("role", ROLES)

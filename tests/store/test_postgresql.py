@@ -72,6 +72,23 @@ def test_keys_are_made_checked_and_revoked(services: Services) -> None:
     assert services.keys.list("default")[0].revoked_at is not None
 
 
+def test_the_audit_log_has_no_gap_and_shows_an_edit(services: Services) -> None:
+    def make() -> None:
+        for _ in range(10):
+            services.keys.issue("default", "many")
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert services.audit.faults("default")[:2] == (40, [])
+    with services.database.write() as connection:
+        changed = "convert_to(replace(convert_from(body, 'UTF8'), 'many', 'more'), 'UTF8')"
+        connection.execute(text(f"UPDATE audit_entries SET body = {changed} WHERE number = 7"))
+    assert [fault.number for fault in services.audit.faults("default")[1]] == [7]
+
+
 def test_processes_that_start_together_upgrade_one_after_the_other(postgresql_url: str) -> None:
     assert opened_together(lambda: PostgresqlDatabase(postgresql_url, connections=2)) == []
     database = PostgresqlDatabase(postgresql_url, connections=2)

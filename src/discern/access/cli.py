@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import ssl
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import typer
@@ -44,6 +47,9 @@ def key_commands(
         role: str = typer.Option("service", "--role", "-r", help=_ROLE_HELP),
         detector: list[str] = typer.Option([], "--detector", "-d", help="Only for this one; may be given again."),
         expires: str = typer.Option("", "--expires", help="Time after which it ends: 90d, 12h, 30m."),
+        certificate: Path | None = typer.Option(
+            None, "--certificate", exists=True, dir_okay=False, help="Client certificate (PEM) that stands for it."
+        ),
         workspace: str = _WORKSPACE,
     ) -> None:
         """Make a key and print it, this once."""
@@ -54,6 +60,7 @@ def key_commands(
             role=_role(role),
             detectors=tuple(detector) or None,
             expires_at=utc_now() + duration(expires) if expires else None,
+            certificate_sha256=None if certificate is None else _digest(certificate),
         )
         typer.echo(issued.secret)
         typer.echo(f"Key {issued.key.id} ({name}), {_may(issued.key)}, in {place()}. It is not shown again.", err=True)
@@ -150,6 +157,14 @@ def duration(text: str) -> timedelta:
     if found is None:
         raise CallerError(f"{text!r} is not a time.", mend="Write a number and s, m, h or d: 90d, 12h, 30m.")
     return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+
+
+def _digest(certificate: Path) -> str:
+    try:
+        encoded = ssl.PEM_cert_to_DER_cert(certificate.read_text(encoding="ascii"))
+    except ValueError as error:
+        raise CallerError(f"{certificate} is no certificate in PEM.", mend="Give the device's certificate.") from error
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def _principal(keys: Keys, who: str, workspace: str) -> Principal:

@@ -55,14 +55,18 @@ class Keys:
         role: Role = "service",
         detectors: tuple[str, ...] | None = None,
         expires_at: datetime | None = None,
+        certificate_sha256: str | None = None,
         by: Principal = LOCAL,
     ) -> IssuedKey:
-        """Make a key. `detectors` None means all.
+        """Make a key. `detectors` None means all; a client certificate may be shown instead of the secret.
 
         Raises CallerError for a name that is empty or over 100 characters, an unknown role or an end in the past, and
         Forbidden where `by` does not hold what is to be given.
         """
         issued = self._make(workspace, name, role, detectors, expires_at)
+        if certificate_sha256 is not None:
+            bound = msgspec.structs.replace(issued.key, certificate_sha256=certificate_sha256)
+            issued = IssuedKey(bound, issued.secret)
         _check_given(by, detectors)
         self._store.add(issued.key, fingerprint(issued.secret), _act(by, "keys.create", issued.key, after=issued.key))
         return issued
@@ -129,13 +133,24 @@ class Keys:
             raise Unauthenticated(
                 _WRONG_KEY, mend="Check it for a typing error, or make one with `discern key create`."
             )
-        principal = Principal(f"key:{key.id}", key.workspace, key.role, key.detectors)
+        principal = _principal(key)
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered = {}
         left = REMEMBERED_SECONDS if key.expires_at is None else (key.expires_at - now).total_seconds()
         self._remembered[digest] = principal, self._monotonic() + min(REMEMBERED_SECONDS, left)
         self._used[key.id] = now
         return principal
+
+    def authenticate_certificate(self, certificate_sha256: str) -> Principal:
+        """Return who a client certificate stands for, which TLS has checked. Raises Unauthenticated."""
+        key = self._store.by_certificate(certificate_sha256)
+        now = self._clock()
+        if key is None or not _is_live(key, now):
+            raise Unauthenticated(
+                "No key stands for this client certificate.", mend="Make one: `discern key create --certificate FILE`."
+            )
+        self._used[key.id] = now
+        return _principal(key)
 
     def write_down_uses(self) -> None:
         """Write down when the keys were last used that were used since this was last called. Raises nothing."""
@@ -229,6 +244,10 @@ def _check_given(by: Principal, detectors: tuple[str, ...] | None) -> None:
             action="keys.create",
             role=by.role,
         )
+
+
+def _principal(key: ApiKey) -> Principal:
+    return Principal(f"key:{key.id}", key.workspace, key.role, key.detectors)
 
 
 def _is_live(key: ApiKey, now: datetime) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Column, LargeBinary, Row, String, Table, Text, Uuid, insert, or_, select, update
+from sqlalchemy import Column, Index, LargeBinary, Row, String, Table, Text, Uuid, insert, or_, select, update
 
 from discern.access.types import ApiKey, Workspace
 from discern.audit.ports import NoTrail, Trail
@@ -32,6 +32,8 @@ api_keys = Table(
     Column("detectors", Text()),
     Column("expires_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
+    Column("certificate_sha256", String(64)),
+    Index("ix_api_keys_certificate_sha256", "certificate_sha256"),
 )
 _COLUMNS = tuple(column for column in api_keys.c if column.name != "secret_sha256")
 
@@ -68,6 +70,13 @@ class KeyStore:
         """Return the key with this fingerprint, revoked, expired or not."""
         with self._database.read() as connection:
             row = connection.execute(select(*_COLUMNS).where(api_keys.c.secret_sha256 == secret_sha256)).first()
+        return None if row is None else _key(row)
+
+    def by_certificate(self, certificate_sha256: str) -> ApiKey | None:
+        """Return the newest key that stands for a client certificate, revoked, expired or not."""
+        bound = select(*_COLUMNS).where(api_keys.c.certificate_sha256 == certificate_sha256)
+        with self._database.read() as connection:
+            row = connection.execute(bound.order_by(api_keys.c.id.desc())).first()
         return None if row is None else _key(row)
 
     def get(self, workspace: str, key_id: UUID) -> ApiKey | None:

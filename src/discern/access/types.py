@@ -73,7 +73,10 @@ class Resource(NamedTuple):
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """An API key as it is stored; the secret itself is not. `detectors` None means all."""
+    """An API key as it is stored; the secret itself is not. `detectors` None means all.
+
+    `certificate_sha256` is that of the client certificate that may be shown instead of the secret.
+    """
 
     id: UUID
     workspace: str
@@ -84,6 +87,7 @@ class ApiKey(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
+    certificate_sha256: str | None = None
 
 
 class IssuedKey(msgspec.Struct, frozen=True):

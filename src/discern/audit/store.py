@@ -61,8 +61,10 @@ class AuditStore:
 
     def append(self, connection: Connection, workspace: str, make: Callable[[Head | None], Entry]) -> None:
         """Put the entry that `make` returns after the head of the log, in the caller's transaction."""
-        # The workspace's own row is locked, for a log that has no entry yet has no head to lock.
-        connection.execute(select(workspaces.c.workspace).where(workspaces.c.workspace == workspace).with_for_update())
+        # The workspace's own row is locked, for a log that has no entry yet has no head to lock. The weaker lock lets
+        # others go on referring to the row: two that did so before would wait for each other.
+        row_of = select(workspaces.c.workspace).where(workspaces.c.workspace == workspace)
+        connection.execute(row_of.with_for_update(key_share=True))
         head = self._head(connection, workspace)
         entry = make(head)
         values = {"workspace": workspace, "number": entry.number, "digest": entry.digest}

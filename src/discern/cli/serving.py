@@ -11,6 +11,7 @@ import asyncio
 import gc
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 
 import uvicorn
@@ -18,7 +19,9 @@ from anyio import to_thread
 
 from discern.app import Services
 from discern.app_http import create_app
+from discern.core.errors import InvalidSettings
 from discern.http.connections import Connection, ConnectionLimits, connection_class
+from discern.http.edge import STANDING_HEADERS, STANDING_HEADERS_TLS
 from discern.http.plain import Application
 from discern.http.statistics import Place
 from discern.http.web_sockets import WebSocketConnection, WebSocketLimits, web_socket_class
@@ -78,6 +81,18 @@ class Server(uvicorn.Server):
         await self._services.cache.close()
 
 
+def _load(config: uvicorn.Config) -> None:
+    """Have the certificates read. Raises InvalidSettings."""
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidSettings(
+            f"The certificates cannot be used: {error}.", mend="See tls_certificate, tls_key and tls_client_ca."
+        ) from error
+    if config.ssl is not None:
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
+
+
 def serve(
     services: Services, listener: socket.socket, place: Place, on_ready: Callable[[], None] = lambda: None
 ) -> None:
@@ -93,6 +108,11 @@ def serve(
     )
     config = uvicorn.Config(
         app,
+        headers=list(STANDING_HEADERS_TLS if settings.tls_certificate else STANDING_HEADERS),
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        ssl_ca_certs=None if settings.tls_client_ca is None else str(settings.tls_client_ca),
+        ssl_cert_reqs=ssl.CERT_NONE if settings.tls_client_ca is None else ssl.CERT_OPTIONAL,
         http=connection_class(limits, services.counts, app.direct),
         ws=web_socket_class(
             WebSocketLimits(settings.write_seconds, settings.header_seconds, settings.stream_waiting_bytes),
@@ -109,6 +129,7 @@ def serve(
         timeout_keep_alive=max(1, round(settings.idle_seconds)),
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
+    _load(config)
     # uvicorn raises the signal that stopped it once more when it has drained; by then it has done its work.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)

@@ -90,10 +90,14 @@ def _listener(host: str, port: int, several: bool) -> socket.socket:
 
 def _announce(services: Services, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if services.settings.tls_certificate else "http"
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     typer.echo(f"Discern {discern.__version__} listens on {url} (API page: {url}/docs, data: {services.settings.home})")
-    if host not in {"127.0.0.1", "::1"}:
-        typer.echo("It is reachable from other machines without TLS: put a TLS-terminating proxy in front.", err=True)
+    if host not in {"127.0.0.1", "::1"} and scheme == "http":
+        detail = (
+            "It is reachable from other machines without TLS: set DISCERN_TLS_CERTIFICATE, or put a proxy in front."
+        )
+        typer.echo(detail, err=True)
     issued = services.keys.issue_first(DEFAULT_WORKSPACE)
     if issued is not None:
         typer.echo(

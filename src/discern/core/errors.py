@@ -146,6 +146,12 @@ class Forbidden(CallerError):
     code = "forbidden"
 
 
+class RateLimited(CallerError):
+    """More requests came than may. Facts: `limit` (its setting), `rule`, `allowed`."""
+
+    code = "rate_limited"
+
+
 class NoResultYet(CallerError):
     """A job has no result: it has not ended, failed, or was cancelled. Fact: `state`."""
 

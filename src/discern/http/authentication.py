@@ -1,7 +1,7 @@
 """No request passes without a principal, but to the few open paths.
 
 - A path is closed unless it stands in OPEN_PATHS; a route added later is closed without anybody thinking of it.
-- The key is checked before a byte of the body is read.
+- The key is checked before a byte of the body is read, and requests of an address are counted before the key is.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from anyio import to_thread
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from discern.access.service import Keys
+from discern.access.service_limits import RateLimits
 from discern.access.types import Principal
 from discern.core.errors import DiscernError, StorageUnavailable, Unauthenticated
+from discern.core.origin import origin
 from discern.http.problems import problem_response
 
-OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+OPEN_PATHS = frozenset(
+    {"/", "/livez", "/readyz", "/docs", "/docs/start.js", "/openapi.json", "/v2/health/live", "/v2/health/ready"}
+)
 _BEARER_OFFER = "bearer."
 KeyCheck = Callable[[], Awaitable[bool]]
 OPEN_FOLDER = "/docs/files/"
@@ -27,9 +31,10 @@ OPEN_FOLDER = "/docs/files/"
 class Authentication:
     """ASGI middleware that puts the principal into `scope["state"]`."""
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, limits: RateLimits) -> None:
         self._app = app
         self._keys = keys
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 unless the path is open or the key is good."""
@@ -37,21 +42,28 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         secret = _bearer(scope) or _offered(scope)
+        certificate: str | None = scope.get("state", {}).get("certificate")
+        ask = partial(self._keys.authenticate, secret)
+        if secret is None and certificate is not None:
+            ask = partial(self._keys.authenticate_certificate, certificate)
         try:
-            principal = self._keys.remembered(secret) or await to_thread.run_sync(self._keys.authenticate, secret)
+            if self._limits.rules and not was_counted(scope):
+                await self._limits.hit("", origin().address, None)
+            principal = self._keys.remembered(secret) or await to_thread.run_sync(ask)
         except DiscernError as error:
             await refuse(error, scope, receive, send)
             return
         state = scope.setdefault("state", {})
         state["principal"] = principal
         if scope["type"] == "websocket":
-            state["key_is_good"] = partial(self._is_good, secret)
+            state["key_is_good"] = partial(self._is_good, ask)
         await self._app(scope, receive, send)
 
-    async def _is_good(self, secret: str | None) -> bool:
+    @staticmethod
+    async def _is_good(ask: Callable[[], Principal]) -> bool:
         """Tell whether a key that was good still is; where the database does not answer, it is."""
         try:
-            await to_thread.run_sync(self._keys.authenticate, secret)
+            await to_thread.run_sync(ask)
         except Unauthenticated:
             return False
         except StorageUnavailable:
@@ -75,6 +87,11 @@ def key_check_of(scope: Scope) -> KeyCheck:
     """Return what tells whether the key of a WebSocket is still good."""
     check: KeyCheck = scope["state"]["key_is_good"]
     return check
+
+
+def was_counted(scope: Scope) -> bool:
+    """Tell whether a request was counted against the rate limits before it came here."""
+    return "counted" in scope.get("state", {})
 
 
 def is_open(path: str) -> bool:

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ class Connection(HttpToolsProtocol):
     _in_body = False
     _beside_body = 0
     _of_body = 0
+    # SHA-256 of the client's certificate, which TLS has checked.
+    _certificate: str | None = None
     # The request offers an upgrade that is not taken up.
     _offers_upgrade = False
     # A request that may turn out whole, while it is read, and one that did.
@@ -92,6 +95,7 @@ class Connection(HttpToolsProtocol):
         """Take the connection, or refuse it where there are too many."""
         limits = self.limits
         super().connection_made(transport)
+        self._certificate = _certificate_of(transport)
         self._head_since = self.loop.time()
         self._address = self.client[0] if self.client else ""
         self.addresses[self._address] += 1
@@ -220,6 +224,11 @@ class Connection(HttpToolsProtocol):
             else:
                 self.transport.close()
 
+    @property
+    def address(self) -> str:
+        """The address at the other end."""
+        return self._address or ""
+
     def standing_headers(self) -> bytes:
         """Return the headers of every answer."""
         # uvicorn makes the list anew when the date has changed.
@@ -281,6 +290,8 @@ class Connection(HttpToolsProtocol):
     def _begin_for_the_framework(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
+        if self._certificate is not None:
+            self.scope["state"]["certificate"] = self._certificate
         self.url, self.expect_100_continue = url, expects
         self.headers += headers
         super().on_headers_complete()
@@ -295,6 +306,8 @@ class Connection(HttpToolsProtocol):
         self._begin_for_the_framework()
         exchange = whole or part
         assert exchange is not None  # noqa: S101 - one of them is why this was called
+        if exchange.counted:
+            self.scope["state"]["counted"] = exchange.extra
         # At the end of a message the parser has forgotten what its head said of this.
         self.cycle.keep_alive = exchange.keep_alive
         if exchange.body:
@@ -326,6 +339,12 @@ def _without_upgrade(headers: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes
             yield name, b",".join(kept)
         elif name not in _OF_UPGRADES:
             yield name, value
+
+
+def _certificate_of(transport: asyncio.BaseTransport) -> str | None:
+    over_tls = transport.get_extra_info("ssl_object")
+    shown = None if over_tls is None else over_tls.getpeercert(binary_form=True)
+    return None if shown is None else hashlib.sha256(shown).hexdigest()
 
 
 def connection_class(limits: ConnectionLimits, counts: Counts, direct: Direct) -> type[Connection]:

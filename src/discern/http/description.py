@@ -9,9 +9,8 @@ from typing import Any
 
 import fastapi_offline
 import msgspec
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from discern.http.authentication import is_open
@@ -38,13 +37,38 @@ def describe(app: Application, schemas: Sequence[type]) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="Discern API",
-            swagger_js_url=f"{_FILES}/swagger-ui-bundle.js",
-            swagger_css_url=f"{_FILES}/swagger-ui.css",
-            swagger_favicon_url=f"{_FILES}/favicon.png",
-        )
+        return HTMLResponse(_PAGE)
+
+    @app.get("/docs/start.js", include_in_schema=False)
+    async def start() -> Response:
+        return Response(_START, media_type="text/javascript")
+
+
+# The page of FastAPI runs inline script, which no page of ours may.
+_PAGE = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Discern API</title>
+<link rel="stylesheet" href="{_FILES}/swagger-ui.css">
+<link rel="icon" href="{_FILES}/favicon.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="{_FILES}/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+_START = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  showExtensions: true,
+  presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],
+});
+"""
 
 
 def _document(app: Application, types: Sequence[type]) -> dict[str, Any]:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Protocol
 
-from discern.core.errors import CallerError, DiscernError
+from discern.core.errors import CallerError, DiscernError, RateLimited
 from discern.http.authentication import principal_at_once
-from discern.http.permissions import DETECT, resource_of
+from discern.http.permissions import DETECT, resource_of, standing_headers
 from discern.http.problems import defect_response, problem_response
 
 if TYPE_CHECKING:
-    from discern.access.ports import Permit
-    from discern.access.service import Keys
     from discern.access.types import Principal
     from discern.http.exchange import Exchange
+    from discern.http.guards import Guards
 
 log = logging.getLogger(__name__)
 
@@ -38,18 +37,28 @@ class AtOnce(Protocol):
 
 
 class DirectRoute:
-    """One POST route with one name in its path. `is_draining` tells whether the process is about to stop."""
+    """One POST route with one name in its path.
+
+    `is_draining` tells whether the process is about to stop; what has a header of `edge` is left to the framework.
+    """
 
     def __init__(
-        self, path: str, endpoint: AtOnce, keys: Keys, permit: Permit, is_draining: Callable[[], bool]
+        self,
+        path: str,
+        endpoint: AtOnce,
+        guards: Guards,
+        is_draining: Callable[[], bool],
+        *,
+        edge: Container[bytes],
     ) -> None:
         before, _, after = path.partition("{name}")
         # What is escaped, and what has a query, is the framework's to read.
         self._matches = re.compile(f"{re.escape(before)}([a-z0-9-]+){re.escape(after)}".encode()).fullmatch
         self._endpoint = endpoint
-        self._keys = keys
-        self._permit = permit
+        self._keys, self._permit, self._limits = guards
+        self._route = f"POST {path}"
         self._is_draining = is_draining
+        self._edge = edge
 
     def name_in(self, method: bytes, url: bytes) -> str | None:
         """Return the name in the path, or None for another request."""
@@ -63,8 +72,30 @@ class DirectRoute:
         principal = principal_at_once(exchange.headers, self._keys)
         if principal is None or not self._permit.allows(principal, DETECT, resource_of(principal, exchange.name)):
             return False
-        content_type = next((value for name, value in exchange.headers if name == b"content-type"), b"")
+        content_type = b""
+        for name, value in exchange.headers:
+            if name == b"content-type":
+                content_type = value
+            elif name in self._edge:
+                return False
+        if self._limits.rules and not self._is_within(principal, exchange):
+            return exchange.response_complete
         return self._endpoint(exchange.name, principal, content_type, exchange.body, _answering(exchange))
+
+    def _is_within(self, principal: Principal, exchange: Exchange) -> bool:
+        """Tell whether the limits let a request pass; where they refuse it, it is answered."""
+        if not self._limits.is_local:
+            return False
+        try:
+            self._limits.hit_here(self._route, exchange.address, None)
+            standing = self._limits.hit_here(self._route, "", principal)
+        except RateLimited as refused:
+            _answering(exchange)(refused)
+            return False
+        exchange.counted = True
+        if standing is not None:
+            exchange.extra = standing_headers(standing)
+        return True
 
 
 def _answering(exchange: Exchange) -> Done:

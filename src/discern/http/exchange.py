@@ -18,6 +18,11 @@ Header = tuple[bytes, bytes]
 class Line(Protocol):
     """What an exchange needs of its connection."""
 
+    @property
+    def address(self) -> str:
+        """The address at the other end."""
+        ...
+
     def standing_headers(self) -> bytes:
         """Return the headers of every answer."""
         ...
@@ -41,7 +46,9 @@ class Exchange:
     __slots__ = (
         "_line",
         "body",
+        "counted",
         "disconnected",
+        "extra",
         "headers",
         "keep_alive",
         "message_event",
@@ -60,6 +67,15 @@ class Exchange:
         self.response_complete = False
         self.disconnected = False
         self.message_event = _NOBODY_WAITS
+        # It was counted against the rate limits, and must not be again where the framework answers it.
+        self.counted = False
+        # Headers that the answer is to have beside its own.
+        self.extra: list[Header] = []
+
+    @property
+    def address(self) -> str:
+        """The address that the request came from."""
+        return self._line.address
 
     def answer_json(self, body: bytes) -> None:
         """Answer 200 with a JSON document."""
@@ -74,6 +90,8 @@ class Exchange:
             return
         self.response_complete = True
         if not self.disconnected:
+            if self.extra:
+                headers += b"".join(b"%s: %s\r\n" % header for header in self.extra)
             closing = b"" if self.keep_alive else b"connection: close\r\n"
             parts = STATUS_LINE[status], self._line.standing_headers(), headers, closing, b"\r\n", body
             self._line.send_whole(b"".join(parts), keep_alive=self.keep_alive)

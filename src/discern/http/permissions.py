@@ -14,12 +14,13 @@ from collections.abc import Collection, Mapping
 from urllib.parse import parse_qsl
 
 from anyio import to_thread
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discern.access.ports import Permit
+from discern.access.service_limits import RateLimits, Standing
 from discern.access.types import Action, Principal, Resource
 from discern.core.errors import DiscernError, InternalError, MalformedRequest
-from discern.http.authentication import is_open, principal_of, refuse
+from discern.http.authentication import is_open, principal_of, refuse, was_counted
 from discern.http.problems import method_not_allowed, no_such_path
 
 DETECT: Action = "detect"
@@ -87,14 +88,43 @@ def check_query(scope: Scope, known: Collection[str]) -> None:
         raise MalformedRequest(f"The route has no parameter {unknown[0][:100]!r}.", mend=mend)
 
 
+async def count(limits: RateLimits, scope: Scope, route: str, send: Send) -> Send:
+    """Count a request of whoever asks; return a `send` that tells how they stand. Raises RateLimited."""
+    if not limits.rules:
+        return send
+    if was_counted(scope):
+        return _telling(send, scope["state"]["counted"])
+    standing = await limits.hit(route, "", principal_of(scope))
+    return send if standing is None else _telling(send, standing_headers(standing))
+
+
+def standing_headers(standing: Standing) -> list[tuple[bytes, bytes]]:
+    """Return the headers that tell how somebody stands."""
+    return [
+        (b"ratelimit-limit", b"%d" % standing.amount),
+        (b"ratelimit-remaining", b"%d" % standing.remaining),
+        (b"ratelimit-reset", b"%d" % standing.reset),
+    ]
+
+
+def _telling(send: Send, standing: list[tuple[bytes, bytes]]) -> Send:
+    async def send_with_standing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *standing]
+        await send(message)
+
+    return send_with_standing
+
+
 class Permissions:
     """ASGI middleware behind Authentication.
 
     `routes` are all there are, as `METHOD /path/{name}`, each with the names of its query parameters.
     """
 
-    def __init__(self, app: ASGIApp, permit: Permit, routes: Mapping[str, Collection[str]]) -> None:
+    def __init__(self, app: ASGIApp, permit: Permit, limits: RateLimits, routes: Mapping[str, Collection[str]]) -> None:
         self._app = app
+        self._limits = limits
         self._permit = permit
         needed = [(route, *route.split(" ", 1)) for route in routes]
         closed = [(route, method, path) for route, method, path in needed if not is_open(path)]
@@ -102,7 +132,7 @@ class Permissions:
         if forgotten:
             raise InternalError(f"The table NEEDS says nothing of {', '.join(forgotten)}.")
         self._rules = [
-            (method, pattern_of(path).fullmatch, NEEDS[route], routes[route]) for route, method, path in closed
+            (route, method, pattern_of(path).fullmatch, NEEDS[route], routes[route]) for route, method, path in closed
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,7 +141,7 @@ class Permissions:
             await self._app(scope, receive, send)
             return
         others = []
-        for of, matches, action, parameters in self._rules:
+        for route, of, matches, action, parameters in self._rules:
             found = matches(scope["path"])
             if found is None:
                 continue
@@ -122,10 +152,11 @@ class Permissions:
                 if action is not None:
                     await check(self._permit, principal_of(scope), action, found.groupdict().get("name"))
                 check_query(scope, parameters)
+                telling = await count(self._limits, scope, route, send)
             except DiscernError as error:
                 await refuse(error, scope, receive, send)
                 return
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, telling)
             return
         answer = method_not_allowed(scope, ", ".join(others)) if others else no_such_path(scope)
         await answer(scope, receive, send)

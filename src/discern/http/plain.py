@@ -10,7 +10,7 @@ They are in the OpenAPI document like the others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,13 @@ from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from discern.access.ports import Permit
-from discern.access.service import Keys
 from discern.core.errors import CallerError, DiscernError, NoSuchStream
 from discern.http.authentication import Authentication, principal_of, refuse
 from discern.http.direct import DirectRoute
+from discern.http.edge import Edge, Network
+from discern.http.guards import Guards
 from discern.http.inference_protocol import FOLDER, in_the_protocols_words
-from discern.http.permissions import DETECT, NEEDS, check, check_query, pattern_of
+from discern.http.permissions import DETECT, NEEDS, check, check_query, count, pattern_of
 from discern.http.problems import answer_defect, method_not_allowed, problem_response
 
 log = logging.getLogger(__name__)
@@ -53,17 +53,26 @@ class Application(FastAPI):
     drain_streams: Drain
     direct: DirectRoute
 
-    def put_in_front(self, routes: Sequence[PlainRoute], keys: Keys, permit: Permit) -> None:
+    def put_in_front(self, routes: Sequence[PlainRoute], guards: Guards) -> None:
         """Have `routes` answered before anything else is asked."""
         self.plain_routes = tuple(routes)
-        self._permit = permit
+        self._permit, self._limits = guards.permit, guards.limits
         self._patterns = [
             (pattern_of(route.path).fullmatch, route, NEEDS[f"{route.method} {route.path}"]) for route in routes
         ]
-        self._in_front = ServerErrorMiddleware(Authentication(self._answer, keys), handler=answer_defect)
+        self._in_front = ServerErrorMiddleware(
+            Authentication(self._answer, guards.keys, guards.limits), handler=answer_defect
+        )
+
+    def put_edge_around(self, trusted: Sequence[Network], origins: Iterable[str]) -> None:
+        """Have every request come in over an edge."""
+        self._edge = Edge(self._route, trusted, origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        await self._edge(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.draining:
             send = _closing(send)
         if scope["type"] == "websocket":
@@ -81,9 +90,10 @@ class Application(FastAPI):
                     return
         await super().__call__(scope, receive, send)
 
-    def put_streams_in_front(self, path: str, endpoint: ASGIApp, keys: Keys, permit: Permit, drain: Drain) -> None:
+    def put_streams_in_front(self, path: str, endpoint: ASGIApp, guards: Guards, drain: Drain) -> None:
         """Have `endpoint` answer the WebSockets of `path`; `drain` ends them when the process is told to stop."""
         matches = pattern_of(path).fullmatch
+        keys, permit, limits = guards
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             found = matches(scope["path"])
@@ -92,12 +102,13 @@ class Application(FastAPI):
                     raise NoSuchStream(f"There is no WebSocket at {scope['path'][:200]}.", mend=f"Use {path}.")
                 scope["path_params"] = found.groupdict()
                 await check(permit, principal_of(scope), DETECT, found["name"])
+                await count(limits, scope, f"GET {path}", send)
                 await endpoint(scope, receive, send)
             except DiscernError as error:
                 await refuse(error, scope, receive, send)
 
         self.drain_streams = drain
-        self._in_front_of_streams = Authentication(answer, keys)
+        self._in_front_of_streams = Authentication(answer, keys, limits)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         route, action = scope["plain_route"]
@@ -108,7 +119,8 @@ class Application(FastAPI):
             if action is not None:
                 await check(self._permit, principal_of(scope), action, scope["path_params"].get("name"))
             check_query(scope, route.parameters)
-            await route.endpoint(scope, receive, send)
+            telling = await count(self._limits, scope, f"{route.method} {route.path}", send)
+            await route.endpoint(scope, receive, telling)
         except DiscernError as error:
             level = logging.INFO if isinstance(error, CallerError) else logging.ERROR
             log.log(level, "request_refused", extra={"path": scope["path"], "code": error.code, "detail": str(error)})

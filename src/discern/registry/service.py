@@ -110,8 +110,12 @@ class Catalogue:
         if loaded is None:
             with loading:
                 loaded = self._load_once(bundle)
+        at_hand = {(name, version): loaded}
+        if version is not None and self.find(name).bundle.digest == bundle.digest:
+            # Whoever names no version means this one.
+            at_hand[name, None] = loaded
         with self._lock:
-            self._at_hand = {**self._at_hand, (name, version): loaded}
+            self._at_hand = {**self._at_hand, **at_hand}
         return loaded
 
     def add(self, source: Path) -> Usable:

@@ -18,6 +18,8 @@ def upgrade() -> None:
     op.add_column("api_keys", sa.Column("role", sa.String(16), nullable=False, server_default="owner"))
     op.add_column("api_keys", sa.Column("detectors", sa.Text()))
     op.add_column("api_keys", sa.Column("expires_at", sa.DateTime(timezone=True)))
+    op.add_column("api_keys", sa.Column("certificate_sha256", sa.String(64)))
+    op.create_index("ix_api_keys_certificate_sha256", "api_keys", ["certificate_sha256"])
     op.add_column("api_keys", sa.Column("last_used_at", sa.DateTime(timezone=True)))
     op.add_column("jobs", sa.Column("tell_at", sa.DateTime(timezone=True)))
     op.add_column("jobs", sa.Column("not_judged", sa.Integer(), nullable=False, server_default="0"))

@@ -1,0 +1,117 @@
+"""What holds for every request and every answer, whichever route it is: where it came from, and what a browser may do.
+
+- A request has an id: the caller's `X-Request-Id` where it is a plain word, else one of ours. It is in the answer and
+  on the audit log.
+- The address is the peer's. Behind a proxy of `trusted_proxies` it is the last one in `X-Forwarded-For` that is none
+  of these: what stands before it, anybody may have written.
+- No answer is framed, sniffed, run with inline script, or kept by a cache unless a route says so.
+- Other sites' pages read answers only where their origin stands in `cors_origins`; keys in cookies are not sent there.
+
+Answers to records that come whole in one read go another way (`http/direct.py`) and carry what the server adds to all.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from starlette.middleware.cors import CORSMiddleware
+
+from discern.core.ids import uuid7_text
+from discern.core.origin import Origin, set_origin
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_PLAIN_WORD = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+_HEADERS = (
+    (b"content-security-policy", _POLICY),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+)
+STANDING_HEADERS = (("x-content-type-options", "nosniff"),)
+"""What the server adds to every answer."""
+STANDING_HEADERS_TLS = (*STANDING_HEADERS, ("strict-transport-security", "max-age=31536000"))
+
+
+class Edge:
+    """ASGI application around another."""
+
+    def __init__(self, app: ASGIApp, trusted: Sequence[Network], origins: Iterable[str]) -> None:
+        self._trusted = trusted
+        allowed = tuple(origins)
+        self._app = app
+        if allowed:
+            self._app = CORSMiddleware(
+                app,
+                allow_origins=allowed,
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
+                allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+                expose_headers=["Location", "Retry-After", "X-Request-Id"],
+                max_age=600,
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and see to its answer."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        forwarded = asked = b""
+        for name, value in scope["headers"]:
+            if name == b"x-forwarded-for":
+                forwarded = forwarded + b"," + value if forwarded else value
+            elif name == b"x-request-id":
+                asked = value
+        request_id = asked if _PLAIN_WORD(asked) else uuid7_text().encode()
+        peer = scope["client"][0] if scope.get("client") else ""
+        set_origin(Origin(client_address(peer, forwarded, self._trusted), request_id.decode()))
+
+        async def send_hardened(message: Message) -> None:
+            if message["type"] in {"http.response.start", "websocket.http.response.start"}:
+                message["headers"] = _completed(message.get("headers", ()), request_id)
+            await send(message)
+
+        await self._app(scope, receive, send_hardened)
+
+
+def client_address(peer: str, forwarded: bytes, trusted: Sequence[Network]) -> str:
+    """Return the address a request comes from, `peer` unless that is a trusted proxy which says otherwise."""
+    if not trusted or not forwarded or not _is_among(peer, trusted):
+        return peer
+    for part in reversed(forwarded.decode("latin-1").split(",")):
+        address = part.strip()
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            return peer  # not what a proxy writes
+        if not _is_among(address, trusted):
+            return address
+        peer = address
+    return peer
+
+
+def _is_among(address: str, networks: Sequence[Network]) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in network for network in networks)
+
+
+def _completed(headers: Iterable[tuple[bytes, bytes]], request_id: bytes) -> list[tuple[bytes, bytes]]:
+    there = list(headers)
+    names = {name.lower() for name, _ in there}
+    there += [header for header in _HEADERS if header[0] not in names]
+    if b"cache-control" not in names:
+        there.append((b"cache-control", b"no-store"))
+    there.append((b"x-request-id", request_id))
+    return there

@@ -1,0 +1,17 @@
+"""What stands before every route."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from discern.access.ports import Permit
+from discern.access.service import Keys
+from discern.access.service_limits import RateLimits
+
+
+class Guards(NamedTuple):
+    """What stands before a route: who comes in, what they may do, and how often."""
+
+    keys: Keys
+    permit: Permit
+    limits: RateLimits
