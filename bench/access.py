@@ -12,12 +12,15 @@ from bench.home import RECORD
 from bench.report import Row, at_most, table
 from discern.access.service import Keys
 from discern.access.service_policies import Policies
+from discern.access.service_users import Users
 from discern.access.store import KeyStore
+from discern.access.store_users import UserStore
 from discern.access.types import Principal, Resource
 from discern.store.sqlite import SqliteDatabase
 
 _ROUNDS = 9
 _TIMES = 2000
+_PASSWORD = "several words of nobody"
 
 
 def rows(folder: Path) -> Iterator[Row]:
@@ -45,16 +48,20 @@ def rows(folder: Path) -> Iterator[Row]:
     )
     yield at_most("a key, warm", _microseconds(remembered), 200, "us")
     yield at_most("a key, looked up in SQLite", _microseconds(lambda: keys.authenticate(secret)), 1000, "us")
+    users = Users(UserStore(database))
+    users.create("default", "bench", _PASSWORD, role="analyst")
+    warm = _microseconds(lambda: users.sign_in("bench", _PASSWORD, ""), times=10)
+    yield at_most("a password, and the session it begins", warm / 1000, 100, "ms")
     database.close()
 
 
-def _microseconds(call: Callable[[], object]) -> float:
+def _microseconds(call: Callable[[], object], times: int = _TIMES) -> float:
     found = []
     for _ in range(_ROUNDS):
         started = time.perf_counter()
-        for _ in range(_TIMES):
+        for _ in range(times):
             call()
-        found.append((time.perf_counter() - started) / _TIMES * 1e6)
+        found.append((time.perf_counter() - started) / times * 1e6)
     return statistics.median(found)
 
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 from discern.access.service import Keys, Workspaces
 from discern.access.service_limits import RateLimits
 from discern.access.service_policies import Access, Policies
+from discern.access.service_users import Users
 from discern.access.store import KeyStore, WorkspaceStore
+from discern.access.store_users import UserStore
 from discern.access.types import LOCAL, Action, Principal, Resource
 from discern.audit.ports import AnchorPlace
 from discern.audit.service import AuditTrail
@@ -65,6 +67,7 @@ class Services:
     limits: InputLimits
     database: Database
     keys: Keys
+    users: Users
     workspaces: Workspaces
     policies: Policies
     access: Access
@@ -93,6 +96,7 @@ class Services:
     def close(self) -> None:
         """Give everything back."""
         self.keys.write_down_uses()
+        self.users.write_down_uses()
         self.audit.anchor(now=True)
         self.batcher.close()
         self.committer.close()
@@ -137,6 +141,7 @@ def build_services(settings: Settings) -> Services:
         limits=limits,
         database=database,
         keys=Keys(KeyStore(database, audit)),
+        users=Users(UserStore(database, audit)),
         workspaces=Workspaces(WorkspaceStore(database, audit)),
         policies=policies,
         access=Access(policies, partial(_record_denial, audit)),

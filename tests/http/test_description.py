@@ -29,7 +29,7 @@ def test_the_document_describes_verdicts_errors_and_the_key(stranger: TestClient
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     ask = document["paths"]["/v1/detectors/{name}/verdicts"]["post"]
     assert {"application/octet-stream", "multipart/form-data", "application/json"} <= set(ask["requestBody"]["content"])
-    assert ask["security"] == [{"key": []}]
+    assert ask["security"] == [{"key": []}, {"session": []}]
 
 
 def test_every_kind_of_error_has_its_own_row_in_the_table() -> None:

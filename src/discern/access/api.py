@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -25,6 +25,7 @@ from discern.core.errors import MalformedRequest, SlowSender
 _MOST_BODY = 64 * 1024
 _BODY_SECONDS = 10.0
 _encode = msgspec.json.Encoder().encode
+T = TypeVar("T")
 
 
 class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,28 +43,25 @@ class KeyList(msgspec.Struct, frozen=True):
     keys: tuple[ApiKey, ...]
 
 
-_read_request = msgspec.json.Decoder(KeyRequest).decode
-
-
 def access_routes(keys: Keys, permit: Permit, *, principal_of: PrincipalReader) -> APIRouter:
     """Return the routes of keys, and the one that tells who asks."""
     router = APIRouter(prefix="/v1", tags=["access"])
 
-    @router.get("/whoami", summary="Who am I here?", response_class=Response, responses=_answers("Principal"))
+    @router.get("/whoami", summary="Who am I here?", response_class=Response, responses=answers("Principal"))
     async def whoami(request: Request) -> Response:
-        return _json(principal_of(request))
+        return json_answer(principal_of(request))
 
-    @router.get("/keys", summary="List the keys", response_class=Response, responses=_answers("KeyList"))
+    @router.get("/keys", summary="List the keys", response_class=Response, responses=answers("KeyList"))
     async def list_keys(request: Request) -> Response:
         found = await to_thread.run_sync(keys.list, principal_of(request).workspace)
-        return _json(KeyList(tuple(found)))
+        return json_answer(KeyList(tuple(found)))
 
     @router.post(
         "/keys",
         summary="Make a key",
         status_code=201,
         response_class=Response,
-        responses=_answers("IssuedKey", 201),
+        responses=answers("IssuedKey", 201),
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -72,7 +70,7 @@ def access_routes(keys: Keys, permit: Permit, *, principal_of: PrincipalReader) 
         },
     )
     async def create_key(request: Request) -> Response:
-        principal, asked = principal_of(request), await _body(request)
+        principal, asked = principal_of(request), await body_of(request, KeyRequest)
 
         def create() -> IssuedKey:
             about = Resource("Key", "new", principal.workspace, role=asked.role)
@@ -86,7 +84,7 @@ def access_routes(keys: Keys, permit: Permit, *, principal_of: PrincipalReader) 
                 by=principal,
             )
 
-        return _json(await to_thread.run_sync(create), 201)
+        return json_answer(await to_thread.run_sync(create), 201)
 
     _add_ends(router, keys, permit, principal_of)
     return router
@@ -98,7 +96,7 @@ def _add_ends(router: APIRouter, keys: Keys, permit: Permit, principal_of: Princ
         summary="Replace a key by another that may do the same",
         status_code=201,
         response_class=Response,
-        responses=_answers("IssuedKey", 201),
+        responses=answers("IssuedKey", 201),
     )
     async def rotate_key(
         request: Request, key_id: UUID, overlap_seconds: Annotated[int, Query(ge=0, le=2_592_000)] = 86_400
@@ -109,7 +107,7 @@ def _add_ends(router: APIRouter, keys: Keys, permit: Permit, principal_of: Princ
             _check(keys, permit, principal, "keys.rotate", key_id)
             return keys.rotate(principal.workspace, key_id, timedelta(seconds=overlap_seconds), principal)
 
-        return _json(await to_thread.run_sync(rotate), 201)
+        return json_answer(await to_thread.run_sync(rotate), 201)
 
     @router.delete("/keys/{key_id}", summary="Revoke a key", status_code=204, response_class=Response)
     async def revoke_key(request: Request, key_id: UUID) -> Response:
@@ -128,23 +126,22 @@ def _check(keys: Keys, permit: Permit, principal: Principal, action: Action, key
     permit.check(principal, action, Resource("Key", str(key.id), key.workspace, role=key.role))
 
 
-async def _body(request: Request) -> KeyRequest:
+async def body_of(request: Request, kind: type[T]) -> T:
+    """Return the JSON body of a request. Raises MalformedRequest and SlowSender."""
     content = b""
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             async for chunk in request.stream():
                 content += chunk
                 if len(content) > _MOST_BODY:
-                    detail = f"The body has more than {_MOST_BODY} bytes."
-                    raise MalformedRequest(detail, mend="Send one key to be made.")
+                    raise MalformedRequest(f"The body has more than {_MOST_BODY} bytes.", mend="Send less.")
     except TimeoutError as error:
         raise SlowSender(f"The body took more than {_BODY_SECONDS:g} seconds.", mend="Send it faster.") from error
     try:
-        return _read_request(content)
+        return msgspec.json.decode(content, type=kind)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise MalformedRequest(
-            f"The body is not a key to be made: {error}.", mend='Send JSON like {"name": "laptop", "role": "service"}.'
-        ) from error
+        detail = f"The body is not what the route takes: {error}."
+        raise MalformedRequest(detail, mend=f"It takes {kind.__name__}: see /docs.") from error
 
 
 def _end(asked: KeyRequest) -> datetime | None:
@@ -156,10 +153,12 @@ def _end(asked: KeyRequest) -> datetime | None:
     return utc_now() + timedelta(seconds=seconds)
 
 
-def _json(value: object, status: int = 200) -> Response:
+def json_answer(value: object, status: int = 200) -> Response:
+    """Return an answer that no cache keeps."""
     return Response(_encode(value), status, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def _answers(schema: str, status: int = 200) -> dict[int | str, dict[str, Any]]:
+def answers(schema: str, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """Return what a route says of its answer."""
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     return {status: {"description": "As it is.", "content": content}}

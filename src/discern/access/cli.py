@@ -17,6 +17,7 @@ from rich.table import Column, Table
 
 from discern.access.service import Keys, Workspaces, check_role
 from discern.access.service_policies import Policies, sources
+from discern.access.service_users import Users
 from discern.access.types import ACTIONS, ROLES, Action, ApiKey, Principal, Resource, ResourceKind, Role
 from discern.core.clock import utc_now
 from discern.core.errors import CallerError, UnknownWorkspace
@@ -53,11 +54,11 @@ def key_commands(
         workspace: str = _WORKSPACE,
     ) -> None:
         """Make a key and print it, this once."""
-        _known(workspaces(), workspace)
+        known_workspace(workspaces(), workspace)
         issued = keys().issue(
             workspace,
             name,
-            role=_role(role),
+            role=role_of(role),
             detectors=tuple(detector) or None,
             expires_at=utc_now() + duration(expires) if expires else None,
             certificate_sha256=None if certificate is None else _digest(certificate),
@@ -114,13 +115,15 @@ def workspace_commands(workspaces: Callable[[], Workspaces]) -> typer.Typer:
     return group
 
 
-def access_commands(policies: Callable[[], Policies], keys: Callable[[], Keys]) -> typer.Typer:
+def access_commands(
+    policies: Callable[[], Policies], keys: Callable[[], Keys], users: Callable[[], Users]
+) -> typer.Typer:
     """Return the `access` group."""
     group = typer.Typer(name="access", help="Who may do what, and why.", no_args_is_help=True)
 
     @group.command("explain")
     def explain(
-        who: str = typer.Argument(metavar="USER", help="`key:ID` from `discern key list`, or a role."),
+        who: str = typer.Argument(metavar="USER", help="`key:ID` from `discern key list`, a user's name, or a role."),
         action: str = typer.Argument(help="Such as detect or verdicts.read; `discern access actions` lists them."),
         resource: str = typer.Argument(help="workspace, detector:NAME, verdict:ID, job:ID or key:ID."),
         detector: str = typer.Option("", "--detector", "-d", help="Detector that a verdict or job came from."),
@@ -129,7 +132,7 @@ def access_commands(policies: Callable[[], Policies], keys: Callable[[], Keys]) 
         """Say whether somebody may do something, and which policies decide it; exit code 1 where not."""
         if action not in ACTIONS:
             raise CallerError(f"There is no action {action}.", mend=f"There are: {', '.join(ACTIONS)}.")
-        principal = _principal(keys(), who, workspace)
+        principal = _principal(keys(), users(), who, workspace)
         found = policies().explain(principal, _action(action), _resource(resource, workspace, detector))
         typer.echo(found.sentence)
         if not found.allowed:
@@ -167,16 +170,16 @@ def _digest(certificate: Path) -> str:
     return hashlib.sha256(encoded).hexdigest()
 
 
-def _principal(keys: Keys, who: str, workspace: str) -> Principal:
+def _principal(keys: Keys, users: Users, who: str, workspace: str) -> Principal:
     if who in ROLES:
-        return Principal(f"role:{who}", workspace, _role(who))
-    kind, _, name = who.partition(":")
-    if kind != "key":
-        raise CallerError(f"{who!r} is nobody.", mend="Write key:ID from `discern key list`, or a role.")
+        return Principal(f"role:{who}", workspace, role_of(who))
+    if not who.startswith("key:"):
+        user = users.named(workspace, who)
+        return Principal(f"user:{user.id}", workspace, user.role, user.detectors)
     try:
-        key = keys.get(workspace, UUID(name))
+        key = keys.get(workspace, UUID(who.removeprefix("key:")))
     except ValueError as error:
-        raise CallerError(f"{name!r} is not the id of a key.", mend="`discern key list` shows them.") from error
+        raise CallerError(f"{who!r} is not the id of a key.", mend="`discern key list` shows them.") from error
     return Principal(who, workspace, key.role, key.detectors)
 
 
@@ -190,12 +193,14 @@ def _resource(text: str, workspace: str, detector: str) -> Resource:
     return Resource(_KINDS[kind], name or workspace, workspace, of)
 
 
-def _known(workspaces: Workspaces, name: str) -> None:
+def known_workspace(workspaces: Workspaces, name: str) -> None:
+    """Raise UnknownWorkspace unless there is one of this name."""
     if name not in {workspace.name for workspace in workspaces.list()}:
         raise UnknownWorkspace(f"There is no workspace {name}.", mend=f"`discern workspace create {name}` makes it.")
 
 
-def _role(text: str) -> Role:
+def role_of(text: str) -> Role:
+    """Return a role that was typed. Raises CallerError."""
     check_role(text)
     return next(role for role in ROLES if role == text)
 

@@ -103,3 +103,39 @@ class Explanation(msgspec.Struct, frozen=True):
     allowed: bool
     policies: tuple[str, ...]
     sentence: str
+
+
+class User(msgspec.Struct, frozen=True):
+    """A person, who comes in with a password. `name` is one over all workspaces; `detectors` None means all."""
+
+    id: UUID
+    workspace: str
+    name: str
+    role: Role
+    created_at: datetime
+    detectors: tuple[str, ...] | None = None
+    disabled_at: datetime | None = None
+    failures: int = 0
+    locked_until: datetime | None = None
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A browser that somebody has signed in with. `agent` is what it calls itself."""
+
+    id: UUID
+    workspace: str
+    user_id: UUID
+    address: str
+    agent: str
+    created_at: datetime
+    used_at: datetime
+    ended_at: datetime | None = None
+
+
+class SignedIn(msgspec.Struct, frozen=True):
+    """A session at the one moment its secret is known. Requests that change something send `csrf_token` along."""
+
+    session: Session
+    principal: Principal
+    secret: str
+    csrf_token: str

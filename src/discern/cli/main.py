@@ -15,6 +15,7 @@ import typer
 
 import discern
 from discern.access.cli import access_commands, key_commands, workspace_commands
+from discern.access.cli_users import user_commands
 from discern.app import Services, build_services, bulk_parts
 from discern.audit.cli import audit_commands
 from discern.cli.doctor import doctor_command
@@ -81,8 +82,9 @@ def build_cli() -> typer.Typer:
     cli.add_typer(verdict_commands(lambda: opened().verdicts))
     cli.add_typer(run_commands(lambda: RunStore(opened().database)))
     cli.add_typer(key_commands(lambda: opened().keys, lambda: opened().workspaces, lambda: services().settings.home))
+    cli.add_typer(user_commands(lambda: opened().users, lambda: opened().workspaces))
     cli.add_typer(workspace_commands(lambda: opened().workspaces))
-    cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys))
+    cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys, lambda: opened().users))
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store))
     return cli
 

@@ -158,6 +158,30 @@ class NoResultYet(CallerError):
     code = "no_result"
 
 
+class WrongPassword(CallerError):
+    """A name and a password do not go together, or the name is locked for a while; which, is not told."""
+
+    code = "wrong_password"
+
+
+class MissingCsrfToken(CallerError):
+    """A request by cookie would change something and does not prove where it comes from."""
+
+    code = "missing_csrf_token"
+
+
+class UnknownUser(CallerError):
+    """No user of this workspace has this id or name."""
+
+    code = "unknown_user"
+
+
+class UnknownSession(CallerError):
+    """Whoever asks has no live session of this id."""
+
+    code = "unknown_session"
+
+
 class UnknownKey(CallerError):
     """No live API key of this workspace has this id."""
 

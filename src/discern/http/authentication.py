@@ -1,28 +1,34 @@
 """No request passes without a principal, but to the few open paths.
 
 - A path is closed unless it stands in OPEN_PATHS; a route added later is closed without anybody thinking of it.
+- A cookie is looked at where no key is sent, and never for a WebSocket, which other sites' pages may open.
 - The key is checked before a byte of the body is read, and requests of an address are counted before the key is.
 """
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from anyio import to_thread
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from discern.access.api_users import COOKIE, SECURE_COOKIE
 from discern.access.service import Keys
 from discern.access.service_limits import RateLimits
+from discern.access.service_users import Users, csrf_token
 from discern.access.types import Principal
-from discern.core.errors import DiscernError, StorageUnavailable, Unauthenticated
+from discern.core.errors import DiscernError, MissingCsrfToken, StorageUnavailable, Unauthenticated
 from discern.core.origin import origin
 from discern.http.problems import problem_response
 
-OPEN_PATHS = frozenset(
-    {"/", "/livez", "/readyz", "/docs", "/docs/start.js", "/openapi.json", "/v2/health/live", "/v2/health/ready"}
-)
+_HARMLESS = {"GET", "HEAD", "OPTIONS"}
+_LOGIN = "/v1/login"
+_HEALTH = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
+OPEN_PATHS = frozenset({"/", "/docs", "/docs/start.js", "/openapi.json", _LOGIN}) | _HEALTH
 _BEARER_OFFER = "bearer."
 KeyCheck = Callable[[], Awaitable[bool]]
 OPEN_FOLDER = "/docs/files/"
@@ -31,25 +37,37 @@ OPEN_FOLDER = "/docs/files/"
 class Authentication:
     """ASGI middleware that puts the principal into `scope["state"]`."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, limits: RateLimits) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, users: Users, limits: RateLimits) -> None:
         self._app = app
         self._keys = keys
+        self._users = users
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 unless the path is open or the key is good."""
         if scope["type"] == "lifespan" or is_open(scope["path"]):
+            if scope["type"] == "http" and scope["path"] == _LOGIN and self._limits.rules:
+                try:
+                    await self._limits.hit("", origin().address, None)
+                except DiscernError as error:
+                    await refuse(error, scope, receive, send)
+                    return
             await self._app(scope, receive, send)
             return
         secret = _bearer(scope) or _offered(scope)
         certificate: str | None = scope.get("state", {}).get("certificate")
         ask = partial(self._keys.authenticate, secret)
+        cookie = session_cookie(scope) if secret is None and scope["type"] == "http" else None
         if secret is None and certificate is not None:
             ask = partial(self._keys.authenticate_certificate, certificate)
+        elif cookie is not None:
+            ask = partial(self._users.authenticate, cookie)
         try:
             if self._limits.rules and not was_counted(scope):
                 await self._limits.hit("", origin().address, None)
             principal = self._keys.remembered(secret) or await to_thread.run_sync(ask)
+            if cookie is not None and certificate is None:
+                _check_csrf(scope, cookie)
         except DiscernError as error:
             await refuse(error, scope, receive, send)
             return
@@ -87,6 +105,24 @@ def key_check_of(scope: Scope) -> KeyCheck:
     """Return what tells whether the key of a WebSocket is still good."""
     check: KeyCheck = scope["state"]["key_is_good"]
     return check
+
+
+def session_cookie(scope: Scope) -> str | None:
+    """Return the secret of a session that a request brings in its cookie."""
+    given = HTTPConnection(scope).cookies
+    return given.get(SECURE_COOKIE) or given.get(COOKIE)
+
+
+def _check_csrf(scope: Scope, secret: str) -> None:
+    """Raise MissingCsrfToken where a request may change something and could be another site's."""
+    if scope["method"] in _HARMLESS:
+        return
+    sent = next((value for name, value in scope["headers"] if name == b"x-csrf-token"), b"")
+    if not hmac.compare_digest(sent, csrf_token(secret).encode()):
+        raise MissingCsrfToken(
+            "A request by cookie that changes something needs the header X-CSRF-Token.",
+            mend="Send `csrf_token` of POST /v1/login or GET /v1/session.",
+        )
 
 
 def was_counted(scope: Scope) -> bool:

@@ -80,7 +80,10 @@ def _document(app: Application, types: Sequence[type]) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     schemas |= components | {"Problem": _PROBLEM_SCHEMA}
-    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    document["components"]["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer"},
+        "session": {"type": "apiKey", "in": "cookie", "name": "discern_session"},
+    }
     for route in app.plain_routes:
         document["paths"].setdefault(route.path, {})[route.method.lower()] = dict(route.operation)
     for path, operations in document["paths"].items():
@@ -88,7 +91,7 @@ def _document(app: Application, types: Sequence[type]) -> dict[str, Any]:
             operation["responses"] = {str(status): answer for status, answer in operation["responses"].items()}
             operation["responses"].pop("422", None)
             if not is_open(path):
-                operation["security"] = [{"key": []}]
+                operation["security"] = [{"key": []}, {"session": []}]
                 operation["responses"].setdefault("default", _PROBLEM_RESPONSE)
     return document
 

@@ -55,7 +55,7 @@ class DirectRoute:
         # What is escaped, and what has a query, is the framework's to read.
         self._matches = re.compile(f"{re.escape(before)}([a-z0-9-]+){re.escape(after)}".encode()).fullmatch
         self._endpoint = endpoint
-        self._keys, self._permit, self._limits = guards
+        self._keys, self._permit, self._limits = guards.keys, guards.permit, guards.limits
         self._route = f"POST {path}"
         self._is_draining = is_draining
         self._edge = edge

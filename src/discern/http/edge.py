@@ -55,7 +55,7 @@ class Edge:
                 app,
                 allow_origins=allowed,
                 allow_methods=["GET", "POST", "PATCH", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+                allow_headers=["Authorization", "Content-Type", "X-CSRF-Token", "X-Request-Id"],
                 expose_headers=["Location", "Retry-After", "X-Request-Id"],
                 max_age=600,
             )
@@ -65,14 +65,18 @@ class Edge:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        forwarded = asked = b""
+        forwarded = asked = scheme = b""
         for name, value in scope["headers"]:
             if name == b"x-forwarded-for":
                 forwarded = forwarded + b"," + value if forwarded else value
             elif name == b"x-request-id":
                 asked = value
+            elif name == b"x-forwarded-proto":
+                scheme = value
         request_id = asked if _PLAIN_WORD(asked) else uuid7_text().encode()
         peer = scope["client"][0] if scope.get("client") else ""
+        if scheme == b"https" and self._trusted and _is_among(peer, self._trusted):
+            scope["scheme"] = "https"  # the proxy ended TLS
         set_origin(Origin(client_address(peer, forwarded, self._trusted), request_id.decode()))
 
         async def send_hardened(message: Message) -> None:

@@ -7,11 +7,13 @@ from typing import NamedTuple
 from discern.access.ports import Permit
 from discern.access.service import Keys
 from discern.access.service_limits import RateLimits
+from discern.access.service_users import Users
 
 
 class Guards(NamedTuple):
     """What stands before a route: who comes in, what they may do, and how often."""
 
     keys: Keys
+    users: Users
     permit: Permit
     limits: RateLimits

@@ -26,6 +26,14 @@ from discern.http.problems import method_not_allowed, no_such_path
 DETECT: Action = "detect"
 NEEDS: dict[str, Action | None] = {
     "GET /v1/whoami": None,
+    "GET /v1/session": None,
+    "DELETE /v1/session": None,
+    "GET /v1/sessions": None,
+    "DELETE /v1/sessions/{session_id}": None,
+    "POST /v1/password": None,
+    "GET /v1/users": "users.read",
+    "POST /v1/users": "users.create",
+    "PATCH /v1/users/{user_id}": "users.change",
     "POST /v1/detectors/{name}/verdicts": "detect",
     "POST /v1/detectors/{name}/verdicts:batch": "detect",
     "POST /v1/detectors/{name}/jobs": "detect",

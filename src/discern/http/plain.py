@@ -61,7 +61,7 @@ class Application(FastAPI):
             (pattern_of(route.path).fullmatch, route, NEEDS[f"{route.method} {route.path}"]) for route in routes
         ]
         self._in_front = ServerErrorMiddleware(
-            Authentication(self._answer, guards.keys, guards.limits), handler=answer_defect
+            Authentication(self._answer, guards.keys, guards.users, guards.limits), handler=answer_defect
         )
 
     def put_edge_around(self, trusted: Sequence[Network], origins: Iterable[str]) -> None:
@@ -93,7 +93,7 @@ class Application(FastAPI):
     def put_streams_in_front(self, path: str, endpoint: ASGIApp, guards: Guards, drain: Drain) -> None:
         """Have `endpoint` answer the WebSockets of `path`; `drain` ends them when the process is told to stop."""
         matches = pattern_of(path).fullmatch
-        keys, permit, limits = guards
+        permit, limits = guards.permit, guards.limits
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             found = matches(scope["path"])
@@ -108,7 +108,7 @@ class Application(FastAPI):
                 await refuse(error, scope, receive, send)
 
         self.drain_streams = drain
-        self._in_front_of_streams = Authentication(answer, keys, limits)
+        self._in_front_of_streams = Authentication(answer, guards.keys, guards.users, limits)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         route, action = scope["plain_route"]

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from discern.core.errors import StorageUnavailable
 
-LATEST_REVISION = "0004"
+LATEST_REVISION = "0005"
 _FOLDER = Path(__file__).parent
 
 

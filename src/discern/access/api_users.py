@@ -1,0 +1,207 @@
+"""Routes of users: signing in and out, one's own sessions and password, and the users of a workspace.
+
+- A session lives in a cookie that no script can read and no other site's page sends along.
+- Signing in answers a wrong name, a wrong password and a locked name alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from anyio import to_thread
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from discern.access.api import answers, body_of, json_answer
+from discern.access.ports import Permit, PrincipalReader
+from discern.access.service_users import LONGEST, Users, csrf_token
+from discern.access.types import Action, Principal, Resource, Role, Session, SignedIn, User
+
+COOKIE, SECURE_COOKIE = "discern_session", "__Host-discern_session"
+T = TypeVar("T")
+
+
+class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A name and a password."""
+
+    name: str
+    password: str
+
+
+class SessionView(msgspec.Struct, frozen=True):
+    """Who is signed in. Requests by cookie that change something send `csrf_token` as the header `X-CSRF-Token`."""
+
+    principal: Principal
+    session: Session
+    csrf_token: str
+
+
+class SessionList(msgspec.Struct, frozen=True):
+    """The live sessions of whoever asks, newest first."""
+
+    sessions: tuple[Session, ...]
+
+
+class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The password as it is, and as it is to be."""
+
+    old: str
+    new: str
+
+
+class UserRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A user to be made: for all detectors unless some are named."""
+
+    name: str
+    password: str
+    role: Role
+    detectors: tuple[str, ...] | None = None
+
+
+class UserChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to be different about a user; what is left out stays. `detectors` null means all."""
+
+    role: Role | None = None
+    detectors: tuple[str, ...] | msgspec.UnsetType | None = msgspec.UNSET
+    disabled: bool | None = None
+    password: str | None = None
+
+
+class UserList(msgspec.Struct, frozen=True):
+    """The users of a workspace, oldest first."""
+
+    users: tuple[User, ...]
+
+
+SCHEMAS = (Login, SessionView, SessionList, PasswordChange, UserRequest, UserChange, UserList, User)
+
+
+def session_routes(users: Users, *, principal_of: PrincipalReader) -> APIRouter:
+    """Return the routes of signing in and of one's own sessions."""
+    router = APIRouter(prefix="/v1", tags=["access"])
+
+    @router.post("/login", summary="Sign in", **_takes("Login", "SessionView", 201))
+    async def login(request: Request) -> Response:
+        asked = await body_of(request, Login)
+        agent = request.headers.get("user-agent", "")
+        signed_in = await to_thread.run_sync(users.sign_in, asked.name, asked.password, agent)
+        view = SessionView(signed_in.principal, signed_in.session, signed_in.csrf_token)
+        answer = json_answer(view, 201)
+        _set_cookie(answer, request, signed_in)
+        return answer
+
+    @router.get("/session", summary="Who is signed in here?", response_class=Response, responses=answers("SessionView"))
+    async def show_session(request: Request) -> Response:
+        principal, secret = principal_of(request), cookie_of(request)
+        session = await to_thread.run_sync(users.session_of, principal, secret)
+        return json_answer(SessionView(principal, session, csrf_token(secret)))
+
+    @router.delete("/session", summary="Sign out", status_code=204, response_class=Response)
+    async def logout(request: Request) -> Response:
+        principal = principal_of(request)
+        session = await to_thread.run_sync(users.session_of, principal, cookie_of(request))
+        await to_thread.run_sync(users.end, principal, session.id)
+        answer = Response(status_code=204)
+        secure = request.scope["scheme"] == "https"
+        answer.delete_cookie(SECURE_COOKIE if secure else COOKIE, secure=secure, httponly=True, samesite="strict")
+        return answer
+
+    @router.get("/sessions", summary="List my sessions", response_class=Response, responses=answers("SessionList"))
+    async def list_sessions(request: Request) -> Response:
+        return json_answer(SessionList(await to_thread.run_sync(users.sessions, principal_of(request))))
+
+    @router.delete("/sessions/{session_id}", summary="End one of my sessions", status_code=204, response_class=Response)
+    async def end_session(request: Request, session_id: UUID) -> Response:
+        await to_thread.run_sync(users.end, principal_of(request), session_id)
+        return Response(status_code=204)
+
+    @router.post("/password", summary="Change my password", **_takes("PasswordChange", None, 204))
+    async def change_password(request: Request) -> Response:
+        asked = await body_of(request, PasswordChange)
+        await to_thread.run_sync(users.change_own_password, principal_of(request), asked.old, asked.new)
+        return Response(status_code=204)
+
+    return router
+
+
+def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) -> APIRouter:
+    """Return the routes of the users of a workspace."""
+    router = APIRouter(prefix="/v1", tags=["access"])
+
+    @router.get("/users", summary="List the users", response_class=Response, responses=answers("UserList"))
+    async def list_users(request: Request) -> Response:
+        found = await to_thread.run_sync(users.list, principal_of(request).workspace)
+        return json_answer(UserList(tuple(found)))
+
+    @router.post("/users", summary="Make a user", **_takes("UserRequest", "User", 201))
+    async def create_user(request: Request) -> Response:
+        principal, asked = principal_of(request), await body_of(request, UserRequest)
+
+        def create() -> User:
+            _check(permit, principal, "users.create", "new", asked.role)
+            return users.create(
+                principal.workspace,
+                asked.name,
+                asked.password,
+                role=asked.role,
+                detectors=asked.detectors,
+                by=principal,
+            )
+
+        return json_answer(await to_thread.run_sync(create), 201)
+
+    @router.patch("/users/{user_id}", summary="Change a user; their sessions end", **_takes("UserChange", "User", 200))
+    async def change_user(request: Request, user_id: UUID) -> Response:
+        principal, asked = principal_of(request), await body_of(request, UserChange)
+
+        def change() -> User:
+            user = users.get(principal.workspace, user_id)
+            _check(permit, principal, "users.change", str(user.id), user.role)
+            return users.change(
+                user,
+                role=asked.role,
+                detectors=None if asked.detectors is msgspec.UNSET else asked.detectors,
+                all_detectors=asked.detectors is None,
+                disabled=asked.disabled,
+                password=asked.password,
+                by=principal,
+            )
+
+        return json_answer(await to_thread.run_sync(change))
+
+    return router
+
+
+def cookie_of(request: Request) -> str:
+    """Return the secret of a session that a request brings, or an empty string."""
+    return request.cookies.get(SECURE_COOKIE) or request.cookies.get(COOKIE) or ""
+
+
+def _set_cookie(answer: Response, request: Request, signed_in: SignedIn) -> None:
+    secure = request.scope["scheme"] == "https"
+    answer.set_cookie(
+        SECURE_COOKIE if secure else COOKIE,
+        signed_in.secret,
+        max_age=int(LONGEST.total_seconds()),
+        path="/",
+        secure=secure,
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def _check(permit: Permit, principal: Principal, action: Action, user_id: str, role: Role) -> None:
+    permit.check(principal, action, Resource("User", user_id, principal.workspace, role=role))
+
+
+def _takes(given: str, answered: str | None, status: int) -> dict[str, Any]:
+    """Return what a route says of itself that takes JSON."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{given}"}}}
+    said: dict[str, Any] = {
+        "status_code": status,
+        "response_class": Response,
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
+    }
+    return said if answered is None else said | {"responses": answers(answered, status)}

@@ -1,0 +1,167 @@
+"""SQL of users and their sessions. What changes a user puts itself on the audit log in the same transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    Uuid,
+    insert,
+    select,
+    update,
+)
+
+from discern.access.types import Session, User
+from discern.audit.ports import NoTrail, Trail
+from discern.audit.types import Act
+from discern.store.database import Database
+from discern.store.metadata import metadata, workspace_column
+from discern.store.types import UtcDateTime
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Uuid(), primary_key=True),
+    workspace_column(),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("detectors", Text()),
+    Column("password", Text(), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("disabled_at", UtcDateTime),
+    Column("failures", Integer(), nullable=False),
+    Column("locked_until", UtcDateTime),
+    Index("ix_users_workspace_id", "workspace", "id"),
+)
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Uuid(), primary_key=True),
+    workspace_column(),
+    Column("user_id", Uuid(), ForeignKey("users.id"), nullable=False),
+    Column("secret_sha256", LargeBinary(32), nullable=False, unique=True),
+    Column("address", String(100), nullable=False),
+    Column("agent", String(200), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Index("ix_sessions_user_id", "user_id", "id"),
+)
+_USER = tuple(column for column in users.c if column.name != "password")
+_SESSION = tuple(column for column in sessions.c if column.name != "secret_sha256")
+_OPEN = sessions.c.ended_at.is_(None)
+
+
+class UserStore:
+    """Users and sessions in the database."""
+
+    def __init__(self, database: Database, trail: Trail | None = None) -> None:
+        self._database = database
+        self._trail = trail or NoTrail()
+
+    def add(self, user: User, password: str, act: Act) -> bool:
+        """Store a user. Tell whether there was none of the name."""
+        with self._database.write() as connection:
+            if connection.execute(select(users.c.id).where(users.c.name == user.name)).first():
+                return False
+            connection.execute(insert(users).values(_values(user) | {"password": password}))
+            self._trail.append(connection, act)
+        return True
+
+    def change(self, user: User, act: Act, *, password: str | None = None, end_sessions: bool = False) -> None:
+        """Store what is changed of a user; `end_sessions` ends those that are open."""
+        values = _values(user) if password is None else _values(user) | {"password": password}
+        with self._database.write() as connection:
+            connection.execute(update(users).where(users.c.id == user.id).values(values))
+            if end_sessions:
+                theirs = update(sessions).where(sessions.c.user_id == user.id, _OPEN)
+                connection.execute(theirs.values(ended_at=sessions.c.used_at))
+            self._trail.append(connection, act)
+
+    def by_name(self, name: str) -> tuple[User, str] | None:
+        """Return a user and their password's hash."""
+        with self._database.read() as connection:
+            row = connection.execute(select(*_USER, users.c.password).where(users.c.name == name)).first()
+        return None if row is None else (_user(row), row.password)
+
+    def get(self, user_id: UUID) -> User | None:
+        """Return a user of whichever workspace."""
+        with self._database.read() as connection:
+            row = connection.execute(select(*_USER).where(users.c.id == user_id)).first()
+        return None if row is None else _user(row)
+
+    def all(self, workspace: str) -> list[User]:
+        """Return every user of a workspace, oldest first."""
+        with self._database.read() as connection:
+            query = select(*_USER).where(users.c.workspace == workspace).order_by(users.c.id)
+            return [_user(row) for row in connection.execute(query)]
+
+    def note_failure(self, user_id: UUID, failures: int, locked_until: datetime | None, act: Act) -> None:
+        """Write down that a wrong password was given."""
+        with self._database.write() as connection:
+            noted = update(users).where(users.c.id == user_id)
+            connection.execute(noted.values(failures=failures, locked_until=locked_until))
+            self._trail.append(connection, act)
+
+    def sign_in(self, session: Session, secret_sha256: bytes, act: Act) -> None:
+        """Store a session, and forget the failures before it."""
+        with self._database.write() as connection:
+            values = msgspec.structs.asdict(session) | {"secret_sha256": secret_sha256}
+            connection.execute(insert(sessions).values(values))
+            good = update(users).where(users.c.id == session.user_id)
+            connection.execute(good.values(failures=0, locked_until=None))
+            self._trail.append(connection, act)
+
+    def by_secret(self, secret_sha256: bytes) -> tuple[Session, User] | None:
+        """Return a session and whose it is, ended or not."""
+        columns = [column.label(f"session_{column.name}") for column in _SESSION]
+        query = select(*_USER, *columns).join(sessions, sessions.c.user_id == users.c.id)
+        with self._database.read() as connection:
+            row = connection.execute(query.where(sessions.c.secret_sha256 == secret_sha256)).first()
+        if row is None:
+            return None
+        members = {column.name: row._mapping[f"session_{column.name}"] for column in _SESSION}  # noqa: SLF001 - its public name
+        return Session(**members), _user(row)
+
+    def sessions_of(self, user_id: UUID) -> list[Session]:
+        """Return the sessions of a user that were not ended, newest first."""
+        query = select(*_SESSION).where(sessions.c.user_id == user_id, _OPEN).order_by(sessions.c.id.desc())
+        with self._database.read() as connection:
+            return [Session(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001
+
+    def end(self, user_id: UUID, session_id: UUID, now: datetime, act: Act) -> bool:
+        """End a session of a user. Tell whether it was open."""
+        with self._database.write() as connection:
+            theirs = update(sessions).where(sessions.c.user_id == user_id, sessions.c.id == session_id, _OPEN)
+            if connection.execute(theirs.values(ended_at=now)).rowcount != 1:
+                return False
+            self._trail.append(connection, act)
+        return True
+
+    def used(self, session_id: UUID, now: datetime) -> None:
+        """Note that a session was used."""
+        with self._database.write() as connection:
+            connection.execute(update(sessions).where(sessions.c.id == session_id).values(used_at=now))
+
+
+def _values(user: User) -> dict[str, Any]:
+    detectors = None if user.detectors is None else msgspec.json.encode(user.detectors).decode()
+    return msgspec.structs.asdict(user) | {"detectors": detectors}
+
+
+def _user(row: Any) -> User:  # noqa: ANN401 - a row of any columns
+    members = {column.name: row._mapping[column.name] for column in _USER}  # noqa: SLF001
+    if members["detectors"] is not None:
+        members["detectors"] = msgspec.json.decode(members["detectors"], type=tuple[str, ...])
+    return User(**members)

@@ -1,0 +1,254 @@
+"""People: signing in and out, what a session bears and what it does not, and who may make whom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient, WebSocketDenialResponse
+
+from discern.access.service_users import FREE_FAILURES, IDLE, LONGEST, Users
+from discern.access.store_users import UserStore
+from discern.access.types import Role
+from discern.app import Services
+from discern.app_http import create_app
+from discern.core.errors import CallerError, StorageUnavailable, Unauthenticated, WrongPassword
+
+pytestmark = pytest.mark.system
+PASSWORD = "several words of a person"
+RECORD = {"a": 1, "b": 0.5, "c": -1}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def users(services: Services, clock: Clock) -> Users:
+    """Users that remember nothing, by a clock that the test sets."""
+    ages = iter(range(0, 10**9, 100))
+    return Users(UserStore(services.database, services.audit), clock, lambda: float(next(ages)))
+
+
+@pytest.fixture
+def browser(services: Services) -> Iterator[TestClient]:
+    services.users.create("default", "ann@example.org", PASSWORD, role="analyst")
+    with TestClient(create_app(services), base_url="https://testserver") as client:
+        yield client
+
+
+def signed_in(browser: TestClient, name: str = "ann@example.org", password: str = PASSWORD) -> dict[str, str]:
+    answer = browser.post("/v1/login", json={"name": name, "password": password})
+    assert answer.status_code == 201, answer.text
+    return {"X-CSRF-Token": answer.json()["csrf_token"]}
+
+
+def test_somebody_signs_in_asks_and_signs_out(browser: TestClient) -> None:
+    token = signed_in(browser)
+    me = browser.get("/v1/session").json()
+    assert (me["principal"]["role"], me["csrf_token"]) == ("analyst", token["X-CSRF-Token"])
+    assert browser.post("/v1/detectors/toy-record/verdicts", json=RECORD, headers=token).status_code == 200
+    assert browser.get("/v1/keys").status_code == 403
+    old = dict(browser.cookies)
+    assert browser.delete("/v1/session", headers=token).status_code == 204
+    assert browser.get("/v1/session").status_code == 401
+    browser.cookies.update(old)
+    assert browser.get("/v1/session").status_code == 401  # a copy of the cookie is worth nothing
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(browser: TestClient, services: Services) -> None:
+    answer = browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD})
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-discern_session=dss_")
+    for part in ("HttpOnly", "Secure", "SameSite=strict", "Path=/"):
+        assert part in cookie
+    assert "Domain" not in cookie
+    secret = cookie.partition("=")[2].partition(";")[0]
+    assert secret not in answer.text
+    plain = TestClient(create_app(services)).post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD})
+    assert plain.headers["set-cookie"].startswith("discern_session=")
+    for path in services.settings.home.glob("discern.db*"):
+        content = path.read_bytes()
+        assert secret.encode() not in content
+        assert PASSWORD.encode() not in content
+
+
+@pytest.mark.parametrize("token", [None, "", "x", "0" * 43])
+def test_what_changes_something_needs_the_token_of_this_session(browser: TestClient, token: str | None) -> None:
+    signed_in(browser)
+    headers = {} if token is None else {"X-CSRF-Token": token}
+    for path, body in (("/v1/detectors/toy-record/verdicts", RECORD), ("/v1/password", {"old": "", "new": ""})):
+        answer = browser.post(path, json=body, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "missing_csrf_token")
+    other = TestClient(browser.app, base_url="https://testserver")
+    theirs = signed_in(other)
+    assert browser.delete("/v1/session", headers=theirs).status_code == 403
+    assert browser.get("/v1/verdicts").status_code == 200
+
+
+def test_a_session_that_was_brought_along_is_never_the_one_that_is_begun(browser: TestClient) -> None:
+    planted = "dss_" + "a" * 43
+    browser.cookies.set("__Host-discern_session", planted)
+    answer = browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD})
+    first = answer.headers["set-cookie"]
+    assert planted not in first
+    assert (
+        browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD}).headers["set-cookie"] != first
+    )
+
+
+def test_a_cookie_opens_no_stream_and_gives_way_to_a_key(browser: TestClient, services: Services) -> None:
+    signed_in(browser)
+    stream = browser.websocket_connect("/v1/detectors/toy-record/stream")
+    with pytest.raises(WebSocketDenialResponse) as refused, stream:
+        pass
+    assert refused.value.status_code == 401
+    key = services.keys.issue("default", "k", role="device").secret
+    me = browser.get("/v1/whoami", headers={"Authorization": f"Bearer {key}"}).json()
+    assert me["role"] == "device"
+    wrong = {"Authorization": "Bearer dsc_" + "a" * 43}
+    assert browser.get("/v1/whoami", headers=wrong).status_code == 401
+
+
+def test_sessions_are_listed_and_ended_one_by_one(browser: TestClient) -> None:
+    token = signed_in(browser)
+    phone = TestClient(browser.app, base_url="https://testserver", headers={"User-Agent": "Phone\x07"})
+    signed_in(phone)
+    sessions = browser.get("/v1/sessions").json()["sessions"]
+    assert [session["agent"] for session in sessions] == ["Phone", "testclient"]
+    assert browser.delete(f"/v1/sessions/{sessions[0]['id']}", headers=token).status_code == 204
+    time.sleep(1.1)  # what was known a second ago is still believed
+    assert phone.get("/v1/session").status_code == 401
+    assert browser.get("/v1/session").status_code == 200
+    answer = browser.delete(f"/v1/sessions/{sessions[0]['id']}", headers=token)
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_session")
+
+
+def test_a_new_password_ends_every_session_and_the_old_one_is_asked_for(browser: TestClient) -> None:
+    token = signed_in(browser)
+    wrong = browser.post("/v1/password", json={"old": "not it at all", "new": "words that are new"}, headers=token)
+    assert (wrong.status_code, wrong.json()["code"]) == (401, "wrong_password")
+    good = {"old": PASSWORD, "new": "words that are new"}
+    assert browser.post("/v1/password", json=good, headers=token).status_code == 204
+    assert browser.get("/v1/session").status_code == 401
+    assert browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD}).status_code == 401
+    signed_in(browser, password="words that are new")
+
+
+def test_a_name_that_does_not_exist_is_answered_like_a_wrong_password(browser: TestClient) -> None:
+    answers: list[Any] = []
+    for name in ("ann@example.org", "nobody@example.org", "", "'; --"):
+        answer = browser.post("/v1/login", json={"name": name, "password": "wrong words altogether"})
+        answers.append((answer.status_code, answer.json(), "set-cookie" in answer.headers))
+    assert answers == [answers[0]] * 4
+    assert (answers[0][0], answers[0][2]) == (401, False)
+
+
+def test_guessing_locks_a_name_longer_and_longer_for_the_right_password_too(users: Users, clock: Clock) -> None:
+    users.create("default", "bob", PASSWORD, role="reviewer")
+    for _ in range(FREE_FAILURES):
+        with pytest.raises(WrongPassword):
+            users.sign_in("bob", "wrong words", "")
+    with pytest.raises(WrongPassword):
+        users.sign_in("bob", PASSWORD, "")
+    clock.now += timedelta(seconds=2.1)
+    with pytest.raises(WrongPassword):
+        users.sign_in("bob", "wrong words", "")
+    clock.now += timedelta(seconds=2.1)
+    with pytest.raises(WrongPassword):  # four seconds by now
+        users.sign_in("bob", PASSWORD, "")
+    clock.now += timedelta(seconds=2.1)
+    assert users.sign_in("bob", PASSWORD, "").principal.role == "reviewer"
+    with pytest.raises(WrongPassword):
+        users.sign_in("bob", "wrong words", "")
+    assert users.sign_in("bob", PASSWORD, "")  # what was wrong before is forgotten
+
+
+def test_a_session_ends_by_itself(users: Users, clock: Clock) -> None:
+    users.create("default", "bob", PASSWORD, role="reviewer")
+    secret = users.sign_in("bob", PASSWORD, "").secret
+    clock.now += IDLE - timedelta(seconds=1)
+    assert users.authenticate(secret).role == "reviewer"
+    users.write_down_uses()
+    clock.now += IDLE - timedelta(seconds=1)
+    assert users.authenticate(secret)
+    clock.now += timedelta(minutes=2)
+    with pytest.raises(Unauthenticated):
+        users.authenticate(secret)
+    busy = users.sign_in("bob", PASSWORD, "").secret
+    for _ in range(int(LONGEST / timedelta(minutes=20)) - 1):
+        clock.now += timedelta(minutes=20)
+        users.authenticate(busy)
+        users.write_down_uses()
+    clock.now += timedelta(minutes=20)
+    with pytest.raises(Unauthenticated):
+        users.authenticate(busy)
+
+
+@pytest.mark.parametrize("change", [{"disabled": True}, {"role": "device"}, {"detectors": ("toy-image",)}])
+def test_whatever_changes_about_somebody_ends_their_sessions(users: Users, change: dict[str, Any]) -> None:
+    user = users.create("default", "bob", PASSWORD, role="owner")
+    secret = users.sign_in("bob", PASSWORD, "").secret
+    users.change(user, **change)
+    with pytest.raises(Unauthenticated):
+        users.authenticate(secret)
+    if "disabled" in change:
+        with pytest.raises(WrongPassword):
+            users.sign_in("bob", PASSWORD, "")
+
+
+@pytest.mark.parametrize("password", ["short", "x" * 257, "aaaaaaaaaaaaaaaa", "my bobby and bobby"])
+def test_a_password_that_is_easily_guessed_is_refused(users: Users, password: str) -> None:
+    with pytest.raises(CallerError, match="password"):
+        users.create("default", "bobby", password, role="reviewer")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 101, "-a", "ä@example.org", "bob\n"])
+def test_a_name_that_cannot_be_is_refused(users: Users, name: str) -> None:
+    if name != "bob\n":  # blanks around it are nobody's intention
+        with pytest.raises(CallerError):
+            users.create("default", name, PASSWORD, role="reviewer")
+    assert users.create("default", "Bob", PASSWORD, role="reviewer").name == "bob"
+    with pytest.raises(CallerError, match="already"):
+        users.create("default", " BOB ", PASSWORD, role="owner")
+
+
+def test_while_the_database_is_silent_nobody_signs_in(browser: TestClient, services: Services) -> None:
+    services.database.close()
+    with pytest.raises(StorageUnavailable):
+        services.users.sign_in("ann@example.org", PASSWORD, "")
+    answer = browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD})
+    assert (answer.status_code, "set-cookie" in answer.headers) == (503, False)
+
+
+@pytest.mark.parametrize("role", ["operator", "analyst", "auditor", "service"])
+def test_only_an_owner_makes_and_changes_users(browser: TestClient, services: Services, role: Role) -> None:
+    user = {"name": "eve", "password": PASSWORD, "role": "owner"}
+    key = services.keys.issue("default", "k", role=role).secret
+    answer = browser.post("/v1/users", json=user, headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == 403
+    owner = {"Authorization": f"Bearer {services.keys.issue('default', 'o', role='owner').secret}"}
+    made = browser.post("/v1/users", json=user, headers=owner)
+    assert (made.status_code, made.json()["role"]) == (201, "owner")
+    assert PASSWORD not in made.text
+    path = f"/v1/users/{made.json()['id']}"
+    narrowed = browser.patch(path, json={"detectors": ["toy-image"]}, headers=owner).json()
+    assert narrowed["detectors"] == ["toy-image"]
+    assert browser.patch(path, json={"role": "reviewer"}, headers=owner).json()["detectors"] == ["toy-image"]
+    assert browser.patch(path, json={"detectors": None}, headers=owner).json()["detectors"] is None
+    assert browser.patch(path, json={"disabled": True}, headers=owner).json()["disabled_at"] is not None
+    entries = browser.get("/v1/audit", headers=owner).json()["entries"]
+    assert [entry["act"]["act"] for entry in entries[:4]] == ["users.change"] * 4
+    assert "argon2" not in str(entries)
