@@ -12,6 +12,7 @@ from bench.home import RECORD
 from bench.report import Row, at_most, table
 from discern.access.service import Keys
 from discern.access.service_policies import Policies
+from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
 from discern.access.store import KeyStore
 from discern.access.store_users import UserStore
@@ -48,6 +49,9 @@ def rows(folder: Path) -> Iterator[Row]:
     )
     yield at_most("a key, warm", _microseconds(remembered), 200, "us")
     yield at_most("a key, looked up in SQLite", _microseconds(lambda: keys.authenticate(secret)), 1000, "us")
+    tokens = Tokens(keys, folder / "tokens", 300)
+    token = tokens.issue(principal).token
+    yield at_most("a token, warm", _microseconds(lambda: tokens.authenticate(token)), 200, "us")
     users = Users(UserStore(database))
     users.create("default", "bench", _PASSWORD, role="analyst")
     warm = _microseconds(lambda: users.sign_in("bench", _PASSWORD, ""), times=10)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from discern.access.service import Keys, Workspaces
 from discern.access.service_limits import RateLimits
 from discern.access.service_policies import Access, Policies
+from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
 from discern.access.store import KeyStore, WorkspaceStore
 from discern.access.store_users import UserStore
@@ -68,6 +69,7 @@ class Services:
     database: Database
     keys: Keys
     users: Users
+    tokens: Tokens
     workspaces: Workspaces
     policies: Policies
     access: Access
@@ -134,13 +136,15 @@ def build_services(settings: Settings) -> Services:
     job_store = JobStore(database)
     audit_store = AuditStore(database)
     audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
+    keys = Keys(KeyStore(database, audit))
     policies = Policies(settings.home / "policies")
     runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
     return Services(
         settings=settings,
         limits=limits,
         database=database,
-        keys=Keys(KeyStore(database, audit)),
+        keys=keys,
+        tokens=Tokens(keys, settings.home / "keys" / "tokens", settings.token_seconds),
         users=Users(UserStore(database, audit)),
         workspaces=Workspaces(WorkspaceStore(database, audit)),
         policies=policies,

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 import discern
 from discern.access.api import KeyList, KeyRequest, access_routes
 from discern.access.api_users import SCHEMAS, session_routes, user_routes
-from discern.access.types import IssuedKey, Principal
+from discern.access.types import IssuedKey, Principal, Token
 from discern.app import Services, job_limits
 from discern.audit.api import audit_routes
 from discern.audit.types import EntryPage
@@ -49,7 +49,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
-    *(Principal, KeyList, KeyRequest, IssuedKey, *SCHEMAS),
+    *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS),
 )
 
 
@@ -159,7 +159,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     app.put_edge_around(networks(services.settings.trusted_proxies), _origins(services.settings))
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
     access = services.access
-    guards = Guards(services.keys, services.users, access, services.rate_limits)
+    guards = Guards(services.keys, services.users, services.tokens, access, services.rate_limits)
     ask, batch = _asking(services)
     app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
     app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, edge=_LOOKED_AT_BY_THE_EDGE)
@@ -173,7 +173,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         ledger_routes(services.verdicts, access, principal_of=principal_of),
         job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of),
         inference_routes(services.catalogue, access, parts),
-        access_routes(services.keys, access, principal_of=principal_of),
+        access_routes(services.keys, services.tokens, access, principal_of=principal_of),
         session_routes(services.users, principal_of=principal_of),
         user_routes(services.users, access, principal_of=principal_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
@@ -181,7 +181,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     for router in routers:
         app.include_router(router)
     app.add_middleware(Permissions, permit=access, limits=services.rate_limits, routes=_parameters(routers))
-    app.add_middleware(Authentication, keys=services.keys, users=services.users, limits=services.rate_limits)
+    app.add_middleware(Authentication, guards=guards)
     describe(
         app,
         (

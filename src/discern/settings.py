@@ -132,6 +132,9 @@ class Settings:
         "",
         "Requests a time, with commas: `key 100/second, workspace 5000/minute, address 50/second`.",
     )
+    token_seconds: float = _setting(
+        300.0, "Time a token lasts that a key was exchanged for.", unit="seconds", minimum=10, maximum=3600
+    )
     audit_anchor: str = _setting(
         "",
         "Where the audit log is anchored outside the database: a file, or an http or https URL that takes POSTs; "

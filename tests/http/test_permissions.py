@@ -36,6 +36,7 @@ class Ask(NamedTuple):
 # A route that is added has no row here, and the test fails.
 ASKS: dict[str, Ask] = {
     "GET /v1/whoami": Ask(200),
+    "POST /v1/tokens": Ask(201),
     # A key has no session and no password; users are tried in test_users.
     "GET /v1/session": Ask(400),
     "DELETE /v1/session": Ask(400),

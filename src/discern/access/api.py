@@ -18,9 +18,10 @@ from starlette.responses import Response
 
 from discern.access.ports import Permit, PrincipalReader
 from discern.access.service import Keys
+from discern.access.service_tokens import Tokens, looks_like_a_token
 from discern.access.types import Action, ApiKey, IssuedKey, Principal, Resource, Role
 from discern.core.clock import utc_now
-from discern.core.errors import MalformedRequest, SlowSender
+from discern.core.errors import CallerError, MalformedRequest, SlowSender
 
 _MOST_BODY = 64 * 1024
 _BODY_SECONDS = 10.0
@@ -43,7 +44,7 @@ class KeyList(msgspec.Struct, frozen=True):
     keys: tuple[ApiKey, ...]
 
 
-def access_routes(keys: Keys, permit: Permit, *, principal_of: PrincipalReader) -> APIRouter:
+def access_routes(keys: Keys, tokens: Tokens, permit: Permit, *, principal_of: PrincipalReader) -> APIRouter:
     """Return the routes of keys, and the one that tells who asks."""
     router = APIRouter(prefix="/v1", tags=["access"])
 
@@ -86,8 +87,32 @@ def access_routes(keys: Keys, permit: Permit, *, principal_of: PrincipalReader) 
 
         return json_answer(await to_thread.run_sync(create), 201)
 
+    @router.post(
+        "/tokens",
+        summary="Get a short-lived token for this key",
+        status_code=201,
+        response_class=Response,
+        responses=answers("Token", 201),
+    )
+    async def create_token(request: Request) -> Response:
+        if looks_like_a_token(request.headers.get("authorization", "").partition(" ")[2].strip()):
+            raise CallerError("A token gets no further token.", mend="Ask with the API key.")
+        return json_answer(await to_thread.run_sync(tokens.issue, principal_of(request)), 201)
+
+    _add_public_keys(router, tokens)
     _add_ends(router, keys, permit, principal_of)
     return router
+
+
+def _add_public_keys(router: APIRouter, tokens: Tokens) -> None:
+    async def public_keys() -> Response:
+        body = await to_thread.run_sync(tokens.public_keys)
+        return Response(body, media_type="application/jwk-set+json", headers={"Cache-Control": "max-age=60"})
+
+    # Where verifiers look for it (RFC 8615), beside the routes of this version.
+    wellknown = APIRouter(tags=["access"])
+    wellknown.get("/.well-known/jwks.json", summary="What verifies the tokens", response_class=Response)(public_keys)
+    router.routes.extend(wellknown.routes)
 
 
 def _add_ends(router: APIRouter, keys: Keys, permit: Permit, principal_of: PrincipalReader) -> None:

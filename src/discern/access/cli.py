@@ -17,6 +17,7 @@ from rich.table import Column, Table
 
 from discern.access.service import Keys, Workspaces, check_role
 from discern.access.service_policies import Policies, sources
+from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
 from discern.access.types import ACTIONS, ROLES, Action, ApiKey, Principal, Resource, ResourceKind, Role
 from discern.core.clock import utc_now
@@ -93,6 +94,18 @@ def key_commands(
         """Refuse a key from now on."""
         keys().revoke(workspace, key_id)
         typer.echo(f"Revoked {key_id}.", err=True)
+
+    return group
+
+
+def token_commands(tokens: Callable[[], Tokens]) -> typer.Typer:
+    """Return the `token` group."""
+    group = typer.Typer(name="token", help="What signs the short-lived tokens of services.", no_args_is_help=True)
+
+    @group.command("rotate")
+    def rotate() -> None:
+        """Sign with a new key from here on. What older keys signed holds until their files are deleted."""
+        typer.echo(f"Tokens are signed with {tokens().rotate()} from here on.")
 
     return group
 

@@ -139,3 +139,11 @@ class SignedIn(msgspec.Struct, frozen=True):
     principal: Principal
     secret: str
     csrf_token: str
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A token to send instead of a key until `expires_at`; `key_id` names the key that signed it."""
+
+    token: str
+    expires_at: datetime
+    key_id: str

@@ -14,7 +14,7 @@ from functools import cache
 import typer
 
 import discern
-from discern.access.cli import access_commands, key_commands, workspace_commands
+from discern.access.cli import access_commands, key_commands, token_commands, workspace_commands
 from discern.access.cli_users import user_commands
 from discern.app import Services, build_services, bulk_parts
 from discern.audit.cli import audit_commands
@@ -82,6 +82,7 @@ def build_cli() -> typer.Typer:
     cli.add_typer(verdict_commands(lambda: opened().verdicts))
     cli.add_typer(run_commands(lambda: RunStore(opened().database)))
     cli.add_typer(key_commands(lambda: opened().keys, lambda: opened().workspaces, lambda: services().settings.home))
+    cli.add_typer(token_commands(lambda: services().tokens))
     cli.add_typer(user_commands(lambda: opened().users, lambda: opened().workspaces))
     cli.add_typer(workspace_commands(lambda: opened().workspaces))
     cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys, lambda: opened().users))

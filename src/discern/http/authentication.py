@@ -18,17 +18,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from discern.access.api_users import COOKIE, SECURE_COOKIE
 from discern.access.service import Keys
-from discern.access.service_limits import RateLimits
-from discern.access.service_users import Users, csrf_token
+from discern.access.service_tokens import looks_like_a_token
+from discern.access.service_users import csrf_token
 from discern.access.types import Principal
 from discern.core.errors import DiscernError, MissingCsrfToken, StorageUnavailable, Unauthenticated
 from discern.core.origin import origin
+from discern.http.guards import Guards
 from discern.http.problems import problem_response
 
 _HARMLESS = {"GET", "HEAD", "OPTIONS"}
 _LOGIN = "/v1/login"
 _HEALTH = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
-OPEN_PATHS = frozenset({"/", "/docs", "/docs/start.js", "/openapi.json", _LOGIN}) | _HEALTH
+OPEN_PATHS = frozenset({"/", "/docs", "/docs/start.js", "/openapi.json", "/.well-known/jwks.json", _LOGIN}) | _HEALTH
 _BEARER_OFFER = "bearer."
 KeyCheck = Callable[[], Awaitable[bool]]
 OPEN_FOLDER = "/docs/files/"
@@ -37,11 +38,9 @@ OPEN_FOLDER = "/docs/files/"
 class Authentication:
     """ASGI middleware that puts the principal into `scope["state"]`."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, users: Users, limits: RateLimits) -> None:
+    def __init__(self, app: ASGIApp, guards: Guards) -> None:
         self._app = app
-        self._keys = keys
-        self._users = users
-        self._limits = limits
+        self._keys, self._users, self._tokens, self._limits = guards.keys, guards.users, guards.tokens, guards.limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 unless the path is open or the key is good."""
@@ -60,6 +59,8 @@ class Authentication:
         cookie = session_cookie(scope) if secret is None and scope["type"] == "http" else None
         if secret is None and certificate is not None:
             ask = partial(self._keys.authenticate_certificate, certificate)
+        elif secret is not None and looks_like_a_token(secret):
+            ask = partial(self._tokens.authenticate, secret)
         elif cookie is not None:
             ask = partial(self._users.authenticate, cookie)
         try:

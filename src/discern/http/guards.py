@@ -7,6 +7,7 @@ from typing import NamedTuple
 from discern.access.ports import Permit
 from discern.access.service import Keys
 from discern.access.service_limits import RateLimits
+from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
 
 
@@ -15,5 +16,6 @@ class Guards(NamedTuple):
 
     keys: Keys
     users: Users
+    tokens: Tokens
     permit: Permit
     limits: RateLimits

@@ -26,6 +26,7 @@ from discern.http.problems import method_not_allowed, no_such_path
 DETECT: Action = "detect"
 NEEDS: dict[str, Action | None] = {
     "GET /v1/whoami": None,
+    "POST /v1/tokens": None,
     "GET /v1/session": None,
     "DELETE /v1/session": None,
     "GET /v1/sessions": None,

@@ -60,9 +60,7 @@ class Application(FastAPI):
         self._patterns = [
             (pattern_of(route.path).fullmatch, route, NEEDS[f"{route.method} {route.path}"]) for route in routes
         ]
-        self._in_front = ServerErrorMiddleware(
-            Authentication(self._answer, guards.keys, guards.users, guards.limits), handler=answer_defect
-        )
+        self._in_front = ServerErrorMiddleware(Authentication(self._answer, guards), handler=answer_defect)
 
     def put_edge_around(self, trusted: Sequence[Network], origins: Iterable[str]) -> None:
         """Have every request come in over an edge."""
@@ -108,7 +106,7 @@ class Application(FastAPI):
                 await refuse(error, scope, receive, send)
 
         self.drain_streams = drain
-        self._in_front_of_streams = Authentication(answer, guards.keys, guards.users, limits)
+        self._in_front_of_streams = Authentication(answer, guards)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         route, action = scope["plain_route"]
