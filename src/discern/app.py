@@ -99,7 +99,7 @@ class Services:
         """Give everything back."""
         self.keys.write_down_uses()
         self.users.write_down_uses()
-        self.audit.anchor(now=True)
+        self.audit.close()
         self.batcher.close()
         self.committer.close()
         self.database.close()

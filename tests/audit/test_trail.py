@@ -159,6 +159,14 @@ def test_anchors_go_where_they_are_to_and_are_tried_again(log: Log) -> None:
     assert trail.faults("default", known) == (5, [], 1)
 
 
+def test_a_process_anchors_what_it_has_written_when_it_ends(log: Log) -> None:
+    reader = AuditTrail(log.store, log.anchors, 3600)
+    reader.close()
+    assert len(list(log.anchors.all())) == 1  # it wrote nothing
+    log.trail.close()
+    assert [anchor.number for anchor in log.anchors.all()] == [3, 5]
+
+
 def test_a_file_of_anchors_that_is_no_such_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "anchors").write_text("{}\n")
     with pytest.raises(OperatorError, match="line 1"):

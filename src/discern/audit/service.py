@@ -43,14 +43,22 @@ class AuditTrail:
         self._anchoring = threading.Lock()
         self._anchored: dict[str, Head] = {}
         self._next_anchor = float("-inf")
+        self._has_written = False
 
     def append(self, connection: Any, act: Act) -> None:  # noqa: ANN401 - a transaction of the store's
         """Put an act on record in the transaction that does it: both are there, or neither."""
+        self._has_written = True
         self._store.append(connection, act.workspace, self._maker(act))
 
     def record(self, act: Act) -> None:
         """Put an act on record by itself. Raises StorageUnavailable when that cannot be."""
+        self._has_written = True
         self._store.record(act.workspace, self._maker(act))
+
+    def close(self) -> None:
+        """Anchor what this process has put on record. Raises nothing."""
+        if self._has_written:
+            self.anchor(now=True)
 
     def anchor(self, *, now: bool = False) -> None:
         """Anchor what is not anchored yet, where it is time or `now` is asked for. Raises nothing."""

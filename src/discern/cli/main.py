@@ -66,13 +66,19 @@ def build_cli() -> typer.Typer:
         services().open()
         return services()
 
+    def close() -> None:
+        if opened.cache_info().currsize:
+            opened().close()
+
     @cli.callback()
     def options(
+        context: typer.Context,
         _version: bool = typer.Option(
             False, "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ) -> None:
         configure_logging("error")
+        context.call_on_close(close)
 
     up_command(cli, load_settings)
     detect_command(cli, lambda: Tools(opened().detect, opened().catalogue, opened().limits))
