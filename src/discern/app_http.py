@@ -182,20 +182,5 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         app.include_router(router)
     app.add_middleware(Permissions, permit=access, limits=services.rate_limits, routes=_parameters(routers))
     app.add_middleware(Authentication, guards=guards)
-    describe(
-        app,
-        (
-            Verdict,
-            VerdictPage,
-            Job,
-            JobPage,
-            InferenceError,
-            Principal,
-            KeyList,
-            KeyRequest,
-            IssuedKey,
-            EntryPage,
-            *SCHEMAS,
-        ),
-    )
+    describe(app, _SCHEMAS)
     return app

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -30,6 +31,12 @@ def test_the_document_describes_verdicts_errors_and_the_key(stranger: TestClient
     ask = document["paths"]["/v1/detectors/{name}/verdicts"]["post"]
     assert {"application/octet-stream", "multipart/form-data", "application/json"} <= set(ask["requestBody"]["content"])
     assert ask["security"] == [{"key": []}, {"session": []}]
+
+
+def test_every_schema_that_is_spoken_of_is_there(stranger: TestClient) -> None:
+    text = stranger.get("/openapi.json").text
+    spoken_of = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
+    assert spoken_of <= set(json.loads(text)["components"]["schemas"])
 
 
 def test_every_kind_of_error_has_its_own_row_in_the_table() -> None:
