@@ -138,13 +138,13 @@ def test_sessions_are_listed_and_ended_one_by_one(browser: TestClient) -> None:
 
 def test_a_new_password_ends_every_session_and_the_old_one_is_asked_for(browser: TestClient) -> None:
     token = signed_in(browser)
-    wrong = browser.post("/v1/password", json={"old": "not it at all", "new": "words that are new"}, headers=token)
+    wrong = browser.post("/v1/password", json={"old": "not it at all", "new": "several words of late"}, headers=token)
     assert (wrong.status_code, wrong.json()["code"]) == (401, "wrong_password")
-    good = {"old": PASSWORD, "new": "words that are new"}
+    good = {"old": PASSWORD, "new": "several words of late"}
     assert browser.post("/v1/password", json=good, headers=token).status_code == 204
     assert browser.get("/v1/session").status_code == 401
     assert browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD}).status_code == 401
-    signed_in(browser, password="words that are new")
+    signed_in(browser, password="several words of late")
 
 
 def test_a_name_that_does_not_exist_is_answered_like_a_wrong_password(browser: TestClient) -> None:

@@ -62,7 +62,7 @@ verdicts = Table(
 # meanwhile does not give it back at once.
 _PLACES = f"({', '.join('?' * len(verdicts.columns))})"
 _INSERTS = {
-    size: f"INSERT INTO verdicts ({', '.join(verdicts.columns.keys())}) VALUES {', '.join([_PLACES] * size)}"  # noqa: S608 - names of our own columns
+    size: f"INSERT INTO verdicts ({', '.join(verdicts.columns.keys())}) VALUES {', '.join([_PLACES] * size)}"  # nosec B608  # noqa: S608 - names of our own columns
     for size in (64, 16, 4, 1)
 }
 _encode = msgspec.json.Encoder().encode

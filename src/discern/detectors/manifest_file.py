@@ -72,7 +72,7 @@ def load_manifest(content: bytes) -> dict[str, Any]:
     try:
         text = content.decode("utf-8")
         _check_events(text)
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
+        data = yaml.load(text, Loader=_Loader)  # nosec B506  # noqa: S506 - a subclass of the safe loader
     except yaml.YAMLError as error:
         raise refused(MANIFEST_NAME, _syntax(error), _MEND) from None
     except (
