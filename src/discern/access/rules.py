@@ -1,4 +1,4 @@
-"""What a secret looks like and how it is told apart. Pure.
+"""What a secret looks like and how it is told apart, and what may be given away. Pure.
 
 - A secret holds 256 random bits, so a plain SHA-256 of it cannot be searched back; it is never stored.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+
+from discern.access.types import Action, Principal
+from discern.core.errors import Forbidden
 
 SECRET_PREFIX = "dsc_"  # nosec B105  # noqa: S105 - the prefix that lets secret scanners find a leaked key
 _SECRET = re.compile(r"^dsc_[A-Za-z0-9_-]{43}$")
@@ -26,3 +29,14 @@ def is_well_formed(secret: str) -> bool:
 def fingerprint(secret: str) -> bytes:
     """Return the 32 bytes a secret is stored and looked up by."""
     return hashlib.sha256(secret.encode()).digest()
+
+
+def check_given(by: Principal, detectors: tuple[str, ...] | None, action: Action) -> None:
+    """Raise Forbidden where `by` would give away more detectors than they were granted; None means all."""
+    if by.detectors is not None and not (detectors is not None and set(detectors) <= set(by.detectors)):
+        raise Forbidden(
+            "Nobody gives away more detectors than they were granted.",
+            mend=f"Give {', '.join(by.detectors) or 'none'}.",
+            action=action,
+            role=by.role,
+        )

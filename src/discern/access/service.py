@@ -18,12 +18,12 @@ from uuid import UUID
 
 import msgspec
 
-from discern.access.rules import fingerprint, is_well_formed, make_secret
+from discern.access.rules import check_given, fingerprint, is_well_formed, make_secret
 from discern.access.store import KeyStore, WorkspaceStore
 from discern.access.types import LOCAL, ROLES, ApiKey, IssuedKey, Principal, Role, Workspace
 from discern.audit.types import Act
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import CallerError, Forbidden, StorageUnavailable, Unauthenticated, UnknownKey
+from discern.core.errors import CallerError, StorageUnavailable, Unauthenticated, UnknownKey
 from discern.core.ids import uuid7
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Keys:
         if certificate_sha256 is not None:
             bound = msgspec.structs.replace(issued.key, certificate_sha256=certificate_sha256)
             issued = IssuedKey(bound, issued.secret)
-        _check_given(by, detectors)
+        check_given(by, detectors, "keys.create")
         self._store.add(issued.key, fingerprint(issued.secret), _act(by, "keys.create", issued.key, after=issued.key))
         return issued
 
@@ -89,7 +89,7 @@ class Keys:
                 f"An overlap of {overlap} is not possible.", mend=f"Choose 0 to {MOST_OVERLAP.days} days."
             )
         old = self.get(workspace, key_id)
-        _check_given(by, old.detectors)
+        check_given(by, old.detectors, "keys.create")
         now = self._clock()
         ends = now + overlap if old.expires_at is None else min(old.expires_at, now + overlap)
         ended = msgspec.structs.replace(old, expires_at=ends)
@@ -234,16 +234,6 @@ def check_role(role: str) -> None:
     """Raise CallerError unless there is such a role."""
     if role not in ROLES:
         raise CallerError(f"There is no role {role[:100]!r}.", mend=f"Use one of: {', '.join(ROLES)}.")
-
-
-def _check_given(by: Principal, detectors: tuple[str, ...] | None) -> None:
-    if by.detectors is not None and not (detectors is not None and set(detectors) <= set(by.detectors)):
-        raise Forbidden(
-            "A key cannot be for more detectors than whoever makes it was granted.",
-            mend=f"Make it for {', '.join(by.detectors) or 'none'}.",
-            action="keys.create",
-            role=by.role,
-        )
 
 
 def _principal(key: ApiKey) -> Principal:

@@ -26,14 +26,13 @@ from uuid import UUID
 
 import msgspec
 
-from discern.access.rules import fingerprint
+from discern.access.rules import check_given, fingerprint
 from discern.access.service import check_role
 from discern.access.types import LOCAL, Principal, Role, Session, SignedIn, User
 from discern.audit.types import Act
 from discern.core.clock import Clock, utc_now
 from discern.core.errors import (
     CallerError,
-    Forbidden,
     MissingExtra,
     StorageUnavailable,
     Unauthenticated,
@@ -96,7 +95,7 @@ class Users:
             )
         check_role(role)
         check_password(password, name)
-        _check_given(by, detectors)
+        check_given(by, detectors, "users.create")
         user = User(
             id=uuid7(), workspace=workspace, name=name, role=role, created_at=self._clock(), detectors=detectors
         )
@@ -140,7 +139,7 @@ class Users:
             changes["role"] = role
         if detectors is not None or all_detectors:
             granted = None if all_detectors else detectors
-            _check_given(by, granted)
+            check_given(by, granted, "users.change")
             changes["detectors"] = granted
         if disabled is not None:
             changes["disabled_at"] = self._clock() if disabled else None
@@ -318,16 +317,6 @@ def _is_live(session: Session, user: User, now: datetime) -> bool:
 
 def _principal(user: User) -> Principal:
     return Principal(f"user:{user.id}", user.workspace, user.role, user.detectors)
-
-
-def _check_given(by: Principal, detectors: tuple[str, ...] | None) -> None:
-    if by.detectors is not None and not (detectors is not None and set(detectors) <= set(by.detectors)):
-        raise Forbidden(
-            "A user cannot be granted more detectors than whoever makes them was.",
-            mend=f"Grant {', '.join(by.detectors) or 'none'}.",
-            action="users.create",
-            role=by.role,
-        )
 
 
 def _act(by: Principal, act: str, user: User, before: User | None = None, after: User | None = None) -> Act:
