@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -225,12 +226,51 @@ def test_a_name_that_cannot_be_is_refused(users: Users, name: str) -> None:
         users.create("default", " BOB ", PASSWORD, role="owner")
 
 
+def test_of_many_who_make_one_name_at_once_one_succeeds(users: Users) -> None:
+    made: list[str] = []
+
+    def make() -> None:
+        try:
+            made.append(users.create("default", "many", PASSWORD, role="reviewer").name)
+        except CallerError:
+            made.append("")
+
+    threads = [threading.Thread(target=make) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == ["", "", "", "", "", "many"]
+
+
 def test_while_the_database_is_silent_nobody_signs_in(browser: TestClient, services: Services) -> None:
     services.database.close()
     with pytest.raises(StorageUnavailable):
         services.users.sign_in("ann@example.org", PASSWORD, "")
     answer = browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD})
     assert (answer.status_code, "set-cookie" in answer.headers) == (503, False)
+
+
+def test_whoever_was_granted_little_does_not_change_who_was_granted_more(
+    browser: TestClient, services: Services
+) -> None:
+    narrow = services.users.create("default", "narrow", PASSWORD, role="owner", detectors=("toy-image",))
+    wide = services.users.create("default", "wide", PASSWORD, role="owner")
+    token = signed_in(browser, "narrow")
+    for change in ({"password": "several words of theirs"}, {"disabled": True}, {"detectors": ["toy-image"]}):
+        answer = browser.patch(f"/v1/users/{wide.id}", json=change, headers=token)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    widened = browser.patch(f"/v1/users/{narrow.id}", json={"detectors": None}, headers=token)
+    assert widened.status_code == 403
+    own = browser.post("/v1/password", json={"old": PASSWORD, "new": "several words of late"}, headers=token)
+    assert own.status_code == 204
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+def test_a_form_of_another_site_signs_nobody_in(browser: TestClient, content_type: str) -> None:
+    content = b'{"name": "ann@example.org", "password": "several words of a person"}'
+    answer = browser.post("/v1/login", content=content, headers={"Content-Type": content_type})
+    assert (answer.status_code, "set-cookie" in answer.headers) == (415, False)
 
 
 @pytest.mark.parametrize("role", ["operator", "analyst", "auditor", "service"])

@@ -18,6 +18,7 @@ from discern.access.api import answers, body_of, json_answer
 from discern.access.ports import Permit, PrincipalReader
 from discern.access.service_users import LONGEST, Users, csrf_token
 from discern.access.types import Action, Principal, Resource, Role, Session, SignedIn, User
+from discern.core.errors import UnsupportedInput
 
 COOKIE, SECURE_COOKIE = "discern_session", "__Host-discern_session"
 T = TypeVar("T")
@@ -84,6 +85,9 @@ def session_routes(users: Users, *, principal_of: PrincipalReader) -> APIRouter:
 
     @router.post("/login", summary="Sign in", **_takes("Login", "SessionView", 201))
     async def login(request: Request) -> Response:
+        # Another site's page can send a form, but not JSON without our leave: nobody is signed in by it unawares.
+        if not request.headers.get("content-type", "").lower().startswith("application/json"):
+            raise UnsupportedInput("A login is JSON.", mend="Send the header `Content-Type: application/json`.")
         asked = await body_of(request, Login)
         agent = request.headers.get("user-agent", "")
         signed_in = await to_thread.run_sync(users.sign_in, asked.name, asked.password, agent)

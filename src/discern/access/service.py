@@ -89,7 +89,7 @@ class Keys:
                 f"An overlap of {overlap} is not possible.", mend=f"Choose 0 to {MOST_OVERLAP.days} days."
             )
         old = self.get(workspace, key_id)
-        check_given(by, old.detectors, "keys.create")
+        check_given(by, old.detectors, "keys.rotate")
         now = self._clock()
         ends = now + overlap if old.expires_at is None else min(old.expires_at, now + overlap)
         ended = msgspec.structs.replace(old, expires_at=ends)
@@ -173,8 +173,9 @@ class Keys:
         return key
 
     def revoke(self, workspace: str, key_id: UUID, by: Principal = LOCAL) -> None:
-        """End a key's life. Raises UnknownKey where the workspace has no such live key."""
+        """End a key's life. Raises UnknownKey where the workspace has no such live key, and Forbidden."""
         key = self.get(workspace, key_id)
+        check_given(by, key.detectors, "keys.revoke")
         self._remembered = {}
         if not self._store.revoke(workspace, key_id, self._clock(), _act(by, "keys.revoke", key, before=key)):
             raise _unknown(key_id)

@@ -133,6 +133,8 @@ class Users:
         by: Principal = LOCAL,
     ) -> User:
         """Change a user, and end their sessions. What is None stays. Raises CallerError and Forbidden."""
+        # Else whoever was granted little could set the password of somebody who was granted more.
+        check_given(by, user.detectors, "users.change")
         changes: dict[str, Any] = {}
         if role is not None:
             check_role(role)
@@ -159,7 +161,7 @@ class Users:
         """Change the password of whoever asks; all their sessions end. Raises WrongPassword, CallerError."""
         user = self._of(principal)
         self._check(user.name, old)
-        self.change(user, password=new, by=principal)
+        self.change(user, password=new, by=_principal(user))
 
     def sign_in(self, name: str, password: str, agent: str) -> SignedIn:
         """Begin a session. Raises WrongPassword, which does not tell whether the name is unknown or locked."""

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import Column, Index, LargeBinary, Row, String, Table, Text, Uuid, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from discern.access.types import ApiKey, Workspace
 from discern.audit.ports import NoTrail, Trail
@@ -116,12 +117,15 @@ class WorkspaceStore:
 
     def add(self, workspace: Workspace, act: Act) -> bool:
         """Store a workspace. Tell whether there was none of its name."""
-        with self._database.write() as connection:
-            if connection.execute(select(workspaces).where(workspaces.c.workspace == workspace.name)).first():
-                return False
-            values = {"workspace": workspace.name, "created_at": workspace.created_at}
-            connection.execute(insert(workspaces).values(values))
-            self._trail.append(connection, act)
+        try:
+            with self._database.write() as connection:
+                values = {"workspace": workspace.name, "created_at": workspace.created_at}
+                connection.execute(insert(workspaces).values(values))
+                self._trail.append(connection, act)
+        except IntegrityError:
+            if workspace.name not in {one.name for one in self.all()}:
+                raise
+            return False
         return True
 
     def all(self) -> list[Workspace]:

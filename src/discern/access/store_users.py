@@ -21,6 +21,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
 from discern.access.types import Session, User
 from discern.audit.ports import NoTrail, Trail
@@ -72,11 +73,14 @@ class UserStore:
 
     def add(self, user: User, password: str, act: Act) -> bool:
         """Store a user. Tell whether there was none of the name."""
-        with self._database.write() as connection:
-            if connection.execute(select(users.c.id).where(users.c.name == user.name)).first():
-                return False
-            connection.execute(insert(users).values(_values(user) | {"password": password}))
-            self._trail.append(connection, act)
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(users).values(_values(user) | {"password": password}))
+                self._trail.append(connection, act)
+        except IntegrityError:
+            if self.by_name(user.name) is None:
+                raise
+            return False
         return True
 
     def change(self, user: User, act: Act, *, password: str | None = None, end_sessions: bool = False) -> None:
