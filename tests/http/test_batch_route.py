@@ -330,7 +330,7 @@ def test_the_route_stands_in_the_description(stranger: TestClient) -> None:
     document = stranger.get("/openapi.json").json()
     ask = document["paths"]["/v1/detectors/{name}/verdicts:batch"]["post"]
     assert set(ask["requestBody"]["content"]) == {*RECORD_TYPES, *MEDIA_TYPES}
-    assert ask["security"] == [{"key": []}]
+    assert ask["security"] == [{"key": []}, {"session": []}]
     assert {"200", "default"} <= ask["responses"].keys()
 
 

@@ -122,7 +122,7 @@ def test_the_routes_stand_in_the_description(stranger: TestClient) -> None:
         ("/v2/models/{name}/versions/{version}/infer", "post"),
     ):
         operation = document["paths"][path][method]
-        assert operation["security"] == [{"key": []}]
+        assert operation["security"] == [{"key": []}, {"session": []}]
         schema = operation["responses"]["default"]["content"]["application/json"]["schema"]
         assert schema == {"$ref": "#/components/schemas/InferenceError"}
     assert "security" not in document["paths"]["/v2/health/live"]["get"]
