@@ -68,6 +68,12 @@ def test_a_deletion_shows(log: Log) -> None:
     assert found == ["Entry 2 to 3 is gone."]
 
 
+def test_an_entry_before_the_first_shows(log: Log) -> None:
+    columns = "workspace, number, at, who, act, outcome, body"
+    forged = f"INSERT INTO audit_entries ({columns}) SELECT {columns.replace('number', '0')} FROM audit_entries LIMIT 1"
+    assert log.change(forged)[0] == "Entry 1 stands where 2 should: the order was changed."
+
+
 def test_a_reordering_shows(log: Log) -> None:
     found = log.change(
         "UPDATE audit_entries SET number = 99 WHERE number = 4",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from discern.access.types import ROLES, Principal, Role
 from discern.app import Services
 from discern.app_http import create_app
+from discern.core.clock import utc_now
 from discern.core.errors import InternalError
 from discern.core.ids import uuid7
 from discern.http.authentication import is_open
@@ -240,6 +242,11 @@ def test_a_key_is_rotated_with_an_overlap_and_ends_when_it_says(two: Two) -> Non
     assert (me["workspace"], me["role"], me["detectors"]) == ("default", "service", None)
     again = two.client.post(f"/v1/keys/{made['key']['id']}/rotate", headers=owner)
     assert (again.status_code, again.json()["code"]) == (404, "unknown_key")
+    lasting = two.services.keys.issue("default", "n", role="device", expires_at=utc_now() + timedelta(hours=1)).key
+    replaced = two.client.post(f"/v1/keys/{lasting.id}/rotate", headers=owner).json()["key"]
+    ends, begins = (datetime.fromisoformat(replaced[name]) for name in ("expires_at", "created_at"))
+    assert abs(ends - begins - timedelta(hours=1)) < timedelta(seconds=1)
+    assert two.client.get(f"/v1/audit?before={2**63}", headers=owner).status_code == 422
     for body in (b"", b"[]", b'{"name": "x", "role": "god"}', b'{"name": "x", "colour": 1}', b"x" * 100_000):
         answer = two.client.post("/v1/keys", content=body, headers=owner)
         assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")

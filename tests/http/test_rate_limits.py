@@ -73,6 +73,19 @@ def test_a_route_may_have_its_own(limited: Limited) -> None:
     assert limited.client.get("/v1/whoami", headers=key).status_code == 200
 
 
+def test_what_is_refused_is_counted_too(home: Path) -> None:
+    limited = Limited(home, "key 5/hour")
+    device = {"Authorization": f"Bearer {limited.services.keys.issue('default', 'd', role='device').secret}"}
+    paths = ["/v1/audit", "/v1/nowhere", "/v1/jobs?x=1", "/v1/whoami?x=1", "/v1/audit", "/v1/audit", "/v1/whoami"]
+    answers = [limited.client.get(path, headers=device).status_code for path in paths]
+    assert answers == [403, 404, 403, 400, 403, 429, 429]
+    long = limited.client.get("/v1/detectors/" + "z" * 15_000, headers=limited.key())
+    assert long.status_code == 404
+    entries = limited.services.audit_store.page("default", 50, None).entries
+    assert sum(entry.act.outcome == "denied" for entry in entries) == 3
+    limited.services.close()
+
+
 def test_an_address_is_counted_before_its_key_is_looked_at(home: Path) -> None:
     limited = Limited(home, "address 3/hour")
     wrong = {"Authorization": "Bearer dsc_" + "a" * 43}

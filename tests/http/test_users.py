@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from discern.access.service_users import FREE_FAILURES, IDLE, LONGEST, Users
 from discern.access.store_users import UserStore
-from discern.access.types import Role
+from discern.access.types import Principal, Role
 from discern.app import Services
 from discern.app_http import create_app
 from discern.core.errors import CallerError, StorageUnavailable, Unauthenticated, WrongPassword
@@ -224,6 +226,77 @@ def test_a_name_that_cannot_be_is_refused(users: Users, name: str) -> None:
     assert users.create("default", "Bob", PASSWORD, role="reviewer").name == "bob"
     with pytest.raises(CallerError, match="already"):
         users.create("default", " BOB ", PASSWORD, role="owner")
+
+
+def test_who_is_disabled_while_changing_their_password_stays_disabled(users: Users) -> None:
+    user = users.create("default", "bob", PASSWORD, role="owner")
+    users.change(user, disabled=True)
+    users.change(user, password="several words of late")  # by what was read before
+    users.change(user, role="reviewer")
+    assert (users.get("default", user.id).disabled_at is None, users.get("default", user.id).role) == (
+        False,
+        "reviewer",
+    )
+
+
+def test_a_password_that_is_changed_meanwhile_begins_no_session(users: Users, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = users.create("default", "bob", PASSWORD, role="owner")
+    checked = users._check
+
+    def slow(name: str, password: str) -> Any:
+        found = checked(name, password)
+        users.change(user, password="several words of late")
+        return found
+
+    monkeypatch.setattr(users, "_check", slow)
+    with pytest.raises(WrongPassword):
+        users.sign_in("bob", PASSWORD, "")
+    assert users.sessions(Principal(f"user:{user.id}", "default", "owner")) == ()
+
+
+def test_guesses_at_the_same_time_are_all_counted(users: Users) -> None:
+    user = users.create("default", "bob", PASSWORD, role="owner")
+
+    def guess() -> None:
+        with pytest.raises(WrongPassword):
+            users.sign_in("bob", "wrong words", "")
+
+    threads = [threading.Thread(target=guess) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    failures = users.get("default", user.id).failures
+    assert FREE_FAILURES <= failures <= FREE_FAILURES + 1  # two are looked at at a time
+
+
+def test_a_flood_of_logins_is_refused_and_holds_up_nobody_else(browser: TestClient, services: Services) -> None:
+    key = {"Authorization": f"Bearer {services.keys.issue('default', 'k', role='owner').secret}"}
+    statuses: list[int] = []
+
+    async def run() -> float:
+        transport = httpx2.ASGITransport(app=browser.app)
+        async with httpx2.AsyncClient(transport=transport, base_url="https://testserver") as client:
+            login = {"name": "nobody", "password": "wrong words"}
+            flood = [asyncio.create_task(client.post("/v1/login", json=login)) for _ in range(300)]
+            await asyncio.sleep(0.05)
+            started = time.monotonic()
+            assert (await client.get("/v1/keys", headers=key)).status_code == 200
+            took = time.monotonic() - started
+            statuses.extend(answer.status_code for answer in await asyncio.gather(*flood))
+            return took
+
+    # All of them would take six seconds.
+    assert asyncio.run(run()) < 1
+    assert set(statuses) == {401, 503}
+
+
+def test_over_https_only_the_cookie_of_this_host_counts(browser: TestClient) -> None:
+    answer = browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD})
+    secret = answer.headers["set-cookie"].partition("=")[2].partition(";")[0]
+    browser.cookies.clear()
+    browser.cookies.set("discern_session", secret)
+    assert browser.get("/v1/session").status_code == 401
 
 
 def test_of_many_who_make_one_name_at_once_one_succeeds(users: Users) -> None:

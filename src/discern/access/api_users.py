@@ -6,20 +6,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from discern.access.api import answers, body_of, json_answer
 from discern.access.ports import Permit, PrincipalReader
 from discern.access.service_users import LONGEST, Users, csrf_token
 from discern.access.types import Action, Principal, Resource, Role, Session, SignedIn, User
-from discern.core.errors import UnsupportedInput
+from discern.core.errors import Overloaded, UnsupportedInput, WrongPassword
 
+_MOST_LOGINS = 40
+_REFUSAL_SECONDS = 0.1
 COOKIE, SECURE_COOKIE = "discern_session", "__Host-discern_session"
 T = TypeVar("T")
 
@@ -82,6 +87,7 @@ SCHEMAS = (Login, SessionView, SessionList, PasswordChange, UserRequest, UserCha
 def session_routes(users: Users, *, principal_of: PrincipalReader) -> APIRouter:
     """Return the routes of signing in and of one's own sessions."""
     router = APIRouter(prefix="/v1", tags=["access"])
+    logins = _Logins()
 
     @router.post("/login", summary="Sign in", **_takes("Login", "SessionView", 201))
     async def login(request: Request) -> Response:
@@ -90,7 +96,7 @@ def session_routes(users: Users, *, principal_of: PrincipalReader) -> APIRouter:
             raise UnsupportedInput("A login is JSON.", mend="Send the header `Content-Type: application/json`.")
         asked = await body_of(request, Login)
         agent = request.headers.get("user-agent", "")
-        signed_in = await to_thread.run_sync(users.sign_in, asked.name, asked.password, agent)
+        signed_in = await logins.sign_in(users, asked, agent)
         view = SessionView(signed_in.principal, signed_in.session, signed_in.csrf_token)
         answer = json_answer(view, 201)
         _set_cookie(answer, request, signed_in)
@@ -178,9 +184,39 @@ def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) 
     return router
 
 
-def cookie_of(request: Request) -> str:
+def cookie_of(request: HTTPConnection) -> str:
     """Return the secret of a session that a request brings, or an empty string."""
-    return request.cookies.get(SECURE_COOKIE) or request.cookies.get(COOKIE) or ""
+    # Over HTTPS only the cookie that is bound to this host: another could have been set by a neighbour.
+    return request.cookies.get(SECURE_COOKIE if request.scope["scheme"] == "https" else COOKIE, "")
+
+
+class _Logins:
+    """Those who are signing in, in threads of their own: nobody else waits for them, and not too many wait."""
+
+    def __init__(self) -> None:
+        self._threads = CapacityLimiter(2)
+        self._going_on = 0
+
+    async def sign_in(self, users: Users, login: Login, agent: str) -> SignedIn:
+        """Begin a session. Raises WrongPassword, and Overloaded where too many are at it."""
+        if self._going_on >= _MOST_LOGINS:
+            raise Overloaded(
+                f"As many as {_MOST_LOGINS} are signing in.",
+                mend="Try again in a few seconds.",
+                retry_after=2.0,
+                limit="logins",
+                allowed=_MOST_LOGINS,
+            )
+        self._going_on += 1
+        started = time.monotonic()
+        try:
+            return await to_thread.run_sync(users.sign_in, login.name, login.password, agent, limiter=self._threads)
+        except WrongPassword:
+            # Writing down a failure takes time, and only a name that exists has one.
+            await asyncio.sleep(_REFUSAL_SECONDS - (time.monotonic() - started) % _REFUSAL_SECONDS)
+            raise
+        finally:
+            self._going_on -= 1
 
 
 def _set_cookie(answer: Response, request: Request, signed_in: SignedIn) -> None:

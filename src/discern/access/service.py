@@ -79,7 +79,7 @@ class Keys:
         return issued if stored else None
 
     def rotate(self, workspace: str, key_id: UUID, overlap: timedelta, by: Principal = LOCAL) -> IssuedKey:
-        """Make a key that may do the same, and have the old one end after `overlap`, or before if it would have.
+        """Make a key that may do the same for as long, and have the old one end after `overlap`, or before if it would.
 
         Raises UnknownKey where the workspace has no such live key, CallerError for an overlap that is negative or over
         thirty days.
@@ -93,11 +93,12 @@ class Keys:
         now = self._clock()
         ends = now + overlap if old.expires_at is None else min(old.expires_at, now + overlap)
         ended = msgspec.structs.replace(old, expires_at=ends)
-        issued = self._make(workspace, old.name, old.role, old.detectors, None)
+        lifetime = None if old.expires_at is None else old.expires_at - old.created_at
+        issued = self._make(workspace, old.name, old.role, old.detectors, None if lifetime is None else now + lifetime)
         act = _act(by, "keys.rotate", old, before=old, after=issued.key)
-        self._remembered = {}
         if not self._store.rotate(ended, issued.key, fingerprint(issued.secret), act):
             raise _unknown(key_id)
+        self._remembered = {}
         return issued
 
     def remembered(self, secret: str | None) -> Principal | None:
@@ -176,9 +177,10 @@ class Keys:
         """End a key's life. Raises UnknownKey where the workspace has no such live key, and Forbidden."""
         key = self.get(workspace, key_id)
         check_given(by, key.detectors, "keys.revoke")
-        self._remembered = {}
         if not self._store.revoke(workspace, key_id, self._clock(), _act(by, "keys.revoke", key, before=key)):
             raise _unknown(key_id)
+        # After the commit: what was asked in between would be remembered as good.
+        self._remembered = {}
 
     def _make(
         self,

@@ -152,8 +152,9 @@ class Users:
         act = _act(by, "users.change", user, before=user, after=changed)
         if password is not None:
             act = msgspec.structs.replace(act, reason="password changed")
-        hashed = None if password is None else self._hash(password)
-        self._store.change(changed, act, password=hashed, end_sessions=True)
+        if password is not None:
+            changes["password"] = self._hash(password)
+        self._store.change(user, changes, act)
         self._remembered = {}
         return changed
 
@@ -165,7 +166,7 @@ class Users:
 
     def sign_in(self, name: str, password: str, agent: str) -> SignedIn:
         """Begin a session. Raises WrongPassword, which does not tell whether the name is unknown or locked."""
-        user = self._check(name.strip().lower(), password)
+        user, hashed = self._check(name.strip().lower(), password)
         now = self._clock()
         secret = "dss_" + secrets.token_urlsafe(32)
         session = Session(
@@ -179,7 +180,8 @@ class Users:
         )
         principal = _principal(user)
         act = Act(user.workspace, principal.id, "sessions.begin", f"session:{session.id}")
-        self._store.sign_in(session, fingerprint(secret), act)
+        if not self._store.sign_in(session, fingerprint(secret), hashed, act):
+            raise _wrong()
         return SignedIn(session, principal, secret, csrf_token(secret))
 
     def authenticate(self, secret: str) -> Principal:
@@ -218,9 +220,9 @@ class Users:
         """End a session of whoever asks. Raises UnknownSession."""
         user = self._of(principal)
         act = Act(user.workspace, principal.id, "sessions.end", f"session:{session_id}")
-        self._remembered = {}
         if not self._store.end(user.id, session_id, self._clock(), act):
             raise UnknownSession(f"You have no session {session_id}.", mend="`GET /v1/sessions` lists yours.")
+        self._remembered = {}
 
     def write_down_uses(self) -> None:
         """Write down when the sessions were last used that were used since this was last called. Raises nothing."""
@@ -238,8 +240,8 @@ class Users:
             raise CallerError("Only a user has sessions and a password.", mend="Sign in: POST /v1/login.")
         return user
 
-    def _check(self, name: str, password: str) -> User:
-        """Return the user of a name and a password. Raises WrongPassword."""
+    def _check(self, name: str, password: str) -> tuple[User, str]:
+        """Return the user of a name and a password, and the hash it fits. Raises WrongPassword."""
         # The lock is looked at when it is this one's turn: of many guesses at once the first ones lock the rest out.
         with self._hashing:
             found = self._store.by_name(name)
@@ -250,12 +252,11 @@ class Users:
             if user.locked_until is not None and user.locked_until > now:
                 raise _wrong()
             if good and user.disabled_at is None:
-                return user
-            lock = _lock_after(user.failures + 1)
+                return user, found[1]
             reason = "disabled" if good else "wrong password"
             who = f"user:{user.id}"
             act = Act(user.workspace, who, "sessions.begin", who, outcome="denied", reason=reason)
-            self._store.note_failure(user.id, user.failures + 1, None if lock is None else now + lock, act)
+            self._store.note_failure(user.id, lambda failures: _locked_until(now, failures), act)
             raise _wrong()
 
     def _hash(self, password: str) -> str:
@@ -307,9 +308,9 @@ def check_password(password: str, name: str) -> None:
         raise CallerError("The password is too easily guessed.", mend="Several words that are not the name will do.")
 
 
-def _lock_after(failures: int) -> timedelta | None:
+def _locked_until(now: datetime, failures: int) -> datetime | None:
     beyond = failures - FREE_FAILURES
-    return None if beyond < 0 else min(LONGEST_LOCK, _FIRST_LOCK * 2 ** min(beyond, 20))
+    return None if beyond < 0 else now + min(LONGEST_LOCK, _FIRST_LOCK * 2 ** min(beyond, 20))
 
 
 def _is_live(session: Session, user: User, now: datetime) -> bool:

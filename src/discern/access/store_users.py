@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -83,14 +84,13 @@ class UserStore:
             return False
         return True
 
-    def change(self, user: User, act: Act, *, password: str | None = None, end_sessions: bool = False) -> None:
-        """Store what is changed of a user; `end_sessions` ends those that are open."""
-        values = _values(user) if password is None else _values(user) | {"password": password}
+    def change(self, user: User, changes: Mapping[str, Any], act: Act) -> None:
+        """Store what is changed of a user, and nothing else: others may change them meanwhile. End their sessions."""
         with self._database.write() as connection:
-            connection.execute(update(users).where(users.c.id == user.id).values(values))
-            if end_sessions:
-                theirs = update(sessions).where(sessions.c.user_id == user.id, _OPEN)
-                connection.execute(theirs.values(ended_at=sessions.c.used_at))
+            if changes:
+                connection.execute(update(users).where(users.c.id == user.id).values(_encoded(changes)))
+            theirs = update(sessions).where(sessions.c.user_id == user.id, _OPEN)
+            connection.execute(theirs.values(ended_at=sessions.c.used_at))
             self._trail.append(connection, act)
 
     def by_name(self, name: str) -> tuple[User, str] | None:
@@ -111,21 +111,30 @@ class UserStore:
             query = select(*_USER).where(users.c.workspace == workspace).order_by(users.c.id)
             return [_user(row) for row in connection.execute(query)]
 
-    def note_failure(self, user_id: UUID, failures: int, locked_until: datetime | None, act: Act) -> None:
-        """Write down that a wrong password was given."""
+    def note_failure(self, user_id: UUID, locked_until: Callable[[int], datetime | None], act: Act) -> None:
+        """Write down that a wrong password was given; `locked_until` tells by how many there were in a row."""
+        theirs = users.c.id == user_id
         with self._database.write() as connection:
-            noted = update(users).where(users.c.id == user_id)
-            connection.execute(noted.values(failures=failures, locked_until=locked_until))
+            failures = connection.execute(select(users.c.failures).where(theirs).with_for_update()).scalar_one() + 1
+            noted = update(users).where(theirs)
+            connection.execute(noted.values(failures=failures, locked_until=locked_until(failures)))
             self._trail.append(connection, act)
 
-    def sign_in(self, session: Session, secret_sha256: bytes, act: Act) -> None:
-        """Store a session, and forget the failures before it."""
+    def sign_in(self, session: Session, secret_sha256: bytes, password: str, act: Act) -> bool:
+        """Store a session, and forget the failures before it.
+
+        Tell whether it was stored: not where the user was disabled or `password`, the hash, changed since it was read.
+        """
+        as_it_was = users.c.id == session.user_id, users.c.password == password, users.c.disabled_at.is_(None)
         with self._database.write() as connection:
+            if connection.execute(select(users.c.id).where(*as_it_was).with_for_update()).first() is None:
+                return False
             values = msgspec.structs.asdict(session) | {"secret_sha256": secret_sha256}
             connection.execute(insert(sessions).values(values))
             good = update(users).where(users.c.id == session.user_id)
             connection.execute(good.values(failures=0, locked_until=None))
             self._trail.append(connection, act)
+        return True
 
     def by_secret(self, secret_sha256: bytes) -> tuple[Session, User] | None:
         """Return a session and whose it is, ended or not."""
@@ -160,8 +169,12 @@ class UserStore:
 
 
 def _values(user: User) -> dict[str, Any]:
-    detectors = None if user.detectors is None else msgspec.json.encode(user.detectors).decode()
-    return msgspec.structs.asdict(user) | {"detectors": detectors}
+    return _encoded(msgspec.structs.asdict(user))
+
+
+def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
+    granted = values.get("detectors")
+    return dict(values) if granted is None else {**values, "detectors": msgspec.json.encode(granted).decode()}
 
 
 def _user(row: Any) -> User:  # noqa: ANN401 - a row of any columns

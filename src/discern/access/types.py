@@ -59,6 +59,10 @@ class Workspace(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
+# Of what somebody asked about, which may be anything, goes on record.
+_MOST_SHOWN = 100
+
+
 class Resource(NamedTuple):
     """What is asked about. `detector` is the one it is or came from, `role` the role of a key or a user."""
 
@@ -69,7 +73,7 @@ class Resource(NamedTuple):
     role: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind.lower()}:{self.id}"
+        return f"{self.kind.lower()}:{self.id[:_MOST_SHOWN]}"
 
 
 class ApiKey(msgspec.Struct, frozen=True):

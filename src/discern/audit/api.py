@@ -34,7 +34,7 @@ def audit_routes(store: AuditStore, *, workspace_of: Callable[[Any], str]) -> AP
     async def read_audit(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        before: Annotated[int | None, Query(ge=1)] = None,
+        before: Annotated[int | None, Query(ge=1, le=2**53)] = None,
     ) -> Response:
         page = await to_thread.run_sync(store.page, workspace_of(request), limit, before)
         return Response(_encode(page), media_type="application/json")

@@ -96,7 +96,7 @@ class AuditStore:
 
     def all(self, workspace: str) -> Iterator[Entry]:
         """Yield every entry of a workspace, oldest first."""
-        after = 0
+        after = -(2**62)  # an entry before the first has no business there, and must show
         while True:
             with self._database.read() as connection:
                 query = (

@@ -16,7 +16,7 @@ from anyio import to_thread
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from discern.access.api_users import COOKIE, SECURE_COOKIE
+from discern.access.api_users import cookie_of
 from discern.access.service import Keys
 from discern.access.service_tokens import looks_like_a_token
 from discern.access.service_users import csrf_token
@@ -110,8 +110,7 @@ def key_check_of(scope: Scope) -> KeyCheck:
 
 def session_cookie(scope: Scope) -> str | None:
     """Return the secret of a session that a request brings in its cookie."""
-    given = HTTPConnection(scope).cookies
-    return given.get(SECURE_COOKIE) or given.get(COOKIE)
+    return cookie_of(HTTPConnection(scope)) or None
 
 
 def _check_csrf(scope: Scope, secret: str) -> None:

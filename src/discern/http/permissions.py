@@ -158,14 +158,20 @@ class Permissions:
                 others.append(of)
                 continue
             try:
+                # What is refused is counted too, or refusals would be free to ask for.
+                telling = await count(self._limits, scope, route, send)
                 if action is not None:
                     await check(self._permit, principal_of(scope), action, found.groupdict().get("name"))
                 check_query(scope, parameters)
-                telling = await count(self._limits, scope, route, send)
             except DiscernError as error:
                 await refuse(error, scope, receive, send)
                 return
             await self._app(scope, receive, telling)
+            return
+        try:
+            await count(self._limits, scope, "", send)
+        except DiscernError as error:
+            await refuse(error, scope, receive, send)
             return
         answer = method_not_allowed(scope, ", ".join(others)) if others else no_such_path(scope)
         await answer(scope, receive, send)
