@@ -45,10 +45,17 @@ def served(home: Path, furnished_home: Path, limits: dict[str, str]) -> Iterator
     services.open()
     secret = services.keys.issue("default", "test", role="owner").secret
     services.close()
+    with running(home, limits) as port:
+        yield port, secret
+
+
+@contextmanager
+def running(home: Path, settings: dict[str, str]) -> Iterator[int]:
+    """The port of a server over a home folder, which must end well."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = limits | {"DISCERN_HOME": str(home), "DISCERN_PORT": str(port), "PATH": ""}
+        port = int(free.getsockname()[1])
+    environment = settings | {"DISCERN_HOME": str(home), "DISCERN_PORT": str(port), "PATH": ""}
     command = [sys.executable, "-m", "discern.cli.main", "up"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(200):
@@ -56,7 +63,7 @@ def served(home: Path, furnished_home: Path, limits: dict[str, str]) -> Iterator
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.05)
-    yield port, secret
+    yield port
     process.terminate()
     assert process.wait(30) == 0
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -28,6 +24,7 @@ from discern.app_http import create_app
 from discern.http.edge import client_address
 from discern.settings import load_settings
 from discern.store.outbound import networks
+from tests.http.test_connections import running
 
 pytestmark = pytest.mark.system
 RECORD = {"a": 1, "b": 0.5, "c": -1}
@@ -128,24 +125,6 @@ class Authority:
             .add_extension(alternative, critical=False)
             .sign(self.key, hashes.SHA256())
         )
-
-
-@contextmanager
-def running(home: Path, settings: dict[str, str]) -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    environment = settings | {"DISCERN_HOME": str(home), "DISCERN_PORT": str(port), "PATH": ""}
-    command = [sys.executable, "-m", "discern.cli.main", "up"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield port
-    process.terminate()
-    assert process.wait(30) == 0
 
 
 def test_over_tls_a_device_shows_its_certificate_instead_of_a_key(tmp_path: Path, furnished_home: Path) -> None:

@@ -157,8 +157,8 @@ class Keys:
         """Write down when the keys were last used that were used since this was last called. Raises nothing."""
         used, self._used = self._used, {}
         try:
-            for key_id, at in used.items():
-                self._store.used(key_id, at)
+            if used:
+                self._store.used(used)
         except StorageUnavailable as error:
             log.warning("key_uses_not_written", extra={"detail": str(error)})
 

@@ -228,8 +228,8 @@ class Users:
         """Write down when the sessions were last used that were used since this was last called. Raises nothing."""
         used, self._used = self._used, {}
         try:
-            for session_id, at in used.items():
-                self._store.used(session_id, at)
+            if used:
+                self._store.used(used)
         except StorageUnavailable as error:
             log.warning("session_uses_not_written", extra={"detail": str(error)})
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -102,10 +103,11 @@ class KeyStore:
             self._trail.append(connection, act)
         return True
 
-    def used(self, key_id: UUID, now: datetime) -> None:
-        """Note that a key was used."""
+    def used(self, uses: Mapping[UUID, datetime]) -> None:
+        """Note when keys were used."""
         with self._database.write() as connection:
-            connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=now))
+            for key_id, at in uses.items():
+                connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=at))
 
 
 class WorkspaceStore:

@@ -162,10 +162,11 @@ class UserStore:
             self._trail.append(connection, act)
         return True
 
-    def used(self, session_id: UUID, now: datetime) -> None:
-        """Note that a session was used."""
+    def used(self, uses: Mapping[UUID, datetime]) -> None:
+        """Note when sessions were used."""
         with self._database.write() as connection:
-            connection.execute(update(sessions).where(sessions.c.id == session_id).values(used_at=now))
+            for session_id, at in uses.items():
+                connection.execute(update(sessions).where(sessions.c.id == session_id).values(used_at=at))
 
 
 def _values(user: User) -> dict[str, Any]:

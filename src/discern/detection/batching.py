@@ -45,7 +45,7 @@ _RANKS: dict[Reason, int] = {"deadline": 0, "full": 1, "idle": 2}
 # What the event loop may be kept from its sockets for.
 _INLINE_ROW_MILLISECONDS = 1.0
 _INLINE_BATCH_MILLISECONDS = 2.0
-# What a batch in a lane should take: a run costs about 0.1 ms however few its rows are.
+# What a batch in a lane should take: of a longer one what each run costs by itself is too small a part to save.
 _LANE_BATCH_MILLISECONDS = 4.0
 # What may lie in hand for a lane.
 _IN_HAND_MILLISECONDS = 20.0

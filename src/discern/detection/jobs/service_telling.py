@@ -61,12 +61,15 @@ class Telling:
         while True:
             try:
                 due = await to_thread.run_sync(self._store.due_to_tell, utc_now(), _CLAIM, _AT_A_TIME)
-                # A stop does not wait for calls in flight.
-                calls = (to_thread.run_sync(self.tell, job, limiter=threads, abandon_on_cancel=True) for job in due)
-                await asyncio.gather(*calls)
             except StorageUnavailable as error:
                 log.warning("webhooks_wait", extra={"detail": error.detail})
                 due = []
+            # A stop does not wait for calls in flight.
+            calls = (to_thread.run_sync(self.tell, job, limiter=threads, abandon_on_cancel=True) for job in due)
+            for job, failed in zip(due, await asyncio.gather(*calls, return_exceptions=True), strict=True):
+                # What goes wrong with one is no reason to tell of the others no more; its claim runs out.
+                if failed is not None:
+                    log.error("webhook_not_told", extra={"job": job.id}, exc_info=failed)
             if not due:
                 await asyncio.sleep(_LOOK_SECONDS)
 
