@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx2
@@ -42,10 +43,10 @@ class Running:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in children.split()]
 
-    def statistics(self) -> dict[str, dict[str, float]]:
+    def statistics(self) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.secret}"}
         answer = httpx2.get(f"{self.url}/v1/statistics", headers=headers, timeout=60)
-        found: dict[str, dict[str, float]] = answer.raise_for_status().json()
+        found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
 
@@ -109,7 +110,7 @@ def running(home: Path) -> Iterator[Running]:
     found = Running(process, port, home, secret)
     with httpx2.Client(timeout=60) as client:
         until(lambda: _is_ready(client, found.url))
-        until(lambda: len(found.workers()) == 2)
+        until(lambda: _all_answer(found))
     yield found
     if process.poll() is None:
         process.kill()
@@ -121,6 +122,11 @@ def _is_ready(client: httpx2.Client, url: str) -> bool:
         return client.get(f"{url}/readyz").status_code == 200
     except httpx2.TransportError:
         return False
+
+
+def _all_answer(running: Running) -> bool:
+    """Tell whether both workers are ready: each has a listener of its own, and the kernel chooses among them."""
+    return {running.statistics()["slot"] for _ in range(20)} == {0, 1}
 
 
 def on_the_ledger(running: Running, ids: list[str]) -> int:
@@ -177,6 +183,19 @@ def test_told_to_stop_under_load_it_answers_what_it_has_taken(running: Running) 
     assert len(load.broken) <= 6
     assert len(load.refused) > 0
     assert on_the_ledger(running, load.answered) == len(load.answered)
+
+
+def test_a_stop_that_comes_while_it_starts_is_not_lost(home: Path) -> None:
+    # The stop comes at the last moment before the server runs.
+    start = """
+import gc, os, signal
+gc.freeze = lambda: os.kill(os.getpid(), signal.SIGTERM)
+from discern.cli.main import build_cli
+build_cli()(["up"])
+"""
+    environment = {"DISCERN_HOME": str(home), "DISCERN_PORT": "0", "PATH": ""}
+    ended = subprocess.run([sys.executable, "-c", start], env=environment, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_the_processes_end_with_their_supervisor(running: Running) -> None:

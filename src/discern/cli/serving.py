@@ -130,12 +130,14 @@ def serve(
         timeout_keep_alive=max(1, round(settings.idle_seconds)),
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
-    _load(config)
-    # uvicorn raises the signal that stopped it once more when it has drained; by then it has done its work.
+    server = Server(config, app, services, on_ready)
+    # uvicorn listens for these only once it runs, and raises what stopped it once more when it has drained. A stop that
+    # comes before must not be lost, and the one that comes after changes nothing.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
+        signal.signal(number, server.handle_exit)
+    _load(config)
     # What was imported stays for good, so the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    Server(config, app, services, on_ready).run(sockets=[listener])
+    server.run(sockets=[listener])
