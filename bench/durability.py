@@ -17,6 +17,7 @@ from bench.rounds import in_turns
 from discern.core.ids import uuid7_text
 from discern.core.verdict import InputFacts, StageReading, Thresholds, Verdict
 from discern.detection.store import VerdictStore
+from discern.detection.types import LedgerEntry
 from discern.store.database import Database, Durability
 from discern.store.sqlite import SqliteDatabase
 
@@ -68,7 +69,7 @@ def _postgresql(folder: Path, opened: ExitStack) -> dict[Durability, Database]:
 
 def _milliseconds(store: VerdictStore, size: int) -> float:
     """Return what a commit took, the mean of some."""
-    groups = [[(_verdict(), "key:bench") for _ in range(size)] for _ in range(_COMMITS[size])]
+    groups = [[LedgerEntry(_verdict(), "key:bench") for _ in range(size)] for _ in range(_COMMITS[size])]
     started = time.perf_counter()
     for group in groups:
         store.append(group)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,3 +119,25 @@ def postgresql_url(postgresql_server: Any) -> str:
     name = f"test_{uuid7().hex}"
     postgresql_server.psql(f"CREATE DATABASE {name}")
     return str(postgresql_server.get_uri(database=name))
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A Redis of the test's own."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    yield server, f"redis://127.0.0.1:{port}/0"
+    server.send_signal(signal.SIGCONT)
+    server.kill()
+    server.wait()

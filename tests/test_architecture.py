@@ -9,8 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "discern"
-FILES = sorted(path for path in SOURCE.rglob("*.py") if "versions" not in path.parts)
-FEATURES = {"access", "audit", "detection", "registry"}
+FILES = sorted(path for path in SOURCE.rglob("*.py") if not {"subject_keys", "versions"} & {*path.parts})
+FEATURES = {"access", "audit", "detection", "privacy", "registry"}
 # Features inside a feature. They build on it, and it knows nothing of them.
 SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams"}
 # What a sub-feature may import of the feature it lies in.
@@ -46,7 +46,7 @@ OWNERS = {
     "uvicorn": ("cli/serving.py", "http/connections.py", "http/exchange.py", "http/web_sockets.py"),
     "typer": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py"),
     "rich": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py"),
-    "sqlalchemy": ("store/", "/store.py", "access/store_users.py", "jobs/service_queue.py"),
+    "sqlalchemy": ("store/", "/store.py", "access/store_users.py", "privacy/store_keys.py", "jobs/service_queue.py"),
     "dbos": ("jobs/service_queue.py",),
     "alembic": ("store/migrations/",),
     "onnxruntime": ("detectors/runtime.py",),

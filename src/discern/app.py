@@ -29,7 +29,7 @@ from discern.audit.service_anchors import FileAnchors, HttpAnchors
 from discern.audit.store import AuditStore
 from discern.audit.types import Act
 from discern.core.counts import Counts
-from discern.core.errors import DiscernError, MissingExtra
+from discern.core.errors import DiscernError, InvalidSettings, MissingExtra
 from discern.detection.batching import Batcher
 from discern.detection.bulk.store import RunStore
 from discern.detection.bulk.types import ObjectAccess
@@ -47,9 +47,15 @@ from discern.detection.types import Detect, DetectBatch
 from discern.detectors.vetting import VettingLimits
 from discern.inputs.faces import FaceLocator, face_locator, try_locator
 from discern.inputs.types import InputLimits
+from discern.privacy.service import SubjectKeys
+from discern.privacy.service_privacy import Privacy
+from discern.privacy.store import ConsentStore
+from discern.privacy.store_keys import SubjectKeyStore
 from discern.registry.service import Catalogue
 from discern.settings import Settings
 from discern.store.database import Database, Durability
+from discern.store.master_key import FileMasterKey
+from discern.store.migrations import SUBJECT_KEYS
 from discern.store.shared_cache import SharedCache
 from discern.store.sqlite import SqliteDatabase
 
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
     from discern.detection.jobs.service_queue import DbosQueue
 
+_SUBJECT_KEYS = "subject-keys.db"
 BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
 
@@ -85,6 +92,8 @@ class Services:
     cache: AnswerCache
     jobs: Jobs
     job_store: JobStore
+    subjects: SubjectKeys
+    privacy: Privacy
     counts: Counts
     detect: Detect
     detect_batch: DetectBatch
@@ -102,6 +111,7 @@ class Services:
         self.audit.close()
         self.batcher.close()
         self.committer.close()
+        self.subjects.close()
         self.database.close()
 
 
@@ -109,16 +119,7 @@ def build_services(settings: Settings) -> Services:
     """Put the parts together."""
     limits = _input_limits(settings)
     database = _database(settings)
-    catalogue = Catalogue(
-        builtin=BUILTIN,
-        home=settings.home,
-        limits=VettingLimits(
-            memory_bytes=settings.vetting_bytes,
-            wall_seconds=settings.vetting_seconds,
-            processor_seconds=math.ceil(settings.vetting_seconds),
-        ),
-        inference_threads=settings.inference_threads,
-    )
+    catalogue = _catalogue(settings)
     locator = face_locator(settings.face_model)
     counts = Counts()
     batcher = Batcher(
@@ -129,16 +130,19 @@ def build_services(settings: Settings) -> Services:
         counts=counts,
     )
     plane = Plane(catalogue, limits, locator, batcher)
-    verdicts = VerdictStore(database)
+    audit_store = AuditStore(database)
+    audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
+    consents = ConsentStore(database, audit)
+    subjects = _subjects(settings, consents)
+    verdicts = VerdictStore(database, subjects)
     committer = Committer(verdicts, counts)
     cache = _answer_cache(settings, counts)
     detect = plane.asking(_steps(plane, cache, locator, committer))
     job_store = JobStore(database)
-    audit_store = AuditStore(database)
-    audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
+    runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
+    jobs = _jobs(settings, job_store, verdicts, detect, runs, subjects, counts)
     keys = Keys(KeyStore(database, audit))
     policies = Policies(settings.home / "policies")
-    runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
     return Services(
         settings=settings,
         limits=limits,
@@ -159,11 +163,26 @@ def build_services(settings: Settings) -> Services:
         batcher=batcher,
         committer=committer,
         cache=cache,
-        jobs=_jobs(settings, job_store, verdicts, detect, runs, counts),
+        jobs=jobs,
         job_store=job_store,
+        subjects=subjects,
+        privacy=Privacy(subjects, consents, verdicts, jobs, audit),
         counts=counts,
         detect=detect,
         detect_batch=plane.asking_many(detect, committer),
+    )
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    return Catalogue(
+        builtin=BUILTIN,
+        home=settings.home,
+        limits=VettingLimits(
+            memory_bytes=settings.vetting_bytes,
+            wall_seconds=settings.vetting_seconds,
+            processor_seconds=math.ceil(settings.vetting_seconds),
+        ),
+        inference_threads=settings.inference_threads,
     )
 
 
@@ -208,6 +227,36 @@ def _database(settings: Settings) -> Database:
             settings.database_url, connections=settings.database_connections, durability=durability
         )
     return SqliteDatabase(settings.home / "discern.db", durability=durability)
+
+
+def _subjects(settings: Settings, consents: ConsentStore) -> SubjectKeys:
+    return SubjectKeys(
+        partial(_subject_keys, settings),
+        lambda: bool(settings.subject_keys_url) or (settings.home / _SUBJECT_KEYS).exists(),
+        consents,
+        FileMasterKey(settings.home / "keys" / "master.key"),
+    )
+
+
+def _subject_keys(settings: Settings) -> SubjectKeyStore:
+    if settings.subject_keys_url:
+        if settings.subject_keys_url == settings.database_url:
+            raise InvalidSettings(
+                "subject_keys_url names the database of the ledger.",
+                mend="Name another one, which is not in the backups of the ledger.",
+                setting="subject_keys_url",
+            )
+        from discern.store.postgresql import PostgresqlDatabase  # noqa: PLC0415 - needs an extra
+
+        url, connections = settings.subject_keys_url, settings.database_connections
+        return SubjectKeyStore(PostgresqlDatabase(url, connections=connections, durability="full", schema=SUBJECT_KEYS))
+    if settings.database_url:
+        raise InvalidSettings(
+            "Subjects cannot be named: their keys need a database of their own, beside that of the ledger.",
+            mend="Set DISCERN_SUBJECT_KEYS_URL to another PostgreSQL database.",
+            setting="subject_keys_url",
+        )
+    return SubjectKeyStore(SqliteDatabase(settings.home / _SUBJECT_KEYS, durability="full", schema=SUBJECT_KEYS))
 
 
 def _steps(plane: Plane, cache: AnswerCache, locator: FaceLocator, committer: Committer) -> Answer:
@@ -277,6 +326,7 @@ def _jobs(
     verdicts: VerdictStore,
     detect: Detect,
     parts: Callable[[Principal], Parts],
+    subjects: SubjectKeys,
     counts: Counts,
 ) -> Jobs:
     def score(
@@ -324,6 +374,7 @@ def _jobs(
             settings.home / "keys" / "webhook.secret",
             counts,
         ),
+        subjects=subjects,
         limits=job_limits(settings),
         counts=counts,
     )

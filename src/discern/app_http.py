@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 import discern
-from discern.access.api import KeyList, KeyRequest, access_routes
+from discern.access.api import KeyList, KeyRequest, access_routes, body_of
 from discern.access.api_users import SCHEMAS, session_routes, user_routes
 from discern.access.types import IssuedKey, Principal, Token
 from discern.app import Services, job_limits
@@ -26,7 +26,7 @@ from discern.detection.jobs.types import Job, JobPage
 from discern.detection.service_direct import DirectRecords
 from discern.detection.streams.api import StreamEndpoint
 from discern.detection.streams.types import StreamLimits
-from discern.detection.types import VerdictPage
+from discern.detection.types import LedgerEntry, VerdictPage
 from discern.http.authentication import Authentication, key_check_of, principal_of
 from discern.http.bodies import Bodies
 from discern.http.description import describe
@@ -38,18 +38,22 @@ from discern.http.permissions import NEEDS, Permissions
 from discern.http.plain import Application, PlainRoute
 from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
+from discern.privacy.api import ConsentRequest, PrivacyRequest, PrivacyState, SubjectRequest, privacy_routes
+from discern.privacy.ports import SUBJECT_HEADER
+from discern.privacy.types import Consent, Erasure, SubjectExport
 from discern.registry.api import registry_routes
 from discern.settings import Settings
 from discern.store.outbound import Outbound, networks
 
-# Requests with these headers are answered by way of the edge, which does something about them.
-_LOOKED_AT_BY_THE_EDGE = frozenset({b"origin", b"x-request-id", b"x-forwarded-for"})
+# Requests with these headers are answered by way of the framework, which does something about them.
+_LOOKED_AT_ELSEWHERE = frozenset({b"origin", b"x-request-id", b"x-forwarded-for", SUBJECT_HEADER})
 _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS),
+    *(SubjectRequest, ConsentRequest, PrivacyRequest, PrivacyState, Consent, SubjectExport, Erasure),
 )
 
 
@@ -90,8 +94,8 @@ def _job_endpoint(services: Services) -> JobEndpoint:
 
 def _streams(services: Services) -> StreamEndpoint:
 
-    async def record(verdict: Verdict, principal: Principal) -> None:
-        await services.committer.write([(verdict, principal.id)])
+    async def record(entry: LedgerEntry) -> None:
+        await services.committer.write([entry])
 
     settings = services.settings
     return StreamEndpoint(
@@ -108,6 +112,7 @@ def _streams(services: Services) -> StreamEndpoint:
         principal_of=principal_of,
         problem_of=problem_members,
         key_check_of=key_check_of,
+        subjects=services.subjects,
     )
 
 
@@ -159,10 +164,10 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     app.put_edge_around(networks(services.settings.trusted_proxies), _origins(services.settings))
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
     access = services.access
-    guards = Guards(services.keys, services.users, services.tokens, access, services.rate_limits)
+    guards = Guards(services.keys, services.users, services.tokens, access, services.rate_limits, services.subjects)
     ask, batch = _asking(services)
     app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
-    app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, edge=_LOOKED_AT_BY_THE_EDGE)
+    app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, elsewhere=_LOOKED_AT_ELSEWHERE)
     streams = _streams(services)
     app.put_streams_in_front("/v1/detectors/{name}/stream", streams, guards, streams.drain)
     services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
@@ -176,6 +181,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         access_routes(services.keys, services.tokens, access, principal_of=principal_of),
         session_routes(services.users, principal_of=principal_of),
         user_routes(services.users, access, principal_of=principal_of),
+        privacy_routes(services.privacy, body_of=body_of, principal_of=principal_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
     )
     for router in routers:

@@ -48,13 +48,23 @@ class Discern:
     ) -> None:
         self._opened.close()
 
-    def detect(self, content: MediaContent | str | Record, detector: str, version: str | None = None) -> Verdict:
+    def detect(
+        self,
+        content: MediaContent | str | Record,
+        detector: str,
+        version: str | None = None,
+        *,
+        subject: str | None = None,
+    ) -> Verdict:
         """Return the verdict on image or video bytes, a local file (Path or name), or a record; it is on the ledger.
 
-        Raises CallerError for an input that cannot be judged. May be called from several threads.
+        `subject` is your name for the person it is about: what is kept of them can be exported and erased. Raises
+        CallerError for an input that cannot be judged. May be called from several threads.
         """
         given = Path(content) if isinstance(content, str) else content
-        return self._portal.call(self._ask, DetectionRequest(self._principal, detector, given, version))
+        about = self._services.subjects.admit(self._principal.workspace, subject)
+        request = DetectionRequest(self._principal, detector, given, version, subject=about)
+        return self._portal.call(self._ask, request)
 
     async def _ask(self, request: DetectionRequest) -> Verdict:
         return await self._services.detect(request)

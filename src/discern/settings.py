@@ -143,6 +143,12 @@ class Settings:
     audit_anchor_seconds: float = _setting(
         60.0, "Longest time that an entry of the audit log is not anchored.", unit="seconds", minimum=0
     )
+    subject_keys_url: str = _setting(
+        "",
+        "PostgreSQL database that holds the keys of subjects, apart from that of the ledger and its backups; empty: "
+        "`subject-keys.db` in the home folder.",
+        secret=True,
+    )
     max_streams: int = _setting(12_000, "Streams a process holds open at the same time.", minimum=1)
     stream_waiting: int = _setting(
         8, "Messages of a stream that wait: of frames the oldest is dropped, records are read later.", minimum=1

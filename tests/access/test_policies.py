@@ -15,14 +15,14 @@ READ: set[Action] = {"detectors.read", "verdicts.read"}
 ASK: set[Action] = READ | {"detect", "jobs.read", "jobs.cancel"}
 KEYS: set[Action] = {"keys.read", "keys.create", "keys.rotate", "keys.revoke"}
 WATCH: set[Action] = {"statistics.read"}
-AUDIT: set[Action] = {"jobs.read", "keys.read", "users.read", "audit.read"}
+AUDIT: set[Action] = {"jobs.read", "keys.read", "users.read", "audit.read", "privacy.read"}
 MAY: dict[Role, set[Action]] = {
     "owner": set(ACTIONS),
-    "operator": ASK | WATCH | KEYS,
+    "operator": ASK | WATCH | KEYS | {"privacy.read", "privacy.consent", "privacy.export"},
     "analyst": ASK | WATCH,
     "reviewer": READ,
     "auditor": READ | WATCH | AUDIT,
-    "service": ASK,
+    "service": ASK | {"privacy.consent"},
     "device": {"detect", "detectors.read"},
 }
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -106,28 +102,6 @@ def test_an_answer_gets_old_and_a_degraded_one_is_not_kept() -> None:
     lasting = AnswerCache(entries=2, keep_seconds=9, shared=None, counts=Counts())
     lasting.put(key_of(one), msgspec.structs.replace(one, degraded="expert"))
     assert asyncio.run(lasting.get(key_of(one))) is None
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A Redis of the test's own."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield server, f"redis://127.0.0.1:{port}/0"
-    server.send_signal(signal.SIGCONT)
-    server.kill()
-    server.wait()
 
 
 def shared_by(url: str, counts: Counts, wait_seconds: float = 0.5) -> AnswerCache:

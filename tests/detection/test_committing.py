@@ -21,7 +21,7 @@ from discern.core.ids import uuid7_text
 from discern.core.verdict import Verdict
 from discern.detection import committing
 from discern.detection.committing import Committer
-from discern.detection.types import VerdictQuery
+from discern.detection.types import LedgerEntry, VerdictQuery
 from tests.detection.test_ledger import verdict
 
 
@@ -31,7 +31,7 @@ def fresh(**changes: Any) -> Verdict:
 
 async def write_all(committer: Committer, groups: Sequence[Sequence[Verdict]]) -> list[BaseException | None]:
     return await asyncio.gather(
-        *(committer.write([(one, "key:1") for one in group]) for group in groups), return_exceptions=True
+        *(committer.write([LedgerEntry(one, "key:1") for one in group]) for group in groups), return_exceptions=True
     )
 
 
@@ -105,7 +105,7 @@ def test_tidying_lets_the_log_beside_the_database_start_anew(services: Services)
 
     def written(tidy: bool) -> int:
         for _ in range(30):
-            assert services.verdicts.append_at_once([(fresh(), "key:1") for _ in range(60)])
+            assert services.verdicts.append_at_once([LedgerEntry(fresh(), "key:1") for _ in range(60)])
             if tidy:
                 services.verdicts.tidy()
                 services.verdicts.finish_tidying()
@@ -146,7 +146,7 @@ def test_nothing_is_written_while_tidying_is_finished(services: Services, monkey
     async def run() -> None:
         async def some() -> None:
             for _ in range(30):
-                await services.committer.write([(fresh(), "key:1")])
+                await services.committer.write([LedgerEntry(fresh(), "key:1")])
                 await asyncio.sleep(0.005)
 
         await asyncio.gather(*(some() for _ in range(4)))

@@ -18,7 +18,7 @@ from discern.app import Services
 from discern.core.ids import uuid7
 from discern.core.verdict import Decision, FrameScore, InputFacts, StageReading, Thresholds, Verdict
 from discern.detection.store import VerdictStore, stretch_statement
-from discern.detection.types import VerdictQuery
+from discern.detection.types import LedgerEntry, VerdictQuery
 from discern.store import migrations
 from discern.store.sqlite import SqliteDatabase
 
@@ -44,7 +44,7 @@ def verdict(workspace: str = "default", detector: str = "toy", decision: Decisio
 
 def test_what_is_written_is_read_back_equal_to_the_last_bit(services: Services) -> None:
     written = verdict()
-    services.verdicts.append([(written, "key:1")])
+    services.verdicts.append([LedgerEntry(written, "key:1")])
     assert services.verdicts.get("default", UUID(written.id)) == written
 
 
@@ -52,7 +52,7 @@ def test_a_verdict_of_another_workspace_is_not_there(services: Services) -> None
     with services.database.write() as connection:
         connection.execute(text("INSERT INTO workspaces VALUES ('other', '2026-01-01 00:00:00')"))
     written = verdict("other")
-    services.verdicts.append([(written, "key:1")])
+    services.verdicts.append([LedgerEntry(written, "key:1")])
     assert services.verdicts.get("default", UUID(written.id)) is None
     assert services.verdicts.page(VerdictQuery("default")).verdicts == ()
     assert services.verdicts.page(VerdictQuery("other")).verdicts == (written,)
@@ -60,13 +60,13 @@ def test_a_verdict_of_another_workspace_is_not_there(services: Services) -> None
 
 def test_pages_give_every_verdict_once_newest_first_while_new_ones_arrive(services: Services) -> None:
     written = [verdict() for _ in range(25)]
-    services.verdicts.append([(entry, "key:1") for entry in written])
+    services.verdicts.append([LedgerEntry(entry, "key:1") for entry in written])
     seen: list[Verdict] = []
     after = None
     while True:
         page = services.verdicts.page(VerdictQuery("default", limit=10, after=after))
         seen.extend(page.verdicts)
-        services.verdicts.append([(verdict(), "key:2")])
+        services.verdicts.append([LedgerEntry(verdict(), "key:2")])
         if page.next is None:
             break
         after = UUID(page.next)
@@ -74,14 +74,14 @@ def test_pages_give_every_verdict_once_newest_first_while_new_ones_arrive(servic
 
 
 def test_a_last_page_that_is_full_has_no_next(services: Services) -> None:
-    services.verdicts.append([(verdict(), "key:1") for _ in range(10)])
+    services.verdicts.append([LedgerEntry(verdict(), "key:1") for _ in range(10)])
     assert services.verdicts.page(VerdictQuery("default", limit=10)).next is None
     assert services.verdicts.page(VerdictQuery("default", limit=9)).next is not None
 
 
 def test_filters_narrow_the_page(services: Services) -> None:
     entries = [verdict(detector=name, decision=decision) for name in ("a", "b") for decision in ("clear", "flag")]
-    services.verdicts.append([(entry, "key:1") for entry in entries])
+    services.verdicts.append([LedgerEntry(entry, "key:1") for entry in entries])
     assert services.verdicts.page(VerdictQuery("default", detector="a")).verdicts == (entries[1], entries[0])
     assert services.verdicts.page(VerdictQuery("default", decision="flag")).verdicts == (entries[3], entries[1])
     assert services.verdicts.page(VerdictQuery("default", detector="b", decision="clear")).verdicts == (entries[2],)
@@ -90,7 +90,9 @@ def test_filters_narrow_the_page(services: Services) -> None:
 def test_one_verdict_that_cannot_be_written_keeps_the_whole_batch_out(services: Services) -> None:
     good = verdict()
     with pytest.raises(sqlite3.IntegrityError):
-        services.verdicts.append([(good, "key:1"), (msgspec.structs.replace(verdict(), workspace="nowhere"), "key:1")])
+        services.verdicts.append(
+            [LedgerEntry(good, "key:1"), LedgerEntry(msgspec.structs.replace(verdict(), workspace="nowhere"), "key:1")]
+        )
     assert services.verdicts.get("default", UUID(good.id)) is None
 
 
@@ -99,7 +101,7 @@ def test_every_filter_gives_what_a_look_at_everything_would(services: Services) 
     names = ("a", "b", "other")
     decisions: tuple[Decision, ...] = ("clear", "review", "flag")
     entries = [verdict(detector=chance.choice(names), decision=chance.choice(decisions)) for _ in range(60)]
-    services.verdicts.append([(entry, "key:1") for entry in entries])
+    services.verdicts.append([LedgerEntry(entry, "key:1") for entry in entries])
     entries.sort(key=lambda entry: entry.id, reverse=True)
     for detector, decision, start in product((None, *names, "unknown"), (None, *decisions), (None, 20)):
         after = None if start is None else UUID(entries[start].id)
@@ -144,10 +146,10 @@ def test_a_page_costs_the_same_however_many_there_are(services: Services) -> Non
     ]
     entries = [verdict(detector=name, decision=decision) for name in ("a", "b") for decision in ("clear", "flag")] * 5
     fresh = [msgspec.structs.replace(entry, id=str(uuid7())) for entry in entries]
-    services.verdicts.append([(entry, "key:1") for entry in fresh])
+    services.verdicts.append([LedgerEntry(entry, "key:1") for entry in fresh])
     few = [steps(query) for query in queries]
     services.verdicts.append(
-        [(msgspec.structs.replace(entry, id=str(uuid7())), "key:1") for entry in fresh for _ in range(50)]
+        [LedgerEntry(msgspec.structs.replace(entry, id=str(uuid7())), "key:1") for entry in fresh for _ in range(50)]
     )
     assert all(many <= 1.5 * before + 20 for many, before in zip(map(steps, queries), few, strict=True))
     assert min(few) > 0

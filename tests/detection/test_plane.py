@@ -16,7 +16,7 @@ from discern.core.errors import InvalidRecord, StorageUnavailable, UnknownDetect
 from discern.core.verdict import Verdict
 from discern.detection.committing import Committer
 from discern.detection.service import on_ledger
-from discern.detection.types import DetectionRequest, VerdictQuery
+from discern.detection.types import DetectionRequest, LedgerEntry, VerdictQuery
 from discern.inputs.types import MediaContent, Record
 from tests.media import clip, jpeg
 
@@ -46,12 +46,12 @@ def test_a_verdict_is_on_the_ledger_as_it_was_answered(
 
 def test_no_answer_leaves_that_the_ledger_does_not_have(services: Services) -> None:
     class Broken:
-        def append(self, verdicts: Sequence[tuple[Verdict, str]]) -> None:
+        def append(self, entries: Sequence[LedgerEntry]) -> None:
             raise StorageUnavailable("The disk is full.")
 
         is_quick = False
 
-        def append_at_once(self, verdicts: Sequence[tuple[Verdict, str]]) -> bool:
+        def append_at_once(self, entries: Sequence[LedgerEntry]) -> bool:
             return False
 
         def finish_tidying(self) -> None:

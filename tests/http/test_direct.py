@@ -207,3 +207,38 @@ def test_nobody_waits_for_the_pictures_of_clients_that_have_gone(served: Served)
         time.sleep(0.1)
     assert served.counted("batches.given_up") >= 20
     assert served.counted("ledger.verdicts") - before < 41
+
+
+def test_a_subject_is_heard_of_on_the_direct_way_too(served: Served) -> None:
+    with opened(served.port) as connection:
+        connection.sendall(request(served, record(8), "Discern-Subject: customer-1"))
+        ((status, _, document),) = answers(connection, 1)
+        connection.sendall(request(served, record(8), "Discern-Subject: customer-1"))
+        ((_, _, again),) = answers(connection, 1)
+        connection.sendall(request(served, record(8)).replace(b"Host: x", b"Host: x\r\nDiscern-Subject: \xff\xfe"))
+        ((refused, _, problem),) = answers(connection, 1)
+    assert (status, again["cached"]) == (200, False)
+    assert (refused, problem["code"]) == (400, "malformed_request")
+    exported = httpx2.post(
+        f"http://127.0.0.1:{served.port}/v1/privacy/export",
+        json={"subject": "customer-1"},
+        headers={"Authorization": f"Bearer {served.secret}"},
+    ).json()
+    assert [one["id"] for one in exported["verdicts"]] == [document["id"], again["id"]]
+
+
+def test_consent_is_asked_for_on_the_direct_way_too(served: Served) -> None:
+    def ask_for_consent(required: bool) -> None:
+        address, headers = f"http://127.0.0.1:{served.port}/v1/privacy", {"Authorization": f"Bearer {served.secret}"}
+        assert httpx2.put(address, json={"consent_required": required}, headers=headers).status_code == 200
+
+    with opened(served.port) as connection:
+        ask_for_consent(True)
+        try:
+            connection.sendall(request(served, record(9)))
+            ((status, _, problem),) = answers(connection, 1)
+        finally:
+            ask_for_consent(False)
+        connection.sendall(request(served, record(9)))
+        ((after, _, _),) = answers(connection, 1)
+    assert (status, problem["code"], after) == (403, "consent_missing", 200)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,26 +122,6 @@ def test_records_that_are_answered_directly_are_counted_like_the_others(tmp_path
     assert served.process.wait(30) == 0
 
 
-@pytest.fixture
-def redis_port(tmp_path: Path) -> Iterator[int]:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    command = [program, "--port", str(port), "--save", "", "--dir", str(tmp_path), "--bind", "127.0.0.1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield port
-    process.terminate()
-    process.wait(10)
-
-
 _HITS = """
 import asyncio, sys
 from discern.access.service_limits import RateLimits
@@ -166,8 +144,8 @@ asyncio.run(main())
 """
 
 
-def test_with_redis_a_limit_holds_exactly_over_processes(redis_port: int) -> None:
-    url = f"redis://127.0.0.1:{redis_port}/0"
+def test_with_redis_a_limit_holds_exactly_over_processes(redis_server: tuple[object, str]) -> None:
+    _, url = redis_server
     processes = [
         subprocess.Popen([sys.executable, "-c", _HITS, url], stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ RULE = {"window_seconds": 0.3, "measure": "fraction_above", "from": 0.5, "flag_a
 class Served:
     """A server and the way to it."""
 
-    def __init__(self, home: Path, **environment: str) -> None:
+    def __init__(self, home: Path, log: Path | None = None, **environment: str) -> None:
         services = build_services(load_settings({"DISCERN_HOME": str(home)}))
         services.open()
         self.secret = services.keys.issue("default", "test", role="owner").secret
@@ -58,7 +58,9 @@ class Served:
             self.port = free.getsockname()[1]
         self.home = home
         settings = LIMITS | {"DISCERN_HOME": str(home), "DISCERN_PORT": str(self.port), "PATH": ""} | environment
-        self.process = subprocess.Popen([sys.executable, "-m", "discern.cli.main", "up"], env=settings)
+        command = [sys.executable, "-m", "discern.cli.main", "up"]
+        with log.open("wb") if log is not None else nullcontext() as said:
+            self.process = subprocess.Popen(command, env=settings, stdout=said, stderr=said)
         for _ in range(400):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from discern.app import Services, build_services
 from discern.core.errors import InvalidSettings, StorageUnavailable
 from discern.detection.store import VerdictStore
-from discern.detection.types import VerdictQuery
+from discern.detection.types import LedgerEntry, VerdictQuery
 from discern.settings import load_settings
 from discern.store.database import Durability
 from discern.store.migrations import LATEST_REVISION
@@ -123,7 +123,7 @@ def test_durability_says_whether_a_commit_waits_for_the_disk(
 def test_pages_are_read_off_an_index(services: Services) -> None:
     from discern.detection.store import stretch_statement
 
-    services.verdicts.append([(verdict(), "key:1") for _ in range(3000)])
+    services.verdicts.append([LedgerEntry(verdict(), "key:1") for _ in range(3000)])
     query = stretch_statement(VerdictQuery("default"), "toy", "flag").limit(5)
     with services.database.write() as connection:
         connection.execute(text("ANALYZE verdicts"))
@@ -138,7 +138,7 @@ def test_a_server_that_went_away_is_said_and_found_again(postgresql_url: str) ->
     database.open()
     store = VerdictStore(database)
     written = verdict()
-    store.append([(written, "key:1")])
+    store.append([LedgerEntry(written, "key:1")])
     others = "pid <> pg_backend_pid() AND datname = current_database()"
     with database.write() as connection:
         connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"))

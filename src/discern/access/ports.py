@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from discern.access.types import Action, Principal, Resource
 
@@ -17,6 +17,17 @@ class Permit(Protocol):
 
     def allows(self, principal: Principal, action: Action, resource: Resource) -> bool:
         """Tell whether it is permitted; nothing goes on record."""
+        ...
+
+
+Body = TypeVar("Body")
+
+
+class BodyReader(Protocol):
+    """Reads the JSON body of an HTTP request."""
+
+    async def __call__(self, request: Any, kind: type[Body], /) -> Body:  # noqa: ANN401
+        """Return the body as `kind`. Raises MalformedRequest and SlowSender."""
         ...
 
 

@@ -26,6 +26,7 @@ from discern.detection.bulk.cli import run_commands, score_command
 from discern.detection.bulk.store import RunStore
 from discern.detection.cli import Tools, detect_command
 from discern.detection.cli_verdicts import verdict_commands
+from discern.privacy.cli import privacy_commands
 from discern.registry.cli import detector_commands
 from discern.settings import load_settings
 
@@ -81,11 +82,12 @@ def build_cli() -> typer.Typer:
         context.call_on_close(close)
 
     up_command(cli, load_settings)
-    detect_command(cli, lambda: Tools(opened().detect, opened().catalogue, opened().limits))
+    detect_command(cli, lambda: Tools(opened().detect, opened().catalogue, opened().limits, opened().subjects))
     score_command(cli, lambda: bulk_parts(opened()))
     doctor_command(cli, load_settings)
     cli.add_typer(detector_commands(lambda: services().catalogue, lambda: load_settings().home))
     cli.add_typer(verdict_commands(lambda: opened().verdicts))
+    cli.add_typer(privacy_commands(lambda: opened().privacy))
     cli.add_typer(run_commands(lambda: RunStore(opened().database)))
     cli.add_typer(key_commands(lambda: opened().keys, lambda: opened().workspaces, lambda: services().settings.home))
     cli.add_typer(token_commands(lambda: services().tokens))

@@ -29,6 +29,7 @@ from discern.http.web_sockets import WebSocketConnection, WebSocketLimits, web_s
 # How long open connections may bring one more request after the stop was asked for.
 _LAST_CALL_SECONDS = 1.0
 _HOUSE_SECONDS = 5.0
+_REAPPLY_SECONDS = 3600.0
 
 
 class Server(uvicorn.Server):
@@ -60,7 +61,11 @@ class Server(uvicorn.Server):
 
     async def _keep_house(self) -> None:
         """Do what nobody waits for, every few seconds, off the event loop."""
+        reapply_at = 0.0
         while True:
+            if asyncio.get_running_loop().time() >= reapply_at:
+                reapply_at = asyncio.get_running_loop().time() + _REAPPLY_SECONDS
+                await to_thread.run_sync(self._services.privacy.reapply_quietly)
             await asyncio.sleep(_HOUSE_SECONDS)
             await to_thread.run_sync(self._services.keys.write_down_uses)
             await to_thread.run_sync(self._services.users.write_down_uses)

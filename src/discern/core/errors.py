@@ -146,6 +146,18 @@ class Forbidden(CallerError):
     code = "forbidden"
 
 
+class ConsentMissing(CallerError):
+    """The workspace asks for consent, and the subject has not given it, or none was named."""
+
+    code = "consent_missing"
+
+
+class UnknownSubject(CallerError):
+    """Nothing is kept of a subject in this workspace."""
+
+    code = "unknown_subject"
+
+
 class RateLimited(CallerError):
     """More requests came than may. Facts: `limit` (its setting), `rule`, `allowed`."""
 

@@ -19,13 +19,14 @@ from discern.access.ports import Permit, PrincipalReader
 from discern.access.types import Principal, Resource
 from discern.core.errors import Forbidden, Overloaded, UnknownVerdict
 from discern.core.verdict import Decision, Verdict
-from discern.detection.ports import DetectorSource, InputBodies
+from discern.detection.ports import QUESTION_PARAMETERS, DetectorSource, InputBodies
 from discern.detection.service_direct import DirectRecords
 from discern.detection.store import VerdictStore
 from discern.detection.types import Detect, DetectionRequest, VerdictQuery
 from discern.detectors.manifest import Manifest
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import InputLimits
+from discern.privacy.ports import subject_of
 
 _SMALL_BYTES = 64 * 1024
 _encode = msgspec.json.Encoder().encode
@@ -76,7 +77,9 @@ class VerdictEndpoint:
         else:
             manifest = (await to_thread.run_sync(self._detectors.find, name, version)).bundle.manifest
         setting, most = _body_limit(manifest, self._limits)
-        asked = partial(DetectionRequest, self._principal_of(scope), name, version=manifest.version)
+        asked = partial(
+            DetectionRequest, self._principal_of(scope), name, version=manifest.version, subject=subject_of(scope)
+        )
         if _is_small(scope, most):
             # The whole body is one message, mostly; what longer ones need would cost more than the answer.
             first = await self._bodies.first(receive)
@@ -249,16 +252,7 @@ VERDICT_OPERATION: dict[str, Any] = {
     "tags": ["verdicts"],
     "summary": "Ask a detector about one input",
     "operationId": "create_verdict",
-    "parameters": [
-        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
-        {
-            "name": "version",
-            "in": "query",
-            "required": False,
-            "schema": {"type": "string"},
-            "description": "A version other than the one that answers by default.",
-        },
-    ],
+    "parameters": QUESTION_PARAMETERS,
     "requestBody": _BODY,
     "responses": _answers("Verdict", "The verdict; it is on the ledger."),
 }

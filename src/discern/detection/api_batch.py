@@ -10,7 +10,7 @@ from __future__ import annotations
 from asyncio import sleep
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -33,12 +33,13 @@ from discern.detection.batches import (
     members_of,
     records_of,
 )
-from discern.detection.ports import DetectorSource, ProblemReader, WholeBodies
+from discern.detection.ports import QUESTION_PARAMETERS, DetectorSource, ProblemReader, WholeBodies
 from discern.detection.service_batches import judged_media, judged_records
 from discern.detection.types import BatchRequest, DetectBatch
 from discern.detectors.manifest import Manifest
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import InputLimits
+from discern.privacy.ports import subject_of
 
 LINES_TYPE = "application/x-ndjson"
 # What is taken apart, or put together, by the event loop itself; above it a thread does.
@@ -129,7 +130,7 @@ class BatchEndpoint:
         if packed != "identity":
             detail = f"The Content-Encoding {packed[:100]!r} is not taken."
             raise UnsupportedInput(detail, mend="Send the body as it is.", taken=["identity"])
-        batch = BatchRequest(self._principal_of(scope), name, (), manifest.version)
+        batch = BatchRequest(self._principal_of(scope), name, (), manifest.version, subject_of(scope))
         return _Asked(batch, manifest, content_type, form, LINES_TYPE in headers.get("accept", ""))
 
     async def _records(self, asked: _Asked, content: bytes) -> AsyncGenerator[list[Answered | Refused], None]:
@@ -140,7 +141,7 @@ class BatchEndpoint:
         small = len(content) <= _SMALL_BYTES and asked.form != "arrow"
         async with self._records_together:
             contents = take_apart() if small else await to_thread.run_sync(take_apart)
-            batch = BatchRequest(asked.batch.principal, asked.batch.detector, contents, asked.batch.version)
+            batch = replace(asked.batch, contents=contents)
             answers = await judged_records(self._detect_batch, batch)
         yield self._in_place(answers, 0)
 
@@ -246,16 +247,7 @@ BATCH_OPERATION: dict[str, Any] = {
     "tags": ["verdicts"],
     "summary": "Ask a detector about many inputs at once",
     "operationId": "create_verdicts",
-    "parameters": [
-        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
-        {
-            "name": "version",
-            "in": "query",
-            "required": False,
-            "schema": {"type": "string"},
-            "description": "A version other than the one that answers by default.",
-        },
-    ],
+    "parameters": QUESTION_PARAMETERS,
     "requestBody": {
         "required": True,
         "description": "Records as a JSON array, as NDJSON (one a line) or as an Arrow IPC stream; images, and clips "

@@ -30,6 +30,8 @@ from discern.detection.ports import DetectorSource
 from discern.detection.sources import Item, files_of, items_of
 from discern.detection.types import Detect, DetectionRequest
 from discern.inputs.types import InputLimits
+from discern.privacy.ports import Subjects
+from discern.privacy.types import Subject
 from discern.registry.types import split_reference
 
 EXIT_CODES = {"clear": 0, "review": 10, "flag": 20}
@@ -47,6 +49,7 @@ class Tools(NamedTuple):
     detect: Detect
     detectors: DetectorSource
     limits: InputLimits
+    subjects: Subjects
 
 
 def detect_command(cli: typer.Typer, tools: Callable[[], Tools]) -> None:
@@ -56,6 +59,7 @@ def detect_command(cli: typer.Typer, tools: Callable[[], Tools]) -> None:
     def detect(
         paths: list[Path] = typer.Argument(exists=True, help="Images, videos, JSON or NDJSON records, or folders."),
         detector: str | None = typer.Option(None, "--detector", "-d", help="Detector, or NAME@VERSION."),
+        subject: str | None = typer.Option(None, "--subject", help="Your name for the person the inputs are about."),
         as_json: bool = typer.Option(False, "--json", help="One JSON object a line instead of a table."),
     ) -> None:
         """Judge images, videos and records; every verdict is on the ledger before it is printed.
@@ -67,7 +71,8 @@ def detect_command(cli: typer.Typer, tools: Callable[[], Tools]) -> None:
         opened = tools()
         show = _Lines() if as_json else _Table()
         files = list(files_of(paths))
-        outcomes = asyncio.run(_run(opened, files, _chooser(opened.detectors, detector), show))
+        about = opened.subjects.admit(LOCAL.workspace, subject)
+        outcomes = asyncio.run(_run(opened, files, _chooser(opened.detectors, detector), about, show))
         show.finish()
         if not outcomes:
             typer.echo(f"discern: there is no file in {', '.join(map(str, paths))}.", err=True)
@@ -169,7 +174,9 @@ def _chooser(detectors: DetectorSource, asked: str | None) -> Chooser:
     return choose
 
 
-async def _run(tools: Tools, files: list[Path], choose: Chooser, show: _Lines | _Table) -> list[Outcome]:
+async def _run(
+    tools: Tools, files: list[Path], choose: Chooser, about: Subject | None, show: _Lines | _Table
+) -> list[Outcome]:
     outcomes: list[Outcome] = []
     numbers: deque[int] = deque()
 
@@ -180,19 +187,21 @@ async def _run(tools: Tools, files: list[Path], choose: Chooser, show: _Lines | 
                 yield item
 
     with _bar(len(files)) as advance_to:
-        async for item, answer in _answers(tools.detect, items(), choose):
+        async for item, answer in _answers(tools.detect, items(), choose, about):
             show(item, answer)
             outcomes.append(answer if isinstance(answer, DiscernError) else answer.decision)
             advance_to(numbers.popleft())
     return outcomes
 
 
-async def _answers(detect: Detect, items: Iterator[Item], choose: Chooser) -> AsyncIterator[tuple[Item, Answer]]:
+async def _answers(
+    detect: Detect, items: Iterator[Item], choose: Chooser, about: Subject | None
+) -> AsyncIterator[tuple[Item, Answer]]:
     """Yield answers in the order of the items."""
     waiting: deque[tuple[Item, asyncio.Task[Answer]]] = deque()
     try:
         for item in items:
-            waiting.append((item, asyncio.create_task(_answer(detect, item, choose))))
+            waiting.append((item, asyncio.create_task(_answer(detect, item, choose, about))))
             if len(waiting) >= _IN_WORK:
                 first, task = waiting.popleft()
                 yield first, await task
@@ -204,12 +213,12 @@ async def _answers(detect: Detect, items: Iterator[Item], choose: Chooser) -> As
             task.cancel()
 
 
-async def _answer(detect: Detect, item: Item, choose: Chooser) -> Answer:
+async def _answer(detect: Detect, item: Item, choose: Chooser, about: Subject | None) -> Answer:
     if isinstance(item.content, DiscernError):
         return item.content
     try:
         name, version = choose(item)
-        return await detect(DetectionRequest(LOCAL, name, item.content, version))
+        return await detect(DetectionRequest(LOCAL, name, item.content, version, subject=about))
     except DiscernError as error:
         return error
 

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 from discern.core.counts import Counts
 from discern.core.errors import StorageUnavailable
-from discern.core.verdict import Verdict
 from discern.detection.ports import Answering, Ledger
+from discern.detection.types import LedgerEntry
 
-Entries = Sequence[tuple[Verdict, str]]
+Entries = Sequence[LedgerEntry]
 _MOST_ROWS_HERE = 64
 # A write from the event loop that took so long was no quick one: for a while the thread does it.
 _SLOW_SECONDS = 0.01

@@ -7,9 +7,24 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 from discern.core.errors import DiscernError
-from discern.core.verdict import InputKind, Verdict
+from discern.core.verdict import InputKind
+from discern.detection.types import LedgerEntry
 from discern.detectors.assessment import Detector
+from discern.privacy.ports import SUBJECT_PARAMETER
 from discern.registry.types import Usable
+
+QUESTION_PARAMETERS: list[dict[str, Any]] = [
+    {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
+    {
+        "name": "version",
+        "in": "query",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": "A version other than the one that answers by default.",
+    },
+    SUBJECT_PARAMETER,
+]
+"""What the OpenAPI document says of the parameters of every route that asks a detector."""
 
 
 class DetectorSource(Protocol):
@@ -35,7 +50,7 @@ class DetectorSource(Protocol):
 class Ledger(Protocol):
     """Where verdicts are kept. When it is down it raises StorageUnavailable, and the answer is refused."""
 
-    def append(self, verdicts: Sequence[tuple[Verdict, str]]) -> None:
+    def append(self, entries: Sequence[LedgerEntry]) -> None:
         """Write verdicts with their principals in one transaction; on return they survive the death of the process."""
         ...
 
@@ -44,7 +59,7 @@ class Ledger(Protocol):
         """Whether `append_at_once` may ever write: False where every write waits for a disk or a network."""
         ...
 
-    def append_at_once(self, verdicts: Sequence[tuple[Verdict, str]]) -> bool:
+    def append_at_once(self, entries: Sequence[LedgerEntry]) -> bool:
         """Do the same where it takes no waiting, from the event loop; False where `append` is to do it."""
         ...
 

@@ -30,7 +30,7 @@ from discern.detection.batching import Assessed, Batcher, Media
 from discern.detection.caching import AnswerCache, AnswerKey
 from discern.detection.committing import Committer
 from discern.detection.ports import DetectorSource
-from discern.detection.types import BatchRequest, Detect, DetectBatch, DetectionRequest
+from discern.detection.types import BatchRequest, Detect, DetectBatch, DetectionRequest, LedgerEntry
 from discern.detectors.assessment import Assessment, Detector
 from discern.inputs.faces import FaceLocator
 from discern.inputs.prepare import prepare_media
@@ -107,9 +107,11 @@ class Plane:
             if isinstance(detector.manifest.input, RecordSpec):
                 run = partial(self._run_records, batch, detector)
                 answers = await self._batcher.run(detector, run, len(batch.contents))
-                verdicts = [(one, batch.principal.id) for one in answers if isinstance(one, Verdict)]
-                if verdicts:
-                    await committer.write(verdicts)
+                entries = [
+                    LedgerEntry(one, batch.principal.id, batch.subject) for one in answers if isinstance(one, Verdict)
+                ]
+                if entries:
+                    await committer.write(entries)
                 return answers
             # The version stays the one that was found, also where another one is added meanwhile.
             version = detector.manifest.version
@@ -117,7 +119,9 @@ class Plane:
                 *(
                     _itself(content)
                     if isinstance(content, DiscernError)
-                    else answer(DetectionRequest(batch.principal, batch.detector, content, version))
+                    else answer(
+                        DetectionRequest(batch.principal, batch.detector, content, version, subject=batch.subject)
+                    )
                     for content in batch.contents
                 )
             )
@@ -204,7 +208,8 @@ def from_cache(answer: Answer, cache: AnswerCache, locator: FaceLocator, clock: 
     """Wrap a step so that a question which was answered before is answered by what is known."""
 
     async def answer_or_recall(question: Question) -> Verdict:
-        input_sha256 = await _digest(question)
+        # What is known of a person is sealed on the ledger, and lies nowhere else.
+        input_sha256 = await _digest(question) if question.request.subject is None else None
         if input_sha256 is None:
             return await answer(question)
         request = question.request
@@ -254,7 +259,7 @@ def on_ledger(answer: Answer, committer: Committer) -> Answer:
 
     async def answer_and_record(question: Question) -> Verdict:
         verdict = await answer(question)
-        await committer.write([(verdict, question.request.principal.id)])
+        await committer.write([LedgerEntry(verdict, question.request.principal.id, question.request.subject)])
         return verdict
 
     return answer_and_record

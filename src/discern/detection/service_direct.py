@@ -17,7 +17,7 @@ from discern.detection.batching import Assessed, Batcher
 from discern.detection.caching import AnswerCache, AnswerKey
 from discern.detection.committing import Committer
 from discern.detection.service import Plane, answer_key, recalled
-from discern.detection.types import DetectionRequest
+from discern.detection.types import DetectionRequest, LedgerEntry
 from discern.detectors.assessment import Detector
 from discern.inputs.faces import FaceLocator
 from discern.inputs.spec import RecordSpec
@@ -83,7 +83,7 @@ class DirectRecords:
         self._record(request, verdict, done)
 
     def _record(self, request: DetectionRequest, verdict: Verdict, done: Done) -> None:
-        self._committer.submit([(verdict, request.principal.id)], _Recording(verdict, done))
+        self._committer.submit([LedgerEntry(verdict, request.principal.id)], _Recording(verdict, done))
 
 
 class _Assessing:

@@ -30,13 +30,17 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
+    delete,
     func,
     insert,
     select,
 )
 
+from discern.core.sealing import key_id_of, opened, sealed
 from discern.core.verdict import Decision, Verdict
-from discern.detection.types import VerdictPage, VerdictQuery
+from discern.detection.types import LedgerEntry, VerdictPage, VerdictQuery
+from discern.privacy.ports import NoSubjects, Seals
+from discern.privacy.types import Subject
 from discern.store.database import Database
 from discern.store.metadata import metadata, workspace_column
 from discern.store.types import UtcDateTime
@@ -58,6 +62,17 @@ verdicts = Table(
     PrimaryKeyConstraint("workspace", "id"),
     Index("ix_verdicts_workspace_detector_decision_id", "workspace", "detector", "decision", "id"),
 )
+# Which verdicts are sealed with which subject's key.
+verdict_subjects = Table(
+    "verdict_subjects",
+    metadata,
+    workspace_column(),
+    Column("key_id", LargeBinary(16), nullable=False),
+    Column("verdict_id", Uuid(), nullable=False),
+    PrimaryKeyConstraint("workspace", "key_id", "verdict_id"),
+)
+_INSERT_LINK = "INSERT INTO verdict_subjects (workspace, key_id, verdict_id) VALUES (?, ?, ?)"
+_AT_A_TIME = 500
 # Many rows a statement: the interpreter is let go and taken again once a statement, and an event loop that is busy
 # meanwhile does not give it back at once.
 _PLACES = f"({', '.join('?' * len(verdicts.columns))})"
@@ -70,25 +85,33 @@ _decode = msgspec.json.Decoder(Verdict).decode
 
 
 class VerdictStore:
-    """The ledger in the database. The body column holds the verdict as it was answered, in JSON."""
+    """The ledger in the database. The body column holds the verdict as it was answered, in JSON.
 
-    def __init__(self, database: Database) -> None:
+    Of a verdict about a subject it holds that sealed, and the column of the input's digest nothing; `seals` opens it
+    as long as the subject's key is there.
+    """
+
+    def __init__(self, database: Database, seals: Seals | None = None) -> None:
         self._database = database
+        self._seals = seals or NoSubjects()
 
-    def append(self, entries: Sequence[tuple[Verdict, str]]) -> None:
+    def append(self, entries: Sequence[LedgerEntry]) -> None:
         """Write verdicts with their principals in one transaction, or raise StorageUnavailable and write none."""
         if self._database.dialect == "sqlite":
             self._database.write_statements(_statements(entries))
             return
+        about = [_link(entry.verdict, entry.subject) for entry in entries if entry.subject is not None]
         with self._database.write() as connection:
-            connection.execute(insert(verdicts), [_row(verdict, principal) for verdict, principal in entries])
+            connection.execute(insert(verdicts), [_row(entry) for entry in entries])
+            if about:
+                connection.execute(insert(verdict_subjects), about)
 
     @property
     def is_quick(self) -> bool:
         """Whether `append_at_once` may ever write."""
         return self._database.is_quick
 
-    def append_at_once(self, entries: Sequence[tuple[Verdict, str]]) -> bool:
+    def append_at_once(self, entries: Sequence[LedgerEntry]) -> bool:
         """Write verdicts where nobody and nothing has to be waited for; tell whether they were written."""
         return self._database.is_quick and self._database.write_at_once(_statements(entries))
 
@@ -105,7 +128,7 @@ class VerdictStore:
         query = select(verdicts.c.body).where(verdicts.c.workspace == workspace, verdicts.c.id == verdict_id)
         with self._database.read() as connection:
             body = connection.execute(query).scalar()
-        return None if body is None else _decode(body)
+        return None if body is None else self._opened(workspace, [(verdict_id, body)])[0]
 
     def page(self, query: VerdictQuery) -> VerdictPage:
         """Return verdicts newest first."""
@@ -113,7 +136,7 @@ class VerdictStore:
         with self._database.read() as connection:
             detectors = _readable(connection, query)
             if query.decision is None and detectors is None:
-                bodies = connection.execute(_newest(query, verdicts.c.body).limit(most)).scalars().all()
+                rows = connection.execute(_newest(query, verdicts.c.id, verdicts.c.body).limit(most)).all()
             else:
                 stretches = (
                     connection.execute(stretch_statement(query, detector, decision).limit(most)).scalars()
@@ -122,42 +145,117 @@ class VerdictStore:
                 )
                 ids = nlargest(most, chain.from_iterable(stretches))
                 chosen = verdicts.c.workspace == query.workspace, verdicts.c.id.in_(ids)
-                newest_first = select(verdicts.c.body).where(*chosen).order_by(verdicts.c.id.desc())
-                bodies = connection.execute(newest_first).scalars().all() if ids else []
-        found = [_decode(body) for body in bodies]
-        page, more = tuple(found[: query.limit]), len(found) > query.limit
-        return VerdictPage(verdicts=page, next=page[-1].id if more else None)
+                newest_first = select(verdicts.c.id, verdicts.c.body).where(*chosen).order_by(verdicts.c.id.desc())
+                rows = connection.execute(newest_first).all() if ids else []
+        shown, more = rows[: query.limit], len(rows) > query.limit
+        found = self._opened(query.workspace, [(row.id, row.body) for row in shown])
+        page = tuple(verdict for verdict in found if verdict is not None)
+        return VerdictPage(verdicts=page, next=str(shown[-1].id) if more else None)
+
+    def about(self, workspace: str, key_id: bytes) -> Iterator[Verdict]:
+        """Yield the verdicts that are sealed with a key, oldest first."""
+        after = UUID(int=0)
+        while True:
+            mine = _sealed_with(workspace, key_id).where(verdict_subjects.c.verdict_id > after)
+            query = (
+                select(verdicts.c.id, verdicts.c.body)
+                .where(verdicts.c.workspace == workspace, verdicts.c.id.in_(mine))
+                .order_by(verdicts.c.id)
+                .limit(_AT_A_TIME)
+            )
+            with self._database.read() as connection:
+                rows = [(row.id, row.body) for row in connection.execute(query)]
+            yield from (verdict for verdict in self._opened(workspace, rows) if verdict is not None)
+            if len(rows) < _AT_A_TIME:
+                return
+            after = rows[-1][0]
+
+    def forget_about(self, workspace: str, key_id: bytes) -> int:
+        """Delete the verdicts that are sealed with a key; return how many there were."""
+        mine = _sealed_with(workspace, key_id)
+        links = verdict_subjects.c.workspace == workspace, verdict_subjects.c.key_id == key_id
+        with self._database.write() as connection:
+            gone = connection.execute(
+                delete(verdicts).where(verdicts.c.workspace == workspace, verdicts.c.id.in_(mine))
+            )
+            connection.execute(delete(verdict_subjects).where(*links))
+            return gone.rowcount
+
+    def keys_in_use(self, workspace: str, key_ids: Sequence[bytes]) -> list[bytes]:
+        """Return those of the keys that some verdict is sealed with."""
+        query = select(verdict_subjects.c.key_id).where(
+            verdict_subjects.c.workspace == workspace, verdict_subjects.c.key_id.in_(key_ids)
+        )
+        with self._database.read() as connection:
+            return [bytes(key_id) for key_id in connection.execute(query.distinct()).scalars()]
+
+    def _opened(self, workspace: str, rows: Sequence[tuple[UUID, bytes]]) -> list[Verdict | None]:
+        """Return the verdicts in bodies; None for one that was sealed with a key that is shredded."""
+        key_ids = {key_id for _, body in rows if (key_id := key_id_of(body)) is not None}
+        keys = self._seals.keys(workspace, key_ids) if key_ids else {}
+
+        def verdict_in(verdict_id: UUID, body: bytes) -> Verdict | None:
+            key_id = key_id_of(body)
+            if key_id is None:
+                return _decode(body)
+            key = keys.get(key_id)
+            return None if key is None else _decode(opened(key, body, _place(workspace, str(verdict_id))))
+
+        return [verdict_in(verdict_id, body) for verdict_id, body in rows]
 
 
-def _row(verdict: Verdict, principal: str) -> dict[str, Any]:
+def _row(entry: LedgerEntry) -> dict[str, Any]:
+    verdict = entry.verdict
     return {
         "id": UUID(verdict.id),
         "workspace": verdict.workspace,
-        "principal": principal,
+        "principal": entry.principal,
         "detector": verdict.detector,
         "version": verdict.version,
         "decision": verdict.decision,
         "score": verdict.score,
-        "input_sha256": verdict.input.sha256,
+        "input_sha256": _digest(entry),
         "created_at": verdict.created_at,
-        "body": _encode(verdict),
+        "body": _body(entry),
     }
 
 
-def _sqlite_row(verdict: Verdict, principal: str) -> tuple[Any, ...]:
+def _sqlite_row(entry: LedgerEntry) -> tuple[Any, ...]:
     """Return a row as SQLite stores it, in the order of the columns; what SQLAlchemy's types do costs more."""
+    verdict = entry.verdict
     return (
         verdict.id.replace("-", ""),
         verdict.workspace,
-        principal,
+        entry.principal,
         verdict.detector,
         verdict.version,
         verdict.decision,
         verdict.score,
-        verdict.input.sha256,
+        _digest(entry),
         _as_sqlite_has_it(verdict.created_at),
-        _encode(verdict),
+        _body(entry),
     )
+
+
+def _digest(entry: LedgerEntry) -> str:
+    # It tells a person's picture again wherever that turns up.
+    return entry.verdict.input.sha256 if entry.subject is None else ""
+
+
+def _body(entry: LedgerEntry) -> bytes:
+    body = _encode(entry.verdict)
+    if entry.subject is None:
+        return body
+    return sealed(entry.subject.key_id, entry.subject.key, body, _place(entry.verdict.workspace, entry.verdict.id))
+
+
+def _place(workspace: str, verdict_id: str) -> str:
+    """Return what a sealed body is bound to."""
+    return f"{workspace}/verdicts/{verdict_id}"
+
+
+def _link(verdict: Verdict, subject: Subject) -> dict[str, Any]:
+    return {"workspace": verdict.workspace, "key_id": subject.key_id, "verdict_id": UUID(verdict.id)}
 
 
 @lru_cache(maxsize=8)  # the verdicts of a batch have one time
@@ -166,12 +264,20 @@ def _as_sqlite_has_it(moment: datetime) -> str:
     return utc.isoformat(" ", "microseconds")[:26]
 
 
-def _statements(entries: Sequence[tuple[Verdict, str]]) -> Iterator[tuple[str, list[Any]]]:
+def _statements(entries: Sequence[LedgerEntry]) -> Iterator[tuple[str, list[Any]]]:
     start = 0
     for size, sql in _INSERTS.items():
         while len(entries) - start >= size:
-            yield sql, [value for one in entries[start : start + size] for value in _sqlite_row(*one)]
+            yield sql, [value for one in entries[start : start + size] for value in _sqlite_row(one)]
             start += size
+    for verdict, _, subject in entries:
+        if subject is not None:
+            yield _INSERT_LINK, [verdict.workspace, subject.key_id, verdict.id.replace("-", "")]
+
+
+def _sealed_with(workspace: str, key_id: bytes) -> Select[Any]:
+    links = verdict_subjects.c
+    return select(links.verdict_id).where(links.workspace == workspace, links.key_id == key_id)
 
 
 def stretch_statement(query: VerdictQuery, detector: str, decision: Decision) -> Select[Any]:
@@ -179,8 +285,8 @@ def stretch_statement(query: VerdictQuery, detector: str, decision: Decision) ->
     return _newest(query, verdicts.c.id).where(verdicts.c.detector == detector, verdicts.c.decision == decision)
 
 
-def _newest(query: VerdictQuery, column: ColumnElement[Any]) -> Select[Any]:
-    statement = select(column).where(verdicts.c.workspace == query.workspace)
+def _newest(query: VerdictQuery, *columns: ColumnElement[Any]) -> Select[Any]:
+    statement = select(*columns).where(verdicts.c.workspace == query.workspace)
     if query.after is not None:
         statement = statement.where(verdicts.c.id < query.after)
     return statement.order_by(verdicts.c.id.desc())

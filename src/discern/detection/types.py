@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -12,6 +13,7 @@ from discern.access.types import Principal
 from discern.core.errors import DiscernError
 from discern.core.verdict import Decision, Verdict
 from discern.inputs.types import MediaContent, Record
+from discern.privacy.types import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class DetectionRequest:
     """One question: what a detector says of an input.
 
     `version` None means the version that answers by default. `verdict_id` is the id the verdict is to have, for a door
-    that may have to ask again: the ledger keeps one verdict of an id.
+    that may have to ask again: the ledger keeps one verdict of an id. `subject` is the person it is about, if any.
     """
 
     principal: Principal
@@ -27,6 +29,7 @@ class DetectionRequest:
     content: MediaContent | Record
     version: str | None = None
     verdict_id: UUID | None = None
+    subject: Subject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,15 @@ class BatchRequest:
     detector: str
     contents: Sequence[MediaContent | Record | DiscernError]
     version: str | None = None
+    subject: Subject | None = None
+
+
+class LedgerEntry(NamedTuple):
+    """A verdict with whoever asked for it, and the person it is about, if any."""
+
+    verdict: Verdict
+    principal: str
+    subject: Subject | None = None
 
 
 Detect = Callable[[DetectionRequest], Awaitable[Verdict]]

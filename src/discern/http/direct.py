@@ -39,7 +39,7 @@ class AtOnce(Protocol):
 class DirectRoute:
     """One POST route with one name in its path.
 
-    `is_draining` tells whether the process is about to stop; what has a header of `edge` is left to the framework.
+    `is_draining` tells whether the process is about to stop; what has a header of `elsewhere` is left to the framework.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class DirectRoute:
         guards: Guards,
         is_draining: Callable[[], bool],
         *,
-        edge: Container[bytes],
+        elsewhere: Container[bytes],
     ) -> None:
         before, _, after = path.partition("{name}")
         # What is escaped, and what has a query, is the framework's to read.
@@ -58,7 +58,8 @@ class DirectRoute:
         self._keys, self._permit, self._limits = guards.keys, guards.permit, guards.limits
         self._route = f"POST {path}"
         self._is_draining = is_draining
-        self._edge = edge
+        self._elsewhere = elsewhere
+        self._subjects = guards.subjects
 
     def name_in(self, method: bytes, url: bytes) -> str | None:
         """Return the name in the path, or None for another request."""
@@ -72,11 +73,13 @@ class DirectRoute:
         principal = principal_at_once(exchange.headers, self._keys)
         if principal is None or not self._permit.allows(principal, DETECT, resource_of(principal, exchange.name)):
             return False
+        if not self._subjects.may_be_unnamed(principal.workspace):
+            return False
         content_type = b""
         for name, value in exchange.headers:
             if name == b"content-type":
                 content_type = value
-            elif name in self._edge:
+            elif name in self._elsewhere:
                 return False
         if self._limits.rules and not self._is_within(principal, exchange):
             return exchange.response_complete

@@ -55,7 +55,7 @@ class Edge:
                 app,
                 allow_origins=allowed,
                 allow_methods=["GET", "POST", "PATCH", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "X-CSRF-Token", "X-Request-Id"],
+                allow_headers=["Authorization", "Content-Type", "Discern-Subject", "X-CSRF-Token", "X-Request-Id"],
                 expose_headers=["Location", "Retry-After", "X-Request-Id"],
                 max_age=600,
             )

@@ -9,13 +9,15 @@ from discern.access.service import Keys
 from discern.access.service_limits import RateLimits
 from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
+from discern.privacy.ports import Subjects
 
 
 class Guards(NamedTuple):
-    """What stands before a route: who comes in, what they may do, and how often."""
+    """What stands before a route: who comes in, what they may do and how often, and about whom."""
 
     keys: Keys
     users: Users
     tokens: Tokens
     permit: Permit
     limits: RateLimits
+    subjects: Subjects

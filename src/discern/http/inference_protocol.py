@@ -10,6 +10,7 @@ See https://github.com/open-inference/open-inference-protocol.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,7 @@ from discern.http.permissions import resource_of
 from discern.http.problems import MEDIA_TYPE as PROBLEM
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import InputLimits
+from discern.privacy.ports import SUBJECT_PARAMETER, subject_of
 from discern.registry.service import Catalogue
 from discern.registry.types import Usable
 
@@ -79,7 +81,7 @@ class InferenceEndpoint:
             manifest = loaded.manifest
         else:
             manifest = (await to_thread.run_sync(self._catalogue.find, name, version)).bundle.manifest
-        batch = BatchRequest(principal_of(scope), name, (), manifest.version)
+        batch = BatchRequest(principal_of(scope), name, (), manifest.version, subject_of(scope))
         most = self._limits.bytes
         async with (
             self._bodies.read(Request(scope, receive), "batch_bytes", most, whole=True) as content,
@@ -102,8 +104,7 @@ class InferenceEndpoint:
         small = len(content) <= _SMALL_BYTES and "content-encoding" not in headers
         request, asked = read() if small else await to_thread.run_sync(read)
         if isinstance(manifest.input, RecordSpec):
-            records = BatchRequest(batch.principal, batch.detector, asked, batch.version)
-            answers = await judged_records(self._detect_batch, records)
+            answers = await judged_records(self._detect_batch, replace(batch, contents=asked))
         else:
             answers = [answer async for some in judged_media(self._detect_batch, batch, asked) for answer in some]
         head = {"model_name": manifest.name, "model_version": manifest.version}
@@ -237,6 +238,7 @@ def inference_operation(*, of_version: bool) -> dict[str, Any]:
                 "schema": {"type": "integer"},
                 "description": "Length of the JSON in front of binary tensor data.",
             },
+            SUBJECT_PARAMETER,
         ],
         "requestBody": {
             "required": True,

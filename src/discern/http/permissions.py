@@ -22,6 +22,7 @@ from discern.access.types import Action, Principal, Resource
 from discern.core.errors import DiscernError, InternalError, MalformedRequest
 from discern.http.authentication import is_open, principal_of, refuse, was_counted
 from discern.http.problems import method_not_allowed, no_such_path
+from discern.privacy.ports import SUBJECT_HEADER, Subjects
 
 DETECT: Action = "detect"
 NEEDS: dict[str, Action | None] = {
@@ -54,6 +55,11 @@ NEEDS: dict[str, Action | None] = {
     "POST /v1/keys/{key_id}/rotate": "keys.rotate",
     "DELETE /v1/keys/{key_id}": "keys.revoke",
     "GET /v1/audit": "audit.read",
+    "GET /v1/privacy": "privacy.read",
+    "PUT /v1/privacy": "privacy.change",
+    "POST /v1/privacy/consents": "privacy.consent",
+    "POST /v1/privacy/export": "privacy.export",
+    "POST /v1/privacy/erase": "privacy.erase",
     "GET /v2": "detectors.read",
     "POST /v2/repository/index": "detectors.read",
     "GET /v2/models/{name}": "detectors.read",
@@ -84,6 +90,24 @@ async def check(permit: Permit, principal: Principal, action: Action, name: str 
     if not permit.allows(principal, action, resource):
         # Putting it on record takes the database.
         await to_thread.run_sync(permit.check, principal, action, resource)
+
+
+async def admit(subjects: Subjects, scope: Scope) -> None:
+    """Put the subject that a question names into the state of its scope.
+
+    Raises MalformedRequest, and ConsentMissing where the workspace asks for consent.
+    """
+    given = [value for name, value in scope["headers"] if name == SUBJECT_HEADER]
+    workspace = principal_of(scope).workspace
+    if not given and subjects.may_be_unnamed(workspace):
+        return
+    if len(given) > 1:
+        raise MalformedRequest("The header Discern-Subject is there more than once.", mend="Send one.")
+    try:
+        name = given[0].decode() if given else None
+    except UnicodeDecodeError as error:
+        raise MalformedRequest("The header Discern-Subject is not UTF-8.", mend="Send it in UTF-8.") from error
+    scope["state"]["subject"] = await to_thread.run_sync(subjects.admit, workspace, name)
 
 
 def check_query(scope: Scope, known: Collection[str]) -> None:

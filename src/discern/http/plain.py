@@ -24,7 +24,7 @@ from discern.http.direct import DirectRoute
 from discern.http.edge import Edge, Network
 from discern.http.guards import Guards
 from discern.http.inference_protocol import FOLDER, in_the_protocols_words
-from discern.http.permissions import DETECT, NEEDS, check, check_query, count, pattern_of
+from discern.http.permissions import DETECT, NEEDS, admit, check, check_query, count, pattern_of
 from discern.http.problems import answer_defect, method_not_allowed, problem_response
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Application(FastAPI):
     def put_in_front(self, routes: Sequence[PlainRoute], guards: Guards) -> None:
         """Have `routes` answered before anything else is asked."""
         self.plain_routes = tuple(routes)
-        self._permit, self._limits = guards.permit, guards.limits
+        self._permit, self._limits, self._subjects = guards.permit, guards.limits, guards.subjects
         self._patterns = [
             (pattern_of(route.path).fullmatch, route, NEEDS[f"{route.method} {route.path}"]) for route in routes
         ]
@@ -101,6 +101,7 @@ class Application(FastAPI):
                 scope["path_params"] = found.groupdict()
                 await count(limits, scope, f"GET {path}", send)
                 await check(permit, principal_of(scope), DETECT, found["name"])
+                await admit(guards.subjects, scope)
                 await endpoint(scope, receive, send)
             except DiscernError as error:
                 await refuse(error, scope, receive, send)
@@ -117,6 +118,8 @@ class Application(FastAPI):
             telling = await count(self._limits, scope, f"{route.method} {route.path}", send)
             if action is not None:
                 await check(self._permit, principal_of(scope), action, scope["path_params"].get("name"))
+                if action == DETECT:
+                    await admit(self._subjects, scope)
             check_query(scope, route.parameters)
             await route.endpoint(scope, receive, telling)
         except DiscernError as error:

@@ -38,6 +38,8 @@ PROBLEMS: dict[type[errors.DiscernError], Problem] = {
     errors.Unauthenticated: Problem(401, "A valid API key is needed"),
     errors.WrongPassword: Problem(401, "The name or the password is wrong"),
     errors.MissingCsrfToken: Problem(403, "The request does not prove where it comes from"),
+    errors.ConsentMissing: Problem(403, "The subject has not consented"),
+    errors.UnknownSubject: Problem(404, "No such subject"),
     errors.UnknownUser: Problem(404, "No such user"),
     errors.UnknownSession: Problem(404, "No such session"),
     errors.Forbidden: Problem(403, "That is not permitted"),

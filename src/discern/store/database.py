@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from discern.core.errors import StorageUnavailable
-from discern.store.migrations import LATEST_REVISION, upgrade
+from discern.store.migrations import LEDGER, Schema, upgrade
 
 Durability = Literal["normal", "full"]
 Statements = Iterable[tuple[str, Sequence[Any]]]
@@ -27,8 +27,9 @@ class Database(ABC):
 
     dialect: ClassVar[Literal["sqlite", "postgresql"]]
 
-    def __init__(self, name: str, durability: Durability) -> None:
+    def __init__(self, name: str, durability: Durability, schema: Schema = LEDGER) -> None:
         self.name = name
+        self._schema = schema
         self._durability = durability
         self._engine: Engine | None = None
 
@@ -85,6 +86,10 @@ class Database(ABC):
     def restart_log(self) -> None:  # noqa: B027 - likewise
         """Do the rest of it, for which whoever writes waits."""
 
+    @abstractmethod
+    def wipe_deleted(self, table: str) -> None:
+        """Leave nothing behind of rows that were deleted from a table, as far as it is in our hands."""
+
     def ping(self) -> None:
         """Raise StorageUnavailable unless a query is answered."""
         with self.read() as connection:
@@ -96,8 +101,8 @@ class Database(ABC):
             with exclusively:
                 with engine.connect() as connection:
                     revision = current_revision(connection)
-                if revision != LATEST_REVISION:
-                    upgrade(engine, revision)
+                if revision != self._schema.latest:
+                    upgrade(engine, revision, self._schema)
         except StorageUnavailable:
             engine.dispose()
             raise

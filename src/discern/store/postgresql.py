@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError
 
 from discern.core.errors import InvalidSettings, MissingExtra, StorageUnavailable
 from discern.store.database import Database, Durability, Statements
+from discern.store.migrations import LEDGER, Schema
 
 _CONNECT_SECONDS = 10
 _STATEMENT_SECONDS = 60
@@ -36,7 +37,9 @@ class PostgresqlDatabase(Database):
 
     dialect = "postgresql"
 
-    def __init__(self, url: str, *, connections: int, durability: Durability = "normal") -> None:
+    def __init__(
+        self, url: str, *, connections: int, durability: Durability = "normal", schema: Schema = LEDGER
+    ) -> None:
         try:
             self._url = make_url(url)
         except ArgumentError as error:
@@ -46,7 +49,7 @@ class PostgresqlDatabase(Database):
         self._url = self._url.set(drivername="postgresql+psycopg")
         self._connections = connections
         host = self._url.host or self._url.query.get("host") or "localhost"
-        super().__init__(f"PostgreSQL {self._url.database} on {host}", durability)
+        super().__init__(f"PostgreSQL {self._url.database} on {host}", durability, schema)
 
     def open(self) -> None:
         """Create or upgrade the schema. Raises StorageUnavailable, or MissingExtra without the driver."""
@@ -86,6 +89,11 @@ class PostgresqlDatabase(Database):
             with driver.pipeline(), driver.cursor() as cursor:
                 for sql, values in statements:
                     cursor.execute(sql, values)
+
+    def wipe_deleted(self, table: str) -> None:
+        """Have what deleted rows took written over; copies of the server's own log are the operator's to end."""
+        with self._translated(), self._ready().connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(f"VACUUM {table}"))
 
     def _unavailable(self, error: Exception) -> StorageUnavailable:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]

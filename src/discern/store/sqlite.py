@@ -20,6 +20,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 
 from discern.core.errors import StorageUnavailable
 from discern.store.database import Database, Durability, Statements
+from discern.store.migrations import LEDGER, SUBJECT_KEYS, Schema
 
 _BUSY_SECONDS = 10
 _CONNECTIONS = 32
@@ -35,8 +36,8 @@ class SqliteDatabase(Database):
 
     dialect = "sqlite"
 
-    def __init__(self, path: Path, *, durability: Durability = "normal") -> None:
-        super().__init__(str(path), durability)
+    def __init__(self, path: Path, *, durability: Durability = "normal", schema: Schema = LEDGER) -> None:
+        super().__init__(str(path), durability, schema)
         self._path = path
         self._quick: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
@@ -144,6 +145,16 @@ class SqliteDatabase(Database):
             finally:
                 pooled.close()
 
+    def wipe_deleted(self, table: str) -> None:  # noqa: ARG002 - the file has them all
+        """Take what is left of deleted rows out of the log; in the database it was written over when they went."""
+        with self._translated():
+            pooled = self._ready().raw_connection()
+            try:
+                if _is_refused(pooled.cursor(), "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    raise sqlite3.OperationalError("somebody reads what was deleted")
+            finally:
+                pooled.close()
+
     def _quick_connection(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
         self._prepare_connection(connection, None)
@@ -184,6 +195,8 @@ class SqliteDatabase(Database):
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'full' else 'NORMAL'}")
         cursor.execute("PRAGMA foreign_keys = ON")
+        if self._schema is SUBJECT_KEYS:
+            cursor.execute("PRAGMA secure_delete = ON")
         cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
         # Bringing the log into the database waits for the disk: `checkpoint` does it beside the writers, and this only
         # where nobody calls it.

@@ -41,10 +41,11 @@ from discern.core.ids import uuid7
 from discern.detection.jobs.service import Jobs, unknown
 from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import ENDED, Job, JobKind, JobLimits
-from discern.detection.ports import DetectorSource
+from discern.detection.ports import QUESTION_PARAMETERS, DetectorSource
 from discern.detection.store import VerdictStore
 from discern.detectors.manifest import Manifest
 from discern.inputs.spec import RecordSpec
+from discern.privacy.ports import subject_of
 
 _BUFFER_BYTES = 1024 * 1024
 _LEAST_BYTES_A_SECOND = 10_000
@@ -102,6 +103,12 @@ class JobEndpoint:
             self._check_url(webhook)
         if await to_thread.run_sync(self._store.waiting) >= self._limits.most_waiting:
             raise _overloaded(self._limits.most_waiting)
+        subject = subject_of(scope)
+        if subject is not None and kind == "file":
+            raise MalformedRequest(
+                "A table of records is about many people, and the header Discern-Subject names one.",
+                mend="Send it without the header, or the records one by one.",
+            )
         principal, job_id = self._principal_of(scope), str(uuid7())
         folder = self._jobs.input_of(job_id)
         await to_thread.run_sync(_make_private, folder)
@@ -125,6 +132,7 @@ class JobEndpoint:
                 created_at=utc_now(),
                 verdict_id=str(uuid7()) if kind == "input" else None,
                 webhook=webhook,
+                subject=None if subject is None else subject.reference,
             )
             await self._jobs.submit(job)
         except ClientDisconnect:
@@ -364,8 +372,7 @@ JOB_OPERATION: dict[str, Any] = {
     "summary": "Hand in a job",
     "operationId": "create_job",
     "parameters": [
-        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
-        {"name": "version", "in": "query", "required": False, "schema": {"type": "string"}},
+        *QUESTION_PARAMETERS,
         {
             "name": "webhook",
             "in": "query",

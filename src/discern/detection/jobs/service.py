@@ -28,12 +28,22 @@ from anyio import to_thread
 from discern.access.types import Principal
 from discern.core.clock import utc_now
 from discern.core.counts import Counts
-from discern.core.errors import DiscernError, InternalError, MissingExtra, Overloaded, StorageUnavailable, UnknownJob
+from discern.core.errors import (
+    ConsentMissing,
+    DiscernError,
+    InternalError,
+    MissingExtra,
+    Overloaded,
+    StorageUnavailable,
+    UnknownJob,
+)
 from discern.detection.jobs.ports import FileScorer, ProblemOf, VerdictReader
 from discern.detection.jobs.service_telling import Telling
 from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import ENDED, Job, JobLimits
 from discern.detection.types import Detect, DetectionRequest
+from discern.privacy.ports import Subjects
+from discern.privacy.types import Subject
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +79,7 @@ class Parts:
     problem_of: ProblemOf
     folder: Path
     telling: Telling
+    subjects: Subjects
     limits: JobLimits
     counts: Counts
 
@@ -146,6 +157,16 @@ class Jobs:
         if job.state == "cancelled":
             await to_thread.run_sync(self._clean, job)
         return job
+
+    def forget_about(self, workspace: str, reference: str) -> int:
+        """End the jobs about a subject, with their inputs; return how many there were. Raises StorageUnavailable."""
+        found = self._parts.store.about(workspace, reference)
+        for job_id, has_ended in found:
+            if not has_ended:
+                self._parts.store.cancel(workspace, UUID(job_id), utc_now())
+            shutil.rmtree(self.input_of(job_id), ignore_errors=True)
+        self._parts.store.let_go_of(workspace, reference)
+        return len(found)
 
     def judge(self, job_id: str) -> None:
         """Judge a job, in a thread of the queue; return when it has ended, here or elsewhere, or was left to others."""
@@ -228,8 +249,9 @@ class Jobs:
     async def _run_input(self, job: Job) -> tuple[int, int]:
         assert job.verdict_id is not None  # noqa: S101 - every job of this kind has one
         principal = Principal(job.principal, job.workspace)
+        subject = None if job.subject is None else await to_thread.run_sync(self._subject_of, job)
         request = DetectionRequest(
-            principal, job.detector, self.input_of(job.id) / "input", job.version, UUID(job.verdict_id)
+            principal, job.detector, self.input_of(job.id) / "input", job.version, UUID(job.verdict_id), subject
         )
         while True:
             # Whoever had it before may have written the verdict and died.
@@ -242,6 +264,15 @@ class Jobs:
                 await asyncio.sleep(error.retry_after or _AGAIN_SECONDS)
             else:
                 return 1, 0
+
+    def _subject_of(self, job: Job) -> Subject:
+        assert job.subject is not None  # noqa: S101 - asked by the caller
+        subject = self._parts.subjects.again(job.workspace, job.subject)
+        if subject is None:
+            raise ConsentMissing(
+                "The subject of the job was erased, or has withdrawn their consent.", mend="Do not ask about them."
+            )
+        return subject
 
     async def _run_file(self, job: Job) -> tuple[int, int]:
         folder = self.input_of(job.id)

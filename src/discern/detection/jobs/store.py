@@ -62,6 +62,7 @@ jobs = Table(
     Column("told", Boolean(), nullable=False),
     Column("tell_at", UtcDateTime),
     Column("not_judged", Integer(), nullable=False),
+    Column("subject", String(64)),
     Column("takes", Integer(), nullable=False),
     Column("holder", String(64)),
     Column("lease_until", UtcDateTime),
@@ -221,6 +222,18 @@ class JobStore:
             connection.execute(waits.values(state="cancelled", cancelled=True, finished_at=now))
             connection.execute(update(jobs).where(*mine, jobs.c.state == "running").values(cancelled=True))
 
+    def about(self, workspace: str, reference: str) -> list[tuple[str, bool]]:
+        """Return the ids of the jobs about a subject, each with whether it has ended."""
+        query = select(jobs.c.id, jobs.c.state).where(jobs.c.workspace == workspace, jobs.c.subject == reference)
+        with self._database.read() as connection:
+            return [(str(job_id), state not in _OPEN) for job_id, state in connection.execute(query)]
+
+    def let_go_of(self, workspace: str, reference: str) -> None:
+        """Delete who the jobs about a subject are about."""
+        mine = (jobs.c.workspace == workspace, jobs.c.subject == reference)
+        with self._database.write() as connection:
+            connection.execute(update(jobs).where(*mine).values(subject=None))
+
     def unheld(self, now: datetime) -> list[tuple[str, int]]:
         """Return the ids of unfinished jobs that nobody holds, and how often each was taken."""
         lost = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
@@ -267,4 +280,5 @@ def _job(row: Row[Any], made: Sequence[Delivery] = ()) -> Job:
         finished_at=row.finished_at,
         deliveries=tuple(made),
         not_judged=row.not_judged,
+        subject=row.subject,
     )

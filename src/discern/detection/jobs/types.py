@@ -27,8 +27,8 @@ class Job(msgspec.Struct, frozen=True):
 
     `kind` "input" is one image, video or record and comes to a verdict; "file" is a table of records and comes to a
     file of results. `progress` is in [0, 1]; `rows` counts those of a file that are done, `not_judged` those among them
-    whose result is an error. `verdict_id` is the id that
-    the verdict will have. `error` holds the members of a problem document.
+    whose result is an error. `verdict_id` is the id that the verdict will have, `subject` the reference of the person
+    it is about. `error` holds the members of a problem document.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Job(msgspec.Struct, frozen=True):
     finished_at: _Utc | None = None
     deliveries: tuple[Delivery, ...] = ()
     not_judged: int = 0
+    subject: str | None = None
 
 
 class JobPage(msgspec.Struct, frozen=True):

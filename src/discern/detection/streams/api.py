@@ -1,6 +1,6 @@
 """The WebSocket that live streams come over.
 
-- A stream is opened with a key, and ends within seconds of the key's end.
+- A stream is opened with a key, and ends within seconds of the key's end, or of the erasure of whom it is about.
 - A client that sends nothing for `stream_idle_seconds` is let go, and one that does not read by the connection itself.
 - More streams than `max_streams` are refused before they are opened, with when to try again.
 """
@@ -16,12 +16,14 @@ from starlette.types import Receive, Scope, Send
 
 from discern.access.ports import PrincipalReader
 from discern.core.counts import Counts
-from discern.core.errors import Overloaded
+from discern.core.errors import Overloaded, StorageUnavailable
 from discern.detection.ports import DetectorSource, ProblemReader
 from discern.detection.streams.service import Held, Parts, Stream
 from discern.detection.streams.types import KeyCheck, Record, StreamLimits
 from discern.detection.types import Detect
 from discern.detectors.manifest import Manifest
+from discern.privacy.ports import Subjects, subject_of
+from discern.privacy.types import Subject
 
 SUBPROTOCOL = "discern.v1"
 _LOOK_SECONDS = 1.0
@@ -45,11 +47,13 @@ class StreamEndpoint:
         principal_of: PrincipalReader,
         problem_of: ProblemReader,
         key_check_of: Callable[[Scope], KeyCheck],
+        subjects: Subjects,
     ) -> None:
         self._parts = Parts(detect, record, limits, Held(limits.waiting_bytes), counts, problem_of)
         self._detectors = detectors
         self._principal_of = principal_of
         self._key_check_of = key_check_of
+        self._subjects = subjects
         self._open: dict[Stream, Send] = {}
         self._watch: asyncio.Task[None] | None = None
 
@@ -62,7 +66,14 @@ class StreamEndpoint:
         if len(self._open) >= limits.most:
             counts.add("limits.max_streams")
             raise _too_many(limits.most)
-        stream = Stream(self._parts, manifest, self._principal_of(scope), self._key_check_of(scope), _text_sender(send))
+        stream = Stream(
+            self._parts,
+            manifest,
+            self._principal_of(scope),
+            subject_of(scope),
+            self._key_check_of(scope),
+            _text_sender(send),
+        )
         self._open[stream] = send
         counts.add("streams.opened")
         if self._watch is None or self._watch.done():
@@ -108,6 +119,7 @@ class StreamEndpoint:
             if now - keys_at >= _KEY_SECONDS:
                 keys_at = now
                 await self._look_at_the_keys()
+                await self._look_at_the_subjects()
 
     async def _look_at_the_keys(self) -> None:
         of_key: dict[str, list[Stream]] = {}
@@ -117,6 +129,19 @@ class StreamEndpoint:
             if not await streams[0].key_is_good():
                 for stream in streams:
                     await self._close(stream, _POLICY, "the key is not valid any more")
+
+    async def _look_at_the_subjects(self) -> None:
+        for stream, subject in [(stream, stream.subject) for stream in self._open]:
+            if subject is not None and not await to_thread.run_sync(self._may_go_on, subject):
+                await self._close(stream, _POLICY, "the subject was erased, or has withdrawn their consent")
+
+    def _may_go_on(self, subject: Subject) -> bool:
+        """Tell whether a subject is still who they were; where the database does not answer, they are."""
+        try:
+            found = self._subjects.again(subject.workspace, subject.reference)
+        except StorageUnavailable:
+            return True
+        return found is not None and found.key_id == subject.key_id
 
     async def _close(self, stream: Stream, code: int, reason: str) -> None:
         send = self._open.get(stream)

@@ -26,10 +26,11 @@ from discern.core.verdict import InputFacts, Verdict
 from discern.detection.ports import ProblemReader
 from discern.detection.streams.rules import Window, Windows
 from discern.detection.streams.types import KeyCheck, Record, StreamLimits
-from discern.detection.types import Detect, DetectionRequest
+from discern.detection.types import Detect, DetectionRequest, LedgerEntry
 from discern.detectors.manifest import Manifest
 from discern.inputs.source import is_video
 from discern.inputs.spec import ImageSpec
+from discern.privacy.types import Subject
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Parts(NamedTuple):
 
 
 class Stream:
-    """One stream of `principal` to the detector of `manifest`."""
+    """One stream of `principal` to the detector of `manifest`, about `subject` if that is not None."""
 
     __slots__ = (
         "_closing",
@@ -99,10 +100,17 @@ class Stream:
         "heard_at",
         "key_is_good",
         "principal",
+        "subject",
     )
 
     def __init__(
-        self, parts: Parts, manifest: Manifest, principal: Principal, key_is_good: KeyCheck, send: Send
+        self,
+        parts: Parts,
+        manifest: Manifest,
+        principal: Principal,
+        subject: Subject | None,
+        key_is_good: KeyCheck,
+        send: Send,
     ) -> None:
         self._parts = parts
         self._manifest = manifest
@@ -118,6 +126,7 @@ class Stream:
         self._warned_at = 0.0
         self._closing = False
         self.principal = principal
+        self.subject = subject
         self.key_is_good = key_is_good
         self.has_failed = False
         self.heard_at = asyncio.get_running_loop().time()
@@ -229,7 +238,7 @@ class Stream:
         manifest = self._manifest
         try:
             return await self._parts.detect(
-                DetectionRequest(self.principal, manifest.name, item.content, manifest.version)
+                DetectionRequest(self.principal, manifest.name, item.content, manifest.version, subject=self.subject)
             )
         except DiscernError as error:
             return error
@@ -244,7 +253,7 @@ class Stream:
         for window in self._windows.add(answer, item.at):
             verdict = self._of(window)
             try:
-                await self._parts.record(verdict, self.principal)
+                await self._parts.record(LedgerEntry(verdict, self.principal.id, self.subject))
             except DiscernError as error:
                 await self._tell_of(error, {"before_sequence": item.sequence})
             else:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from discern.access.types import Principal
-from discern.core.verdict import Verdict
+from discern.detection.types import LedgerEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,7 @@ class StreamLimits:
     idle_seconds: float
 
 
-Record = Callable[[Verdict, Principal], Awaitable[None]]
+Record = Callable[[LedgerEntry], Awaitable[None]]
 """Writes a verdict to the ledger; returns when it is there."""
 
 KeyCheck = Callable[[], Awaitable[bool]]

@@ -7,21 +7,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 
 from discern.core.errors import StorageUnavailable
 
-LATEST_REVISION = "0005"
+LATEST_REVISION = "0006"
 _FOLDER = Path(__file__).parent
 
 
-def upgrade(engine: Engine, revision: str | None) -> None:
+class Schema(NamedTuple):
+    """What a database holds: the folder of its revisions, and the latest of them."""
+
+    folder: str
+    latest: str
+
+
+LEDGER = Schema("versions", LATEST_REVISION)
+SUBJECT_KEYS = Schema("subject_keys", "0001")
+
+
+def upgrade(engine: Engine, revision: str | None, schema: Schema) -> None:
     """Bring the schema from `revision` to the latest. Raises StorageUnavailable for a revision nobody here knows."""
-    known = {path.name.partition("_")[0] for path in (_FOLDER / "versions").glob("[0-9]*.py")}
+    known = {path.name.partition("_")[0] for path in (_FOLDER / schema.folder).glob("[0-9]*.py")}
     if revision is not None and revision not in known:
         raise StorageUnavailable(
-            f"The database has schema {revision}; this Discern knows schemas up to {LATEST_REVISION}.",
+            f"The database has schema {revision}; this Discern knows schemas up to {schema.latest}.",
             mend="Run the version of Discern that wrote it, or a later one, or restore a backup.",
         )
     # Imported here: Alembic costs a noticeable part of a second and is needed once in a schema's life.
@@ -30,6 +42,8 @@ def upgrade(engine: Engine, revision: str | None) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
+    config.set_main_option("version_locations", str(_FOLDER / schema.folder))
+    config.set_main_option("path_separator", "os")
     with engine.connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

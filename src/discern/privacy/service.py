@@ -1,0 +1,182 @@
+"""Subjects at the doors: who a name stands for, and the key that what is kept of them is sealed with.
+
+- A key is made when a name comes first, and never leaves the process but wrapped with the master key.
+- Where a workspace asks for consent, nobody is judged without: not unnamed, not without having consented.
+- What another process erased or changed is known here within `REMEMBERED_SECONDS`.
+- Nothing is opened before the first name comes, so that an installation without names has one database.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Collection
+from datetime import datetime
+
+from discern.core.clock import Clock, utc_now
+from discern.core.errors import ConsentMissing
+from discern.privacy.ports import KeyWrapper
+from discern.privacy.rules import KEY_BYTES, check_name, make_key, reference_of
+from discern.privacy.store import ConsentStore
+from discern.privacy.store_keys import StoredKey, SubjectKeyStore
+from discern.privacy.types import Subject
+
+REMEMBERED_SECONDS = 2.0
+_MOST_REMEMBERED = 10_000
+
+
+class SubjectKeys:
+    """The subjects of an installation, as the doors and the ledger see them. Thread-safe.
+
+    `make_store` returns the store of keys, which is opened when it is first needed; `is_there` tells whether it ever
+    was.
+    """
+
+    def __init__(
+        self,
+        make_store: Callable[[], SubjectKeyStore],
+        is_there: Callable[[], bool],
+        consents: ConsentStore,
+        wrapper: KeyWrapper,
+        clock: Clock = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make_store = make_store
+        self._is_there = is_there
+        self._store: SubjectKeyStore | None = None
+        self._opening = threading.Lock()
+        self._consents = consents
+        self._wrapper = wrapper
+        self._clock = clock
+        self._monotonic = monotonic
+        self._secrets: dict[str, bytes] = {}
+        self._remembered: dict[tuple[str, bytes], tuple[bytes, float]] = {}
+        self._required: dict[str, tuple[bool, float]] = {}
+
+    @property
+    def store(self) -> SubjectKeyStore:
+        """The store of keys, open. Raises InvalidSettings where there is none, and StorageUnavailable."""
+        with self._opening:
+            if self._store is None:
+                store = self._make_store()
+                store.open()
+                self._store = store
+            return self._store
+
+    def has_any(self) -> bool:
+        """Tell whether a name has ever come."""
+        return self._store is not None or self._is_there()
+
+    def close(self) -> None:
+        """Give everything back."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def admit(self, workspace: str, name: str | None) -> Subject | None:
+        """Return the subject of a question; see the port."""
+        required = self._is_required(workspace)
+        if name is None:
+            if required:
+                raise ConsentMissing(
+                    "This workspace judges nobody without consent, and the question names no subject.",
+                    mend="Name the person: in the header Discern-Subject, or with `--subject`.",
+                )
+            return None
+        subject = self._of(workspace, self.reference(workspace, name))
+        if required and not self._has_consented(subject):
+            raise _no_consent()
+        return subject
+
+    def may_be_unnamed(self, workspace: str) -> bool:
+        """Tell without waiting whether a question may go without a subject; see the port."""
+        required, until = self._required.get(workspace, (True, 0.0))
+        return not required and self._monotonic() < until
+
+    def again(self, workspace: str, reference: str) -> Subject | None:
+        """Return a subject who was admitted before; see the port."""
+        stored = self.store.get(workspace, reference)
+        if stored is None:
+            return None
+        subject = Subject(workspace, reference, stored.key_id, self._unwrapped(workspace, stored))
+        return None if self._is_required(workspace) and not self._has_consented(subject) else subject
+
+    def keys(self, workspace: str, key_ids: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return those keys that have not been shredded; see the port."""
+        now = self._monotonic()
+        found, unknown = {}, []
+        for key_id in key_ids:
+            key, until = self._remembered.get((workspace, key_id), (b"", 0.0))
+            if now < until:
+                found[key_id] = key
+            else:
+                unknown.append(key_id)
+        if unknown:
+            for stored in self.store.some(workspace, unknown):
+                found[stored.key_id] = self._unwrapped(workspace, stored)
+        return found
+
+    def reference(self, workspace: str, name: str) -> str:
+        """Return what stands for a name. Raises MalformedRequest and StorageUnavailable."""
+        check_name(name)
+        secret = self._secrets.get(workspace)
+        if secret is None:
+            context = _context(workspace, b"reference")
+            wrapped = self.store.reference_secret(
+                workspace, lambda: self._wrapper.wrap(secrets.token_bytes(KEY_BYTES), context)
+            )
+            secret = self._secrets[workspace] = self._wrapper.unwrap(wrapped, context)
+        return reference_of(secret, workspace, name)
+
+    def shred(self, workspace: str, reference: str, now: datetime) -> bytes | None:
+        """Shred the key of a subject and return its id; None where there is none. Raises StorageUnavailable."""
+        key_id = self.store.shred(workspace, reference, now)
+        if key_id is not None:
+            self._remembered.pop((workspace, key_id), None)
+        return key_id
+
+    def forget_rules(self, workspace: str) -> None:
+        """Look anew at what a workspace asks for."""
+        self._required.pop(workspace, None)
+
+    def _of(self, workspace: str, reference: str) -> Subject:
+        stored = self.store.get(workspace, reference)
+        if stored is None:
+            key_id, key = make_key()
+            made = StoredKey(key_id, self._wrapper.wrap(key, _context(workspace, key_id)))
+            stored = self.store.add(workspace, reference, made, self._clock())
+        return Subject(workspace, reference, stored.key_id, self._unwrapped(workspace, stored))
+
+    def _unwrapped(self, workspace: str, stored: StoredKey) -> bytes:
+        now, place = self._monotonic(), (workspace, stored.key_id)
+        key, until = self._remembered.get(place, (b"", 0.0))
+        if now >= until:
+            key = self._wrapper.unwrap(stored.wrapped, _context(workspace, stored.key_id))
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered = {}
+        self._remembered[place] = key, now + REMEMBERED_SECONDS
+        return key
+
+    def _is_required(self, workspace: str) -> bool:
+        now = self._monotonic()
+        required, until = self._required.get(workspace, (True, 0.0))
+        if now >= until:
+            required = self._consents.rules(workspace).consent_required
+            self._required[workspace] = required, now + REMEMBERED_SECONDS
+        return required
+
+    def _has_consented(self, subject: Subject) -> bool:
+        latest = self._consents.latest(subject.workspace, subject.reference)
+        return latest is not None and latest.given
+
+
+def _context(workspace: str, what: bytes) -> bytes:
+    return b"subject\0%s\0%s" % (workspace.encode(), what)
+
+
+def _no_consent() -> ConsentMissing:
+    return ConsentMissing(
+        "The subject has not consented, or has withdrawn it.",
+        mend="Record their consent: POST /v1/privacy/consents, or `discern privacy consent give`.",
+    )

@@ -1,0 +1,60 @@
+"""The nouns of privacy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from discern.core.verdict import Verdict
+
+_Utc = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The person a question is about, as this installation knows them.
+
+    `reference` stands in for the name that the caller uses: HMAC-SHA256 of it, in hexadecimal. `key` (32 bytes) seals
+    what is kept of them, and `key_id` (16 bytes) names it; after an erasure both are others.
+    """
+
+    workspace: str
+    reference: str
+    key_id: bytes
+    key: bytes = field(repr=False)
+
+
+class Consent(msgspec.Struct, frozen=True):
+    """What a subject has said: whether they may be judged. `source` is where that can be looked up, such as a form."""
+
+    given: bool
+    at: _Utc
+    by: str
+    source: str = ""
+
+
+class SubjectExport(msgspec.Struct, frozen=True):
+    """All that is kept of a subject, verdicts and consents oldest first."""
+
+    subject: str
+    exported_at: _Utc
+    verdicts: tuple[Verdict, ...]
+    consents: tuple[Consent, ...]
+
+
+class Erasure(msgspec.Struct, frozen=True):
+    """What an erasure did. `reference` is what the audit log names the subject by; `verdicts` how many went."""
+
+    reference: str
+    verdicts: int
+    jobs: int
+    at: _Utc
+
+
+class PrivacyRules(msgspec.Struct, frozen=True):
+    """What holds in a workspace: whether a question must name a subject who has consented."""
+
+    consent_required: bool = False
