@@ -42,6 +42,7 @@ from discern.detection.jobs.service_telling import Telling
 from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import JobLimits
 from discern.detection.service import Answer, Plane, from_cache, on_ledger
+from discern.detection.service_probing import ProbingWatch
 from discern.detection.store import VerdictStore
 from discern.detection.types import Detect, DetectBatch
 from discern.detectors.vetting import VettingLimits
@@ -129,9 +130,10 @@ def build_services(settings: Settings) -> Services:
         most_waiting_rows=settings.max_waiting_rows,
         counts=counts,
     )
-    plane = Plane(catalogue, limits, locator, batcher)
     audit_store = AuditStore(database)
     audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
+    watch = ProbingWatch(settings.probing_alike, audit, counts)
+    plane = Plane(catalogue, limits, locator, batcher, watch)
     consents = ConsentStore(database, audit)
     subjects = _subjects(settings, consents)
     verdicts = VerdictStore(database, subjects)

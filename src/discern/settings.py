@@ -132,6 +132,13 @@ class Settings:
         "",
         "Requests a time, with commas: `key 100/second, workspace 5000/minute, address 50/second`.",
     )
+    probing_alike: int = _setting(
+        64,
+        "Near duplicates among 256 questions of one key to a detector that are put on the audit log as probing; 0 for "
+        "none.",
+        minimum=0,
+        maximum=255,
+    )
     token_seconds: float = _setting(
         300.0, "Time a token lasts that a key was exchanged for.", unit="seconds", minimum=10, maximum=3600
     )

@@ -69,6 +69,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(_HOUSE_SECONDS)
             await to_thread.run_sync(self._services.keys.write_down_uses)
             await to_thread.run_sync(self._services.users.write_down_uses)
+            await to_thread.run_sync(self._services.plane.watch.look)
             await to_thread.run_sync(self._services.audit.anchor)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

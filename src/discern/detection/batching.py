@@ -53,11 +53,15 @@ _WEIGHT_OF_THE_LATEST = 0.2
 
 
 class Assessed(NamedTuple):
-    """What became of one input: the assessment, what is kept of the input, and milliseconds from decode to decision."""
+    """What became of one input: the assessment, what is kept of the input, and milliseconds from decode to decision.
+
+    `sketch` is that of a picture.
+    """
 
     assessment: Assessment
     facts: InputFacts
     milliseconds: float
+    sketch: int | None = None
 
 
 Outcome = Assessed | DiscernError
@@ -339,7 +343,9 @@ def _run_media(detector: Detector, items: list[Media]) -> list[Outcome]:
     results = detector.assess_many([prepared for prepared, _ in ready]) if ready else []
     running = _since(started)
     answers = iter(
-        result if isinstance(result, DiscernError) else Assessed(result, prepared.facts, decoding + running)
+        result
+        if isinstance(result, DiscernError)
+        else Assessed(result, prepared.facts, decoding + running, prepared.sketch)
         for (prepared, decoding), result in zip(ready, results, strict=True)
     )
     return [next(answers) if outcome is None else outcome for outcome in outcomes]

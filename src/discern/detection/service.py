@@ -30,6 +30,7 @@ from discern.detection.batching import Assessed, Batcher, Media
 from discern.detection.caching import AnswerCache, AnswerKey
 from discern.detection.committing import Committer
 from discern.detection.ports import DetectorSource
+from discern.detection.service_probing import ProbingWatch
 from discern.detection.types import BatchRequest, Detect, DetectBatch, DetectionRequest, LedgerEntry
 from discern.detectors.assessment import Assessment, Detector
 from discern.inputs.faces import FaceLocator
@@ -67,9 +68,11 @@ class Plane:
         limits: InputLimits,
         locator: FaceLocator,
         batcher: Batcher,
+        watch: ProbingWatch,
         *,
         clock: Clock = utc_now,
     ) -> None:
+        self.watch = watch
         self._detectors = detectors
         self._limits = limits
         self._locator = locator
@@ -89,9 +92,14 @@ class Plane:
 
     async def assess(self, question: Question) -> Verdict:
         """Answer a question by running the detector. Raises CallerError for an input that cannot be judged."""
-        return self.verdict(
-            question.request, question.detector, await self._batcher.assess(question.detector, question.item)
-        )
+        request, detector = question.request, question.detector
+        found = await self._batcher.assess(detector, question.item)
+        if not request.is_live:
+            if isinstance(question.item, RecordRow):
+                self.watch.see_record(request.principal, request.detector, question.item.values)
+            elif found.sketch is not None:
+                self.watch.see_picture(request.principal, request.detector, found.sketch)
+        return self.verdict(request, detector, found)
 
     def asking_many(self, detect: Detect, committer: Committer) -> DetectBatch:
         """Return `detect_batch`: media are asked about one by one and together, records run as the batch they are."""
@@ -189,6 +197,8 @@ class Plane:
         reader = self.reader(detector, spec)
         rows = [_read(reader, content) for content in batch.contents]
         good = [row for row in rows if isinstance(row, RecordRow)]
+        for row in good:
+            self.watch.see_record(batch.principal, batch.detector, row.values)
         results: list[Assessment | DiscernError] = []
         if good:
             results = detector.assess_rows(np.array([row.values for row in good], dtype=np.float32))

@@ -69,6 +69,7 @@ class DirectRecords:
             self._batcher.submit(detector, row, _Assessing(self, request, detector, key, done))
         except Overloaded:
             return False
+        self._plane.watch.see_record(request.principal, request.detector, row.values)
         if key is not None:
             self._cache.count_miss()
         return True

@@ -22,6 +22,7 @@ class DetectionRequest:
 
     `version` None means the version that answers by default. `verdict_id` is the id the verdict is to have, for a door
     that may have to ask again: the ledger keeps one verdict of an id. `subject` is the person it is about, if any.
+    `is_live` is set for what comes from a stream, whose inputs are alike.
     """
 
     principal: Principal
@@ -30,6 +31,7 @@ class DetectionRequest:
     version: str | None = None
     verdict_id: UUID | None = None
     subject: Subject | None = None
+    is_live: bool = False
 
 
 @dataclass(frozen=True, slots=True)

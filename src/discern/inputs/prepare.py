@@ -25,6 +25,7 @@ from discern.core.verdict import FaceBox, InputFacts
 from discern.inputs.faces import Box, FaceLocator, crop_square
 from discern.inputs.image import decode_image
 from discern.inputs.record import prepare_record
+from discern.inputs.sketches import sketch_of
 from discern.inputs.sniffing import ImageFormat, VideoFormat, sniff
 from discern.inputs.source import Source, check_limit, opened
 from discern.inputs.spec import ImageSpec, RecordSpec, VideoSpec
@@ -97,7 +98,8 @@ def _image(
         face_box=None if box is None else FaceBox(left=box.left, top=box.top, width=box.width, height=box.height),
         face_locator=locator.name if spec.crop == "face" else None,
     )
-    return Prepared(tensor=_cropped(rgb, box, spec)[np.newaxis], facts=facts)
+    cropped = _cropped(rgb, box, spec)
+    return Prepared(tensor=cropped[np.newaxis], facts=facts, sketch=sketch_of(cropped))
 
 
 def _video(

@@ -238,7 +238,9 @@ class Stream:
         manifest = self._manifest
         try:
             return await self._parts.detect(
-                DetectionRequest(self.principal, manifest.name, item.content, manifest.version, subject=self.subject)
+                DetectionRequest(
+                    self.principal, manifest.name, item.content, manifest.version, subject=self.subject, is_live=True
+                )
             )
         except DiscernError as error:
             return error
