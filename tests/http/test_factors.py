@@ -439,7 +439,8 @@ def test_factors_are_changed_with_a_fresh_proof_alone(ann: Person, house: House)
     assert [change().status_code for change in changes(ann, factor)] == [403] * 4
     assert ann.post("/v1/session/proof", {"password": PASSWORD, "proof": good}).status_code == 204
     assert [change().status_code for change in changes(ann, factor)] == [201, 200, 201, 204]
-    # Nothing is left, so a password is all there is to prove.
+    # Nothing is left, so a password is all there is to prove, and all that the session was begun by.
+    assert ann.browser.get("/v1/session").json()["session"]["factor"] is None
     house.clock.wait(FRESH_TIME.total_seconds())
     assert refused(ann.post("/v1/factors", {"kind": "totp", "name": "n"})) == (403, "fresh_proof_needed")
     assert ann.post("/v1/session/proof", {"password": PASSWORD}).status_code == 204

@@ -154,6 +154,7 @@ class Factors:
                         mend="Enrol another first.",
                     )
                 held.put_codes(())
+                held.lower_session(visitor.session.id)
             held.remove(factor_id)
             held.end_other_sessions(visitor.session.id)
             held.record(_act(visitor, "factors.remove", f"factor:{factor_id}", before=factor))

@@ -209,6 +209,10 @@ class Held:
         """Note when whoever is in a session has last proven who they are."""
         self._connection.execute(update(sessions).where(sessions.c.id == session_id).values(proven_at=now))
 
+    def lower_session(self, session_id: UUID) -> None:
+        """Let a session count as begun by a password alone."""
+        self._connection.execute(update(sessions).where(sessions.c.id == session_id).values(factor=None))
+
     def raise_session(self, session_id: UUID, secret_sha256: bytes, factor: str) -> None:
         """Give a session another secret, as of somebody who has shown a factor."""
         mine = update(sessions).where(sessions.c.id == session_id)
