@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pyotp
 import pytest
 from starlette.testclient import TestClient
 
+from discern.access.rules import fingerprint
 from discern.access.rules_factors import (
     CHALLENGE_TIME,
     CODES_AN_HOUR,
@@ -22,8 +24,9 @@ from discern.access.rules_factors import (
     TICKET_TIME,
 )
 from discern.access.service_users import FREE_FAILURES
+from discern.access.types_factors import Proof, Visitor
 from discern.app import Services, build_services
-from discern.core.errors import Forbidden, InvalidSettings, WrongFactor, WrongPassword
+from discern.core.errors import Forbidden, InvalidSettings, Unauthenticated, WrongFactor, WrongPassword
 from discern.core.signatures import is_signed
 from discern.http.permissions import NEEDS, WHILE_ENROLLING
 from discern.settings import Settings, load_settings
@@ -122,8 +125,6 @@ def test_of_many_who_send_one_code_at_once_one_gets_in(anywhere: tuple[House, Se
     outcomes: list[bool] = []
 
     def enter(sign_in: Any, ticket: str) -> None:
-        from discern.access.types_factors import Proof
-
         try:
             sign_in.finish(ticket, Proof("totp", code), "")
             outcomes.append(True)
@@ -215,8 +216,6 @@ def test_wrong_codes_lock_the_name_as_wrong_passwords_do(ann: Person, house: Hou
 
 
 def test_guesses_at_the_same_time_are_all_counted(ann: Person, house: House) -> None:
-    from discern.access.types_factors import Proof
-
     ann.enrol_app()
     tickets = [ann.ticket() for _ in range(20)]
 
@@ -431,6 +430,7 @@ def test_factors_are_changed_with_a_fresh_proof_alone(ann: Person, house: House)
     house.clock.wait(FRESH_TIME.total_seconds())
     for change in changes(ann, factor):
         assert refused(change()) == (403, "fresh_proof_needed")
+        assert house.acts()[-1][1:] == ("denied", "no fresh proof")
     good = {"kind": "totp", "code": ann.code()}
     assert refused(ann.post("/v1/session/proof", {"password": WRONG, "proof": good})) == (401, "wrong_password")
     for proof in (None, {"kind": "totp", "code": "000000"}, {"kind": "recovery", "code": "x"}):
@@ -460,6 +460,24 @@ def test_nobody_touches_the_factors_of_others(ann: Person, house: House) -> None
     ):
         assert refused(answer) == (404, "unknown_factor")
     assert bob.browser.get("/v1/factors").json()["factors"] == []
+
+
+def test_a_session_that_is_still_believed_after_its_end_changes_no_factor(ann: Person, house: House) -> None:
+    assert ann.log_in().status_code == 201
+    begun = ann.post("/v1/factors", {"kind": "totp", "name": "phone"}).json()
+    secret = ann.browser.cookies["__Host-discern_session"]
+    principal = house.users.authenticate(secret)
+    visitor = Visitor(principal, house.users.session_of(principal, secret), fingerprint(secret))
+    house.users.change(house.users.named("default", "ann"), password="several words of late")
+    code = pyotp.TOTP(begun["secret"]).at(house.clock.now)
+    for change in (
+        lambda: house.factors.confirm(visitor, UUID(begun["factor"]["id"]), code, None),
+        lambda: house.factors.enrol(visitor, "totp", "another", None),
+        lambda: house.factors.prove(visitor, "several words of late", None),
+    ):
+        with pytest.raises(Unauthenticated):
+            change()
+    assert house.factors.list(visitor).factors == ()
 
 
 def test_an_enrolment_ends_after_its_time_and_gives_way_to_another(ann: Person, house: House) -> None:
@@ -510,7 +528,9 @@ def test_an_owner_resets_the_factors_of_others_and_not_their_own(services: Servi
     path = f"/v1/users/{user.id}/factors"
     answer = TestClient(house.app).delete(path, headers={"Authorization": f"Bearer {narrow}"})
     assert refused(answer) == (403, "forbidden")
-    assert ("factors.reset", "done", None) in house.acts()
+    acts = house.acts()
+    assert ("factors.reset", "done", None) in acts
+    assert ("factors.reset", "denied", "their own") in acts
 
 
 def test_all_that_is_done_is_on_record_and_all_that_is_refused(ann: Person, house: House) -> None:

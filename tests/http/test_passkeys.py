@@ -161,7 +161,8 @@ def test_a_passkey_opens_for_whoever_registered_it_alone(ann: Person, house: Hou
     taken = bob.post(
         f"/v1/factors/{begun['factor']['id']}/confirm", {"credential": passkey.create(begun["public_key"])}
     )
-    assert (taken.status_code, taken.json()["code"]) == (400, "bad_request")
+    assert (taken.status_code, taken.json()["code"]) == (401, "wrong_factor")
+    assert "registered already" in reason(house)
     register(bob)
     assert sign_in(bob, passkey).status_code == 401
     assert "not theirs" in reason(house)

@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -47,7 +49,7 @@ from discern.access.types_factors import (
 )
 from discern.audit.types import Act
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import CallerError, Forbidden, FreshProofNeeded
+from discern.core.errors import CallerError, Forbidden, FreshProofNeeded, Unauthenticated
 from discern.core.ids import uuid7
 
 
@@ -67,7 +69,7 @@ class Factors:
 
     def ask(self, visitor: Visitor, kind: ChallengeKind, factor_id: UUID | None) -> Challenge:
         """Ask a factor of whoever is signed in, for `prove`. Raises UnknownFactor, RateLimited and others."""
-        with self._store.holding(visitor.session.user_id) as held:
+        with self._holding(visitor) as held:
             asked = self._proofs.ask(held, kind, factor_id, visitor.bound_to)
         if asked.send is not None:
             asked.send()
@@ -77,7 +79,7 @@ class Factors:
         """Take a fresh proof of who is in a session. Raises WrongPassword, WrongFactor."""
         user = self._users.get(visitor.session.workspace, visitor.session.user_id)
         _, hashed = self._users.check(user.name, password)
-        with self._store.holding(user.id) as held:
+        with self._holding(visitor) as held:
             refused = None
             if held.password != hashed:
                 refused = "wrong password"
@@ -93,10 +95,10 @@ class Factors:
 
     def enrol(self, visitor: Visitor, kind: FactorKind, name: str, number: str | None) -> Enrolment:
         """Begin to enrol a factor. Raises FreshProofNeeded, CallerError, FactorUnavailable, RateLimited."""
-        self._check_fresh(visitor)
+        self._check_fresh(visitor, "factors.enrol")
         factor = Factor(uuid7(), kind, check_factor_name(name), self._clock())
         begin = {"totp": self._enrol_app, "passkey": self._enrol_passkey, "sms": self._enrol_telephone}[kind]
-        with self._store.holding(visitor.session.user_id) as held:
+        with self._holding(visitor) as held:
             if len(held.factors()) >= MOST_FACTORS:
                 raise CallerError(f"You have {MOST_FACTORS} factors already.", mend="Remove one first.")
             enrolment, send = begin(held, visitor, factor, number)
@@ -110,10 +112,10 @@ class Factors:
     ) -> tuple[Factor, str]:
         """Confirm a factor by its first answer; return it, and the secret that the session has from here on.
 
-        Raises UnknownFactor, WrongFactor, and CallerError for a passkey that is registered already.
+        Raises UnknownFactor, and WrongFactor, for a passkey too that is registered already.
         """
         now = self._clock()
-        with self._store.holding(visitor.session.user_id) as held:
+        with self._holding(visitor) as held:
             kept = held.enrolment(factor_id, now - ENROLMENT_TIME)
             if kept is None:
                 raise unknown_factor()
@@ -133,9 +135,9 @@ class Factors:
 
     def rename(self, visitor: Visitor, factor_id: UUID, name: str) -> Factor:
         """Give a factor another name. Raises FreshProofNeeded, UnknownFactor, CallerError."""
-        self._check_fresh(visitor)
+        self._check_fresh(visitor, "factors.rename")
         name = check_factor_name(name)
-        with self._store.holding(visitor.session.user_id) as held:
+        with self._holding(visitor) as held:
             factor = _mine(held, factor_id)
             renamed = msgspec.structs.replace(factor, name=name)
             held.rename(factor_id, name)
@@ -144,8 +146,8 @@ class Factors:
 
     def remove(self, visitor: Visitor, factor_id: UUID) -> None:
         """Remove a factor. Raises FreshProofNeeded, UnknownFactor, and CallerError for the last that is demanded."""
-        self._check_fresh(visitor)
-        with self._store.holding(visitor.session.user_id) as held:
+        self._check_fresh(visitor, "factors.remove")
+        with self._holding(visitor) as held:
             factor = _mine(held, factor_id)
             if len(held.factors()) == 1:
                 if self._users.demands_factor(held.user.role):
@@ -162,9 +164,9 @@ class Factors:
 
     def make_recovery_codes(self, visitor: Visitor) -> RecoveryCodes:
         """Make recovery codes in place of all others. Raises FreshProofNeeded, and CallerError without a factor."""
-        self._check_fresh(visitor)
+        self._check_fresh(visitor, "factors.recovery_codes")
         codes = make_recovery_codes()
-        with self._store.holding(visitor.session.user_id) as held:
+        with self._holding(visitor) as held:
             if not held.factors():
                 raise CallerError("Recovery codes stand in for a factor, and you have none.", mend="Enrol one first.")
             held.put_codes(tuple(self._proofs.recovery_digest(held, code) for code in codes))
@@ -175,6 +177,7 @@ class Factors:
         """Remove all factors and recovery codes of a user, and end their sessions. Raises Forbidden."""
         check_given(by, user.detectors, "users.change")
         if by.id == f"user:{user.id}":
+            self._store.record(Act(user.workspace, by.id, "factors.reset", by.id, outcome="denied", reason="their own"))
             raise Forbidden(
                 "Nobody resets their own factors.",
                 mend="Ask another owner, or use `discern user reset-factors`.",
@@ -239,12 +242,21 @@ class Factors:
         except AnswerRefused as refused:
             return f"passkey: {refused}"
         if held.is_known(found.credential_id):
-            raise CallerError("This passkey is registered already.", mend="Use another.")
+            return "passkey: it is registered already"
         return KeptFactor(kept.factor, found.public_key, found.credential_id, found.counter)
 
-    def _check_fresh(self, visitor: Visitor) -> None:
+    @contextmanager
+    def _holding(self, visitor: Visitor) -> Iterator[Held]:
+        with self._store.holding(visitor.session.user_id) as held:
+            # A session that was good a moment ago is still believed at the door, but not with factors.
+            if not held.is_open(visitor.session.id):
+                raise Unauthenticated("The session has ended.", mend="Sign in again: POST /v1/login.")
+            yield held
+
+    def _check_fresh(self, visitor: Visitor, act: str) -> None:
         proven = visitor.session.proven_at
         if proven is None or self._clock() >= proven + FRESH_TIME:
+            self._store.record(_denied(visitor, act, "no fresh proof"))
             minutes = int(FRESH_TIME.total_seconds()) // 60
             raise FreshProofNeeded(
                 f"This needs a proof of who you are that is not older than {minutes} minutes.",
@@ -262,3 +274,8 @@ def _mine(held: Held, factor_id: UUID) -> Factor:
 def _act(visitor: Visitor, act: str, target: str, before: Factor | None = None, after: Factor | None = None) -> Act:
     told = [None if one is None else msgspec.to_builtins(one) for one in (before, after)]
     return Act(visitor.session.workspace, visitor.principal.id, act, target, before=told[0], after=told[1])
+
+
+def _denied(visitor: Visitor, act: str, reason: str) -> Act:
+    who = visitor.principal.id
+    return Act(visitor.session.workspace, who, act, who, outcome="denied", reason=reason)

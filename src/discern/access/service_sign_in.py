@@ -15,7 +15,7 @@ from discern.access.rules import fingerprint
 from discern.access.rules_factors import MOST_TRIES_OF_A_TICKET, TICKET_TIME
 from discern.access.service_proofs import Proofs, wrong_factor
 from discern.access.service_users import Users, begin_act
-from discern.access.store_factors import FactorStore
+from discern.access.store_factors import FactorStore, Held
 from discern.access.types import SignedIn
 from discern.access.types_factors import Challenge, ChallengeKind, PendingSignIn, Proof
 from discern.audit.types import Act
@@ -53,8 +53,7 @@ class SignIn:
         """Ask a factor of whoever holds a ticket. Raises WrongFactor, UnknownFactor, RateLimited and others."""
         bound_to = fingerprint(ticket)
         with self._store.holding(self._whose(bound_to)) as held:
-            if held.tries_of_sign_in(bound_to, self._clock()) is None:
-                raise wrong_factor()
+            self._check_open(held, bound_to)
             asked = self._proofs.ask(held, kind, factor_id, bound_to)
         if asked.send is not None:
             asked.send()
@@ -64,9 +63,7 @@ class SignIn:
         """End a sign-in with a session. Raises WrongFactor."""
         bound_to = fingerprint(ticket)
         with self._store.holding(self._whose(bound_to)) as held:
-            tries = held.tries_of_sign_in(bound_to, self._clock())
-            if tries is None or tries >= MOST_TRIES_OF_A_TICKET:
-                raise wrong_factor()
+            self._check_open(held, bound_to)
             refused = self._proofs.judge(held, proof, bound_to)
             if refused is None:
                 begun = self._users.prepare(held.user, agent, factor=proof.kind, is_proven=True)
@@ -76,6 +73,11 @@ class SignIn:
             held.note_try_of_sign_in(bound_to)
             self._proofs.refuse(held, "sessions.begin", refused)
         raise wrong_factor()
+
+    def _check_open(self, held: Held, ticket_sha256: bytes) -> None:
+        tries = held.tries_of_sign_in(ticket_sha256, self._clock())
+        if tries is None or tries >= MOST_TRIES_OF_A_TICKET:
+            raise wrong_factor()
 
     def _whose(self, ticket_sha256: bytes) -> UUID:
         user_id = self._store.whose(ticket_sha256)

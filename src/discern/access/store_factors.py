@@ -37,6 +37,10 @@ class FactorStore:
             user, password = read_user(connection, user_id)
             yield Held(connection, self._trail, user, password)
 
+    def record(self, act: Act) -> None:
+        """Put an act on record by itself."""
+        self._trail.record(act)
+
     def of(self, user_id: UUID) -> tuple[tuple[Factor, ...], int]:
         """Return the confirmed factors of a user, and how many recovery codes are left."""
         with self._database.read() as connection:
@@ -204,6 +208,11 @@ class Held:
         """Begin a session in place of a waiting sign-in."""
         self._connection.execute(delete(sign_ins).where(sign_ins.c.ticket_sha256 == ticket_sha256))
         insert_session(self._connection, session, secret_sha256)
+
+    def is_open(self, session_id: UUID) -> bool:
+        """Tell whether a session of the user was not ended meanwhile."""
+        mine = sessions.c.id == session_id, sessions.c.user_id == self.user.id, sessions.c.ended_at.is_(None)
+        return self._connection.execute(select(sessions.c.id).where(*mine)).first() is not None
 
     def prove_session(self, session_id: UUID, now: datetime) -> None:
         """Note when whoever is in a session has last proven who they are."""
