@@ -41,12 +41,20 @@ PARTS = {
 }
 # Which files may touch a framework; everything else does without.
 OWNERS = {
-    "fastapi": ("http/", "app_http.py", "/api.py", "/api_users.py"),
-    "starlette": ("http/", "/api.py", "/api_batch.py", "/api_users.py"),
+    "fastapi": ("http/", "app_http.py", "/api.py", "/api_users.py", "/api_factors.py"),
+    "starlette": ("http/", "/api.py", "/api_batch.py", "/api_users.py", "/api_factors.py"),
     "uvicorn": ("cli/serving.py", "http/connections.py", "http/exchange.py", "http/web_sockets.py"),
     "typer": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py"),
     "rich": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py"),
-    "sqlalchemy": ("store/", "/store.py", "access/store_users.py", "privacy/store_keys.py", "jobs/service_queue.py"),
+    "sqlalchemy": (
+        "store/",
+        "/store.py",
+        "access/store_users.py",
+        "access/store_factors.py",
+        "access/store_factor_tables.py",
+        "privacy/store_keys.py",
+        "jobs/service_queue.py",
+    ),
     "dbos": ("jobs/service_queue.py",),
     "alembic": ("store/migrations/",),
     "onnxruntime": ("detectors/runtime.py",),

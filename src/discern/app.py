@@ -15,21 +15,29 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from discern.access.service import Keys, Workspaces
+from discern.access.ports import CodeSender
+from discern.access.service import Keys, Workspaces, check_role
+from discern.access.service_codes import HttpCodes, NoCodes
+from discern.access.service_factors import Factors
 from discern.access.service_limits import RateLimits
+from discern.access.service_passkeys import Passkeys
 from discern.access.service_policies import Access, Policies
+from discern.access.service_proofs import Proofs
+from discern.access.service_sealing import Sealing
+from discern.access.service_sign_in import SignIn
 from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
 from discern.access.store import KeyStore, WorkspaceStore
+from discern.access.store_factors import FactorStore
 from discern.access.store_users import UserStore
-from discern.access.types import LOCAL, Action, Principal, Resource
+from discern.access.types import LOCAL, Principal, Resource
 from discern.audit.ports import AnchorPlace
 from discern.audit.service import AuditTrail
 from discern.audit.service_anchors import FileAnchors, HttpAnchors
 from discern.audit.store import AuditStore
 from discern.audit.types import Act
 from discern.core.counts import Counts
-from discern.core.errors import DiscernError, InvalidSettings, MissingExtra
+from discern.core.errors import CallerError, DiscernError, InvalidSettings, MissingExtra
 from discern.detection.batching import Batcher
 from discern.detection.bulk.store import RunStore
 from discern.detection.bulk.types import ObjectAccess
@@ -57,6 +65,7 @@ from discern.settings import Settings
 from discern.store.database import Database, Durability
 from discern.store.master_key import FileMasterKey
 from discern.store.migrations import SUBJECT_KEYS
+from discern.store.secret_files import SecretFile
 from discern.store.shared_cache import SharedCache
 from discern.store.sqlite import SqliteDatabase
 
@@ -77,6 +86,8 @@ class Services:
     database: Database
     keys: Keys
     users: Users
+    sign_in: SignIn
+    factors: Factors
     tokens: Tokens
     workspaces: Workspaces
     policies: Policies
@@ -123,13 +134,7 @@ def build_services(settings: Settings) -> Services:
     catalogue = _catalogue(settings)
     locator = face_locator(settings.face_model)
     counts = Counts()
-    batcher = Batcher(
-        threads=settings.detection_threads or max(1, (os.cpu_count() or 1) // settings.workers),
-        most_rows=settings.batch_rows,
-        deadline_seconds=settings.batch_deadline_seconds,
-        most_waiting_rows=settings.max_waiting_rows,
-        counts=counts,
-    )
+    batcher = _batcher(settings, counts)
     audit_store = AuditStore(database)
     audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
     watch = ProbingWatch(settings.probing_alike, audit, counts)
@@ -144,6 +149,9 @@ def build_services(settings: Settings) -> Services:
     runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
     jobs = _jobs(settings, job_store, verdicts, detect, runs, subjects, counts)
     keys = Keys(KeyStore(database, audit))
+    users = Users(UserStore(database, audit), second_factor_roles=_second_factor_roles(settings))
+    factors = FactorStore(database, audit)
+    proofs = _proofs(settings)
     policies = Policies(settings.home / "policies")
     return Services(
         settings=settings,
@@ -151,7 +159,9 @@ def build_services(settings: Settings) -> Services:
         database=database,
         keys=keys,
         tokens=Tokens(keys, settings.home / "keys" / "tokens", settings.token_seconds),
-        users=Users(UserStore(database, audit)),
+        users=users,
+        sign_in=SignIn(users, factors, proofs),
+        factors=Factors(users, factors, proofs),
         workspaces=Workspaces(WorkspaceStore(database, audit)),
         policies=policies,
         access=Access(policies, partial(_record_denial, audit)),
@@ -188,6 +198,16 @@ def _catalogue(settings: Settings) -> Catalogue:
     )
 
 
+def _batcher(settings: Settings, counts: Counts) -> Batcher:
+    return Batcher(
+        threads=settings.detection_threads or max(1, (os.cpu_count() or 1) // settings.workers),
+        most_rows=settings.batch_rows,
+        deadline_seconds=settings.batch_deadline_seconds,
+        most_waiting_rows=settings.max_waiting_rows,
+        counts=counts,
+    )
+
+
 def _input_limits(settings: Settings) -> InputLimits:
     return InputLimits(
         image_bytes=settings.image_bytes,
@@ -199,7 +219,31 @@ def _input_limits(settings: Settings) -> InputLimits:
     )
 
 
-def _record_denial(audit: AuditTrail, principal: Principal, action: Action, resource: Resource, reason: str) -> None:
+def _second_factor_roles(settings: Settings) -> frozenset[str]:
+    roles = frozenset(role.strip() for role in settings.second_factor_roles.split(",") if role.strip())
+    try:
+        for role in roles:
+            check_role(role)
+    except CallerError as error:
+        detail = f"second_factor_roles: {error.detail}"
+        raise InvalidSettings(detail, mend=error.mend, setting="second_factor_roles") from error
+    return roles
+
+
+def _proofs(settings: Settings) -> Proofs:
+    passkeys = Passkeys(settings.passkey_origins, settings.passkey_relying_party, settings.passkey_user_verification)
+    sealing = Sealing(SecretFile(settings.factor_secret, settings.home / "keys" / "factors.secret"))
+    sender: CodeSender = NoCodes()
+    if settings.sms_url:
+        sender = HttpCodes(settings.sms_url, _outbound(settings), _webhook_secret(settings))
+    return Proofs(sealing, passkeys, sender)
+
+
+def _webhook_secret(settings: Settings) -> SecretFile:
+    return SecretFile(settings.webhook_secret, settings.home / "keys" / "webhook.secret")
+
+
+def _record_denial(audit: AuditTrail, principal: Principal, action: str, resource: Resource, reason: str) -> None:
     audit.record(Act(principal.workspace, principal.id, action, str(resource), outcome="denied", reason=reason))
 
 
@@ -372,8 +416,7 @@ def _jobs(
             store,
             verdicts,
             _outbound(settings),
-            settings.webhook_secret,
-            settings.home / "keys" / "webhook.secret",
+            _webhook_secret(settings),
             counts,
         ),
         subjects=subjects,

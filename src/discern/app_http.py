@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 
 import discern
 from discern.access.api import KeyList, KeyRequest, access_routes, body_of
+from discern.access.api_factors import FACTOR_SCHEMAS, factor_routes, reset_routes, sign_in_routes
 from discern.access.api_users import SCHEMAS, session_routes, user_routes
 from discern.access.types import IssuedKey, Principal, Token
 from discern.app import Services, job_limits
@@ -52,7 +53,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
-    *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS),
+    *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS),
     *(SubjectRequest, ConsentRequest, PrivacyRequest, PrivacyState, Consent, SubjectExport, Erasure),
 )
 
@@ -179,7 +180,10 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of),
         inference_routes(services.catalogue, access, parts),
         access_routes(services.keys, services.tokens, access, principal_of=principal_of),
-        session_routes(services.users, principal_of=principal_of),
+        session_routes(services.users, services.sign_in, principal_of=principal_of),
+        sign_in_routes(services.sign_in),
+        factor_routes(services.factors, services.users, principal_of=principal_of),
+        reset_routes(services.factors, services.users, access, principal_of=principal_of),
         user_routes(services.users, access, principal_of=principal_of),
         privacy_routes(services.privacy, body_of=body_of, principal_of=principal_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),

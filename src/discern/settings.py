@@ -142,6 +142,25 @@ class Settings:
     token_seconds: float = _setting(
         300.0, "Time a token lasts that a key was exchanged for.", unit="seconds", minimum=10, maximum=3600
     )
+    second_factor_roles: str = _setting(
+        "", "Roles whose users must have a second factor, with commas: `owner,operator`."
+    )
+    factor_secret: str = _setting(
+        "",
+        "What the secrets of second factors are sealed with, of 32 characters at least; empty: the file "
+        "`keys/factors.secret`, made at the first.",
+        secret=True,
+    )
+    passkey_origins: str = _setting(
+        "", "Origins of the pages where passkeys are used, with commas: `https://discern.example.org`; empty: none."
+    )
+    passkey_relying_party: str = _setting(
+        "", "Domain that passkeys are for; empty: the host of the first origin. A change makes all passkeys useless."
+    )
+    passkey_user_verification: str = _setting(
+        "preferred", "Whether a passkey asks for a PIN or a finger: required, preferred or discouraged."
+    )
+    sms_url: str = _setting("", "http or https URL that takes codes as POSTs and sends them by SMS; empty: none.")
     audit_anchor: str = _setting(
         "",
         "Where the audit log is anchored outside the database: a file, or an http or https URL that takes POSTs; "
@@ -245,7 +264,11 @@ def _from_files(given: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-_CHOICES = {"log_level": ("debug", "info", "warning", "error"), "ledger_durability": ("normal", "full")}
+_CHOICES = {
+    "log_level": ("debug", "info", "warning", "error"),
+    "ledger_durability": ("normal", "full"),
+    "passkey_user_verification": ("required", "preferred", "discouraged"),
+}
 # Variables that every tool for S3 reads, where ours say nothing.
 _OTHER_VARIABLES = {
     "s3_endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),

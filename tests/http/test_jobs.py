@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from discern.app import build_services
-from discern.detection.jobs.rules import is_signed
+from discern.core.signatures import is_signed
 from discern.settings import load_settings
 from tests.inputs.media import clip, picture
 

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from discern.access.service_users import FREE_FAILURES, IDLE, LONGEST, Users
 from discern.access.store_users import UserStore
-from discern.access.types import Principal, Role
+from discern.access.types import Principal, Role, SignedIn
 from discern.app import Services
 from discern.app_http import create_app
 from discern.core.errors import CallerError, StorageUnavailable, Unauthenticated, WrongPassword
@@ -56,6 +56,11 @@ def signed_in(browser: TestClient, name: str = "ann@example.org", password: str 
     answer = browser.post("/v1/login", json={"name": name, "password": password})
     assert answer.status_code == 201, answer.text
     return {"X-CSRF-Token": answer.json()["csrf_token"]}
+
+
+def sign_in(users: Users, name: str, password: str, agent: str) -> SignedIn:
+    user, hashed = users.check(name, password)
+    return users.begin(user, agent, factor=None, password=hashed)
 
 
 def test_somebody_signs_in_asks_and_signs_out(browser: TestClient) -> None:
@@ -163,25 +168,25 @@ def test_guessing_locks_a_name_longer_and_longer_for_the_right_password_too(user
     users.create("default", "bob", PASSWORD, role="reviewer")
     for _ in range(FREE_FAILURES):
         with pytest.raises(WrongPassword):
-            users.sign_in("bob", "wrong words", "")
+            sign_in(users, "bob", "wrong words", "")
     with pytest.raises(WrongPassword):
-        users.sign_in("bob", PASSWORD, "")
+        sign_in(users, "bob", PASSWORD, "")
     clock.now += timedelta(seconds=2.1)
     with pytest.raises(WrongPassword):
-        users.sign_in("bob", "wrong words", "")
+        sign_in(users, "bob", "wrong words", "")
     clock.now += timedelta(seconds=2.1)
     with pytest.raises(WrongPassword):  # four seconds by now
-        users.sign_in("bob", PASSWORD, "")
+        sign_in(users, "bob", PASSWORD, "")
     clock.now += timedelta(seconds=2.1)
-    assert users.sign_in("bob", PASSWORD, "").principal.role == "reviewer"
+    assert sign_in(users, "bob", PASSWORD, "").principal.role == "reviewer"
     with pytest.raises(WrongPassword):
-        users.sign_in("bob", "wrong words", "")
-    assert users.sign_in("bob", PASSWORD, "")  # what was wrong before is forgotten
+        sign_in(users, "bob", "wrong words", "")
+    assert sign_in(users, "bob", PASSWORD, "")  # what was wrong before is forgotten
 
 
 def test_a_session_ends_by_itself(users: Users, clock: Clock) -> None:
     users.create("default", "bob", PASSWORD, role="reviewer")
-    secret = users.sign_in("bob", PASSWORD, "").secret
+    secret = sign_in(users, "bob", PASSWORD, "").secret
     clock.now += IDLE - timedelta(seconds=1)
     assert users.authenticate(secret).role == "reviewer"
     users.write_down_uses()
@@ -190,7 +195,7 @@ def test_a_session_ends_by_itself(users: Users, clock: Clock) -> None:
     clock.now += timedelta(minutes=2)
     with pytest.raises(Unauthenticated):
         users.authenticate(secret)
-    busy = users.sign_in("bob", PASSWORD, "").secret
+    busy = sign_in(users, "bob", PASSWORD, "").secret
     for _ in range(int(LONGEST / timedelta(minutes=20)) - 1):
         clock.now += timedelta(minutes=20)
         users.authenticate(busy)
@@ -203,13 +208,13 @@ def test_a_session_ends_by_itself(users: Users, clock: Clock) -> None:
 @pytest.mark.parametrize("change", [{"disabled": True}, {"role": "device"}, {"detectors": ("toy-image",)}])
 def test_whatever_changes_about_somebody_ends_their_sessions(users: Users, change: dict[str, Any]) -> None:
     user = users.create("default", "bob", PASSWORD, role="owner")
-    secret = users.sign_in("bob", PASSWORD, "").secret
+    secret = sign_in(users, "bob", PASSWORD, "").secret
     users.change(user, **change)
     with pytest.raises(Unauthenticated):
         users.authenticate(secret)
     if "disabled" in change:
         with pytest.raises(WrongPassword):
-            users.sign_in("bob", PASSWORD, "")
+            sign_in(users, "bob", PASSWORD, "")
 
 
 @pytest.mark.parametrize("password", ["short", "x" * 257, "aaaaaaaaaaaaaaaa", "my bobby and bobby"])
@@ -241,16 +246,16 @@ def test_who_is_disabled_while_changing_their_password_stays_disabled(users: Use
 
 def test_a_password_that_is_changed_meanwhile_begins_no_session(users: Users, monkeypatch: pytest.MonkeyPatch) -> None:
     user = users.create("default", "bob", PASSWORD, role="owner")
-    checked = users._check
+    checked = users.check
 
     def slow(name: str, password: str) -> Any:
         found = checked(name, password)
         users.change(user, password="several words of late")
         return found
 
-    monkeypatch.setattr(users, "_check", slow)
+    monkeypatch.setattr(users, "check", slow)
     with pytest.raises(WrongPassword):
-        users.sign_in("bob", PASSWORD, "")
+        sign_in(users, "bob", PASSWORD, "")
     assert users.sessions(Principal(f"user:{user.id}", "default", "owner")) == ()
 
 
@@ -259,7 +264,7 @@ def test_guesses_at_the_same_time_are_all_counted(users: Users) -> None:
 
     def guess() -> None:
         with pytest.raises(WrongPassword):
-            users.sign_in("bob", "wrong words", "")
+            sign_in(users, "bob", "wrong words", "")
 
     threads = [threading.Thread(target=guess) for _ in range(20)]
     for thread in threads:
@@ -319,7 +324,7 @@ def test_of_many_who_make_one_name_at_once_one_succeeds(users: Users) -> None:
 def test_while_the_database_is_silent_nobody_signs_in(browser: TestClient, services: Services) -> None:
     services.database.close()
     with pytest.raises(StorageUnavailable):
-        services.users.sign_in("ann@example.org", PASSWORD, "")
+        services.sign_in.begin("ann@example.org", PASSWORD, "")
     answer = browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD})
     assert (answer.status_code, "set-cookie" in answer.headers) == (503, False)
 

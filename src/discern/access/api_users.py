@@ -2,6 +2,7 @@
 
 - A session lives in a cookie that no script can read and no other site's page sends along.
 - Signing in answers a wrong name, a wrong password and a locked name alike.
+- Where there is a second factor, the right password is answered with a ticket and no cookie.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from starlette.responses import Response
 
 from discern.access.api import answers, body_of, json_answer
 from discern.access.ports import Permit, PrincipalReader
+from discern.access.service_sign_in import SignIn
 from discern.access.service_users import LONGEST, Users, csrf_token
 from discern.access.types import Action, Principal, Resource, Role, Session, SignedIn, User
+from discern.access.types_factors import PendingSignIn
 from discern.core.errors import Overloaded, UnsupportedInput, WrongPassword
 
 _MOST_LOGINS = 40
@@ -84,23 +87,17 @@ class UserList(msgspec.Struct, frozen=True):
 SCHEMAS = (Login, SessionView, SessionList, PasswordChange, UserRequest, UserChange, UserList, User)
 
 
-def session_routes(users: Users, *, principal_of: PrincipalReader) -> APIRouter:
+def session_routes(users: Users, sign_in: SignIn, *, principal_of: PrincipalReader) -> APIRouter:
     """Return the routes of signing in and of one's own sessions."""
     router = APIRouter(prefix="/v1", tags=["access"])
     logins = _Logins()
 
-    @router.post("/login", summary="Sign in", **_takes("Login", "SessionView", 201))
+    @router.post("/login", summary="Sign in", **_login_operation())
     async def login(request: Request) -> Response:
-        # Another site's page can send a form, but not JSON without our leave: nobody is signed in by it unawares.
-        if not request.headers.get("content-type", "").lower().startswith("application/json"):
-            raise UnsupportedInput("A login is JSON.", mend="Send the header `Content-Type: application/json`.")
+        check_json(request)
         asked = await body_of(request, Login)
-        agent = request.headers.get("user-agent", "")
-        signed_in = await logins.sign_in(users, asked, agent)
-        view = SessionView(signed_in.principal, signed_in.session, signed_in.csrf_token)
-        answer = json_answer(view, 201)
-        _set_cookie(answer, request, signed_in)
-        return answer
+        found = await logins.sign_in(sign_in, asked, request.headers.get("user-agent", ""))
+        return json_answer(found, 202) if isinstance(found, PendingSignIn) else session_answer(request, found)
 
     @router.get("/session", summary="Who is signed in here?", response_class=Response, responses=answers("SessionView"))
     async def show_session(request: Request) -> Response:
@@ -127,7 +124,7 @@ def session_routes(users: Users, *, principal_of: PrincipalReader) -> APIRouter:
         await to_thread.run_sync(users.end, principal_of(request), session_id)
         return Response(status_code=204)
 
-    @router.post("/password", summary="Change my password", **_takes("PasswordChange", None, 204))
+    @router.post("/password", summary="Change my password", **takes("PasswordChange", None, 204))
     async def change_password(request: Request) -> Response:
         asked = await body_of(request, PasswordChange)
         await to_thread.run_sync(users.change_own_password, principal_of(request), asked.old, asked.new)
@@ -145,12 +142,12 @@ def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) 
         found = await to_thread.run_sync(users.list, principal_of(request).workspace)
         return json_answer(UserList(tuple(found)))
 
-    @router.post("/users", summary="Make a user", **_takes("UserRequest", "User", 201))
+    @router.post("/users", summary="Make a user", **takes("UserRequest", "User", 201))
     async def create_user(request: Request) -> Response:
         principal, asked = principal_of(request), await body_of(request, UserRequest)
 
         def create() -> User:
-            _check(permit, principal, "users.create", "new", asked.role)
+            check_user(permit, principal, "users.create", "new", asked.role)
             return users.create(
                 principal.workspace,
                 asked.name,
@@ -162,13 +159,13 @@ def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) 
 
         return json_answer(await to_thread.run_sync(create), 201)
 
-    @router.patch("/users/{user_id}", summary="Change a user; their sessions end", **_takes("UserChange", "User", 200))
+    @router.patch("/users/{user_id}", summary="Change a user; their sessions end", **takes("UserChange", "User", 200))
     async def change_user(request: Request, user_id: UUID) -> Response:
         principal, asked = principal_of(request), await body_of(request, UserChange)
 
         def change() -> User:
             user = users.get(principal.workspace, user_id)
-            _check(permit, principal, "users.change", str(user.id), user.role)
+            check_user(permit, principal, "users.change", str(user.id), user.role)
             return users.change(
                 user,
                 role=asked.role,
@@ -197,8 +194,11 @@ class _Logins:
         self._threads = CapacityLimiter(2)
         self._going_on = 0
 
-    async def sign_in(self, users: Users, login: Login, agent: str) -> SignedIn:
-        """Begin a session. Raises WrongPassword, and Overloaded where too many are at it."""
+    async def sign_in(self, sign_in: SignIn, login: Login, agent: str) -> SignedIn | PendingSignIn:
+        """Begin a session, or a sign-in that waits for a factor.
+
+        Raises WrongPassword, and Overloaded where too many are at it.
+        """
         if self._going_on >= _MOST_LOGINS:
             raise Overloaded(
                 f"As many as {_MOST_LOGINS} are signing in.",
@@ -210,7 +210,7 @@ class _Logins:
         self._going_on += 1
         started = time.monotonic()
         try:
-            return await to_thread.run_sync(users.sign_in, login.name, login.password, agent, limiter=self._threads)
+            return await to_thread.run_sync(sign_in.begin, login.name, login.password, agent, limiter=self._threads)
         except WrongPassword:
             # Writing down a failure takes time, and only a name that exists has one.
             await asyncio.sleep(_REFUSAL_SECONDS - (time.monotonic() - started) % _REFUSAL_SECONDS)
@@ -219,11 +219,27 @@ class _Logins:
             self._going_on -= 1
 
 
-def _set_cookie(answer: Response, request: Request, signed_in: SignedIn) -> None:
+def check_json(request: Request) -> None:
+    """Raise UnsupportedInput for a body that is not said to be JSON."""
+    # Another site's page can send a form, but not JSON without our leave: nobody is signed in by it unawares.
+    if not request.headers.get("content-type", "").lower().startswith("application/json"):
+        raise UnsupportedInput("A login is JSON.", mend="Send the header `Content-Type: application/json`.")
+
+
+def session_answer(request: Request, signed_in: SignedIn) -> Response:
+    """Return the answer that begins a session in a browser."""
+    view = SessionView(signed_in.principal, signed_in.session, signed_in.csrf_token)
+    answer = json_answer(view, 201)
+    set_cookie(answer, request, signed_in.secret)
+    return answer
+
+
+def set_cookie(answer: Response, request: Request, secret: str) -> None:
+    """Have a browser keep the secret of a session."""
     secure = request.scope["scheme"] == "https"
     answer.set_cookie(
         SECURE_COOKIE if secure else COOKIE,
-        signed_in.secret,
+        secret,
         max_age=int(LONGEST.total_seconds()),
         path="/",
         secure=secure,
@@ -232,11 +248,12 @@ def _set_cookie(answer: Response, request: Request, signed_in: SignedIn) -> None
     )
 
 
-def _check(permit: Permit, principal: Principal, action: Action, user_id: str, role: Role) -> None:
+def check_user(permit: Permit, principal: Principal, action: Action, user_id: str, role: Role) -> None:
+    """Raise Forbidden unless somebody may do something to a user of a role."""
     permit.check(principal, action, Resource("User", user_id, principal.workspace, role=role))
 
 
-def _takes(given: str, answered: str | None, status: int) -> dict[str, Any]:
+def takes(given: str, answered: str | None, status: int) -> dict[str, Any]:
     """Return what a route says of itself that takes JSON."""
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{given}"}}}
     said: dict[str, Any] = {
@@ -245,3 +262,8 @@ def _takes(given: str, answered: str | None, status: int) -> dict[str, Any]:
         "openapi_extra": {"requestBody": {"required": True, "content": content}},
     }
     return said if answered is None else said | {"responses": answers(answered, status)}
+
+
+def _login_operation() -> dict[str, Any]:
+    said = takes("Login", "SessionView", 201)
+    return said | {"responses": said["responses"] | answers("PendingSignIn", 202)}

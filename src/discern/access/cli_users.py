@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from discern.access.cli import known_workspace, role_of
 from discern.access.service import Workspaces
+from discern.access.service_factors import Factors
 from discern.access.service_users import Users
 from discern.access.types import ROLES
 from discern.core.errors import CallerError
@@ -22,7 +23,9 @@ _NAME = typer.Argument(help="Name or e-mail address.")
 _STDIN = typer.Option(False, "--password-stdin", help="Read the password from standard input instead of asking.")
 
 
-def user_commands(users: Callable[[], Users], workspaces: Callable[[], Workspaces]) -> typer.Typer:
+def user_commands(
+    users: Callable[[], Users], workspaces: Callable[[], Workspaces], factors: Callable[[], Factors]
+) -> typer.Typer:
     """Return the `user` group."""
     group = typer.Typer(name="user", help="People who sign in with a password.", no_args_is_help=True)
 
@@ -62,6 +65,11 @@ def user_commands(users: Callable[[], Users], workspaces: Callable[[], Workspace
         users().change(users().named(workspace, name), password=_password(from_stdin=from_stdin))
         typer.echo(f"Set the password of {name}.")
 
+    _add_ways_in(group, users, factors)
+    return group
+
+
+def _add_ways_in(group: typer.Typer, users: Callable[[], Users], factors: Callable[[], Factors]) -> None:
     @group.command("disable")
     def disable(name: str = _NAME, workspace: str = _WORKSPACE) -> None:
         """Keep a user out; their sessions end."""
@@ -74,7 +82,11 @@ def user_commands(users: Callable[[], Users], workspaces: Callable[[], Workspace
         users().change(users().named(workspace, name), disabled=False)
         typer.echo(f"{name} can sign in again.")
 
-    return group
+    @group.command("reset-factors")
+    def reset_factors(name: str = _NAME, workspace: str = _WORKSPACE) -> None:
+        """Remove all second factors and recovery codes of a user; their sessions end."""
+        factors().reset(users().named(workspace, name))
+        typer.echo(f"{name} has no second factor any more.")
 
 
 def _password(*, from_stdin: bool) -> str:

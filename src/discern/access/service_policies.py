@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from discern.access.types import ACTIONS, ROLES, Action, Explanation, Principal, Resource, Role
-from discern.core.errors import Forbidden, InvalidSettings, MissingExtra
+from discern.core.errors import Forbidden, InvalidSettings, MissingExtra, SecondFactorNeeded
 
 SHIPPED = Path(__file__).parent / "policies"
 _MOST_REMEMBERED = 20_000
@@ -67,7 +67,7 @@ class Policies:
 class Access:
     """Permissions as the doors ask for them; `on_denial` puts a denial on record."""
 
-    def __init__(self, policies: Policies, on_denial: Callable[[Principal, Action, Resource, str], None]) -> None:
+    def __init__(self, policies: Policies, on_denial: Callable[[Principal, str, Resource, str], None]) -> None:
         self._policies = policies
         self._on_denial = on_denial
 
@@ -88,6 +88,15 @@ class Access:
             role=principal.role,
             policies=list(found.policies),
         )
+
+    def check_enrolled(self, principal: Principal, route: str) -> None:
+        """Raise SecondFactorNeeded, which is on record then, for whoever must enrol a second factor first."""
+        if not principal.enrolling:
+            return
+        detail = f"The role {principal.role} needs a second factor, and you have none yet."
+        about = Resource("Workspace", principal.workspace, principal.workspace)
+        self._on_denial(principal, "sessions.use", about, f"{detail} Asked for {route}.")
+        raise SecondFactorNeeded(detail, mend="Enrol one: POST /v1/factors.", role=principal.role)
 
 
 def sources(folder: Path) -> dict[str, str]:

@@ -5,6 +5,8 @@
 - After `FREE_FAILURES` wrong passwords in a row each further one locks the name for twice as long, in the database, so
   on every process alike. Where the database does not answer nobody signs in.
 - A session's secret is made when somebody signs in, never taken from the browser, and kept as its SHA-256.
+- Whoever has a second factor gets no session without it; where their role demands one and they have none, a session
+  that is good for enrolling one alone.
 - A session ends after `IDLE` without use or `LONGEST`; a change of the password, the role or the grants ends them all.
 - A request that changes something proves by its CSRF token that it comes from a page that could read our answer.
 """
@@ -65,9 +67,15 @@ class Users:
     """The people of an installation. Thread-safe."""
 
     def __init__(
-        self, store: UserStore, clock: Clock = utc_now, monotonic: Callable[[], float] = time.monotonic
+        self,
+        store: UserStore,
+        clock: Clock = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        second_factor_roles: frozenset[str] = frozenset(),
     ) -> None:
         self._store = store
+        self._second_factor_roles = second_factor_roles
         self._clock = clock
         self._monotonic = monotonic
         self._hashing = threading.BoundedSemaphore(_AT_A_TIME)
@@ -161,14 +169,24 @@ class Users:
     def change_own_password(self, principal: Principal, old: str, new: str) -> None:
         """Change the password of whoever asks; all their sessions end. Raises WrongPassword, CallerError."""
         user = self._of(principal)
-        self._check(user.name, old)
+        self.check(user.name, old)
         self.change(user, password=new, by=_principal(user))
 
-    def sign_in(self, name: str, password: str, agent: str) -> SignedIn:
-        """Begin a session. Raises WrongPassword, which does not tell whether the name is unknown or locked."""
-        user, hashed = self._check(name.strip().lower(), password)
+    def begin(self, user: User, agent: str, *, factor: str | None, password: str | None = None) -> SignedIn:
+        """Begin a session for a user whose right to one was checked. Raises WrongPassword where they lost it meanwhile.
+
+        `factor` says what they have shown beside the password or, for whoever has none, who vouches for them; None only
+        for a password alone. `password` is the hash that the password fitted.
+        """
+        begun = self.prepare(user, agent, factor=factor, is_proven=password is not None)
+        if not self._store.sign_in(begun.session, fingerprint(begun.secret), password, begin_act(begun)):
+            raise _wrong()
+        return begun
+
+    def prepare(self, user: User, agent: str, *, factor: str | None, is_proven: bool) -> SignedIn:
+        """Return a session that is not stored yet. `is_proven` tells whether the password was given for it."""
         now = self._clock()
-        secret = "dss_" + secrets.token_urlsafe(32)
+        secret = make_session_secret()
         session = Session(
             id=uuid7(),
             workspace=user.workspace,
@@ -177,12 +195,18 @@ class Users:
             agent="".join(one for one in agent if one.isprintable())[:200],
             created_at=now,
             used_at=now,
+            factor=factor,
+            proven_at=now if is_proven else None,
         )
-        principal = _principal(user)
-        act = Act(user.workspace, principal.id, "sessions.begin", f"session:{session.id}")
-        if not self._store.sign_in(session, fingerprint(secret), hashed, act):
-            raise _wrong()
-        return SignedIn(session, principal, secret, csrf_token(secret))
+        return SignedIn(session, self._principal(user, session), secret, csrf_token(secret))
+
+    def demands_factor(self, role: str) -> bool:
+        """Tell whether users of a role must have a second factor."""
+        return role in self._second_factor_roles
+
+    def forget(self) -> None:
+        """Believe nothing that was known of sessions a moment ago."""
+        self._remembered = {}
 
     def authenticate(self, secret: str) -> Principal:
         """Return whose session it is. Raises Unauthenticated."""
@@ -196,7 +220,7 @@ class Users:
             self._remembered.pop(digest, None)
             raise Unauthenticated("The session has ended.", mend="Sign in again: POST /v1/login.")
         session, user = found
-        principal = _principal(user)
+        principal = self._principal(user, session)
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered = {}
         self._remembered[digest] = principal, self._monotonic() + _REMEMBERED_SECONDS
@@ -240,8 +264,9 @@ class Users:
             raise CallerError("Only a user has sessions and a password.", mend="Sign in: POST /v1/login.")
         return user
 
-    def _check(self, name: str, password: str) -> tuple[User, str]:
+    def check(self, name: str, password: str) -> tuple[User, str]:
         """Return the user of a name and a password, and the hash it fits. Raises WrongPassword."""
+        name = name.strip().lower()
         # The lock is looked at when it is this one's turn: of many guesses at once the first ones lock the rest out.
         with self._hashing:
             found = self._store.by_name(name)
@@ -256,8 +281,12 @@ class Users:
             reason = "disabled" if good else "wrong password"
             who = f"user:{user.id}"
             act = Act(user.workspace, who, "sessions.begin", who, outcome="denied", reason=reason)
-            self._store.note_failure(user.id, lambda failures: _locked_until(now, failures), act)
+            self._store.note_failure(user.id, lambda failures: locked_until(now, failures), act)
             raise _wrong()
+
+    def _principal(self, user: User, session: Session) -> Principal:
+        enrolling = session.factor is None and self.demands_factor(user.role)
+        return msgspec.structs.replace(_principal(user), enrolling=enrolling)
 
     def _hash(self, password: str) -> str:
         with self._hashing:
@@ -291,6 +320,11 @@ class Users:
         return self._hasher
 
 
+def make_session_secret() -> str:
+    """Return the secret of a session."""
+    return "dss_" + secrets.token_urlsafe(32)
+
+
 def csrf_token(secret: str) -> str:
     """Return the token that goes with a session's secret."""
     digest = hmac.new(secret.encode(), b"csrf", hashlib.sha256).digest()
@@ -308,7 +342,8 @@ def check_password(password: str, name: str) -> None:
         raise CallerError("The password is too easily guessed.", mend="Several words that are not the name will do.")
 
 
-def _locked_until(now: datetime, failures: int) -> datetime | None:
+def locked_until(now: datetime, failures: int) -> datetime | None:
+    """Return until when a name is locked after so many failures in a row."""
     beyond = failures - FREE_FAILURES
     return None if beyond < 0 else now + min(LONGEST_LOCK, _FIRST_LOCK * 2 ** min(beyond, 20))
 
@@ -325,6 +360,13 @@ def _principal(user: User) -> Principal:
 def _act(by: Principal, act: str, user: User, before: User | None = None, after: User | None = None) -> Act:
     told = [None if one is None else msgspec.to_builtins(one) for one in (before, after)]
     return Act(user.workspace, by.id, act, f"user:{user.id}", before=told[0], after=told[1])
+
+
+def begin_act(begun: SignedIn) -> Act:
+    """Return what goes on record of a session that begins."""
+    after = {"factor": begun.session.factor}
+    session = f"session:{begun.session.id}"
+    return Act(begun.session.workspace, begun.principal.id, "sessions.begin", session, after=after)
 
 
 def _wrong() -> WrongPassword:

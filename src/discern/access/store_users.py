@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import (
     Column,
+    Connection,
     ForeignKey,
     Index,
     Integer,
@@ -18,12 +19,14 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    delete,
     insert,
     select,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 
+from discern.access.store_factor_tables import challenges, factors, sign_ins
 from discern.access.types import Session, User
 from discern.audit.ports import NoTrail, Trail
 from discern.audit.types import Act
@@ -58,6 +61,8 @@ sessions = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("used_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
+    Column("factor", String(16)),
+    Column("proven_at", UtcDateTime),
     Index("ix_sessions_user_id", "user_id", "id"),
 )
 _USER = tuple(column for column in users.c if column.name != "password")
@@ -89,8 +94,7 @@ class UserStore:
         with self._database.write() as connection:
             if changes:
                 connection.execute(update(users).where(users.c.id == user.id).values(_encoded(changes)))
-            theirs = update(sessions).where(sessions.c.user_id == user.id, _OPEN)
-            connection.execute(theirs.values(ended_at=sessions.c.used_at))
+            end_sessions(connection, user.id)
             self._trail.append(connection, act)
 
     def by_name(self, name: str) -> tuple[User, str] | None:
@@ -120,19 +124,22 @@ class UserStore:
             connection.execute(noted.values(failures=failures, locked_until=locked_until(failures)))
             self._trail.append(connection, act)
 
-    def sign_in(self, session: Session, secret_sha256: bytes, password: str, act: Act) -> bool:
+    def sign_in(self, session: Session, secret_sha256: bytes, password: str | None, act: Act) -> bool:
         """Store a session, and forget the failures before it.
 
-        Tell whether it was stored: not where the user was disabled or `password`, the hash, changed since it was read.
+        Tell whether it was stored: not where the user was disabled, `password`, the hash, changed since it was read, or
+        there is a second factor that the session was not begun with.
         """
-        as_it_was = users.c.id == session.user_id, users.c.password == password, users.c.disabled_at.is_(None)
+        as_it_was = [users.c.id == session.user_id, users.c.disabled_at.is_(None)]
+        if password is not None:
+            as_it_was.append(users.c.password == password)
         with self._database.write() as connection:
             if connection.execute(select(users.c.id).where(*as_it_was).with_for_update()).first() is None:
                 return False
-            values = msgspec.structs.asdict(session) | {"secret_sha256": secret_sha256}
-            connection.execute(insert(sessions).values(values))
-            good = update(users).where(users.c.id == session.user_id)
-            connection.execute(good.values(failures=0, locked_until=None))
+            confirmed = factors.c.user_id == session.user_id, factors.c.confirmed_at.is_not(None)
+            if session.factor is None and connection.execute(select(factors.c.id).where(*confirmed)).first():
+                return False
+            insert_session(connection, session, secret_sha256)
             self._trail.append(connection, act)
         return True
 
@@ -167,6 +174,32 @@ class UserStore:
         with self._database.write() as connection:
             for session_id, at in uses.items():
                 connection.execute(update(sessions).where(sessions.c.id == session_id).values(used_at=at))
+
+
+def read_user(connection: Connection, user_id: UUID) -> tuple[User, str]:
+    """Return a user and their password's hash within a transaction, for which others that want the user wait."""
+    query = select(*_USER, users.c.password).where(users.c.id == user_id).with_for_update()
+    row = connection.execute(query).one()
+    return _user(row), row.password
+
+
+def insert_session(connection: Connection, session: Session, secret_sha256: bytes) -> None:
+    """Store a session within a transaction, and forget the failures before it."""
+    values = msgspec.structs.asdict(session) | {"secret_sha256": secret_sha256}
+    connection.execute(insert(sessions).values(values))
+    good = update(users).where(users.c.id == session.user_id)
+    connection.execute(good.values(failures=0, locked_until=None))
+
+
+def end_sessions(connection: Connection, user_id: UUID, but: UUID | None = None) -> None:
+    """End the sessions of a user within a transaction, and what waits for a factor; `but` one session."""
+    theirs = update(sessions).where(sessions.c.user_id == user_id, _OPEN)
+    if but is not None:
+        theirs = theirs.where(sessions.c.id != but)
+    connection.execute(theirs.values(ended_at=sessions.c.used_at))
+    connection.execute(delete(sign_ins).where(sign_ins.c.user_id == user_id))
+    ended = update(challenges).where(challenges.c.user_id == user_id, challenges.c.ended_at.is_(None))
+    connection.execute(ended.values(ended_at=challenges.c.created_at))
 
 
 def _values(user: User) -> dict[str, Any]:

@@ -44,13 +44,15 @@ class Principal(msgspec.Struct, frozen=True):
     """Who asks, and the workspace the question is asked in.
 
     `id` is `key:UUID`, `user:UUID`, `local` for the command line or `library` for Python code. `detectors` are those
-    that were granted; None means all.
+    that were granted; None means all. Who is `enrolling` has come in by a password alone where their role demands a
+    second factor: they may enrol one, and nothing else.
     """
 
     id: str
     workspace: str
     role: Role = "service"
     detectors: tuple[str, ...] | None = None
+    enrolling: bool = False
 
 
 LOCAL = Principal("local", DEFAULT_WORKSPACE, "owner")
@@ -129,7 +131,11 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A browser that somebody has signed in with. `agent` is what it calls itself."""
+    """A browser that somebody has signed in with. `agent` is what it calls itself.
+
+    `factor` is the second factor that was shown, None for a password alone; `proven_at` is when whoever is in it last
+    proved who they are.
+    """
 
     id: UUID
     workspace: str
@@ -139,6 +145,8 @@ class Session(msgspec.Struct, frozen=True):
     created_at: datetime
     used_at: datetime
     ended_at: datetime | None = None
+    factor: str | None = None
+    proven_at: datetime | None = None
 
 
 class SignedIn(msgspec.Struct, frozen=True):

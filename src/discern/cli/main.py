@@ -91,7 +91,7 @@ def build_cli() -> typer.Typer:
     cli.add_typer(run_commands(lambda: RunStore(opened().database)))
     cli.add_typer(key_commands(lambda: opened().keys, lambda: opened().workspaces, lambda: services().settings.home))
     cli.add_typer(token_commands(lambda: services().tokens))
-    cli.add_typer(user_commands(lambda: opened().users, lambda: opened().workspaces))
+    cli.add_typer(user_commands(lambda: opened().users, lambda: opened().workspaces, lambda: opened().factors))
     cli.add_typer(workspace_commands(lambda: opened().workspaces))
     cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys, lambda: opened().users))
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store))

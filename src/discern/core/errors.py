@@ -176,6 +176,30 @@ class WrongPassword(CallerError):
     code = "wrong_password"
 
 
+class WrongFactor(CallerError):
+    """A code or a passkey is not right, was used before, or the sign-in it was for is over; which, is not told."""
+
+    code = "wrong_factor"
+
+
+class SecondFactorNeeded(CallerError):
+    """The role demands a second factor, and whoever asks has none yet. Fact: `role`."""
+
+    code = "second_factor_needed"
+
+
+class FreshProofNeeded(CallerError):
+    """What is to be changed needs a proof of who asks that is a few minutes old at most."""
+
+    code = "fresh_proof_needed"
+
+
+class UnknownFactor(CallerError):
+    """Whoever asks has no second factor of this id."""
+
+    code = "unknown_factor"
+
+
 class MissingCsrfToken(CallerError):
     """A request by cookie would change something and does not prove where it comes from."""
 
@@ -210,6 +234,12 @@ class Overloaded(OperatorError):
     """More is waiting than this installation is set to hold. Facts: `limit` (its setting), `allowed`."""
 
     code = "overloaded"
+
+
+class FactorUnavailable(OperatorError):
+    """A kind of second factor is not set up, or whoever sends its codes does not answer. Fact: `kind`."""
+
+    code = "factor_unavailable"
 
 
 class MissingExtra(OperatorError):

@@ -27,9 +27,11 @@ from discern.http.guards import Guards
 from discern.http.problems import problem_response
 
 _HARMLESS = {"GET", "HEAD", "OPTIONS"}
-_LOGIN = "/v1/login"
+_SIGNING_IN = frozenset({"/v1/login", "/v1/login/challenge", "/v1/login/factor"})
 _HEALTH = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
-OPEN_PATHS = frozenset({"/", "/docs", "/docs/start.js", "/openapi.json", "/.well-known/jwks.json", _LOGIN}) | _HEALTH
+OPEN_PATHS = (
+    frozenset({"/", "/docs", "/docs/start.js", "/openapi.json", "/.well-known/jwks.json"}) | _SIGNING_IN | _HEALTH
+)
 _BEARER_OFFER = "bearer."
 KeyCheck = Callable[[], Awaitable[bool]]
 OPEN_FOLDER = "/docs/files/"
@@ -45,7 +47,7 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 unless the path is open or the key is good."""
         if scope["type"] == "lifespan" or is_open(scope["path"]):
-            if scope["type"] == "http" and scope["path"] == _LOGIN and self._limits.rules:
+            if scope["type"] == "http" and scope["path"] in _SIGNING_IN and self._limits.rules:
                 try:
                     await self._limits.hit("", origin().address, None)
                 except DiscernError as error:

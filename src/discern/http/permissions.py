@@ -4,6 +4,7 @@
   is let through by being forgotten.
 - The gate knows the workspace and, where the path names one, the detector. What belongs to a single verdict or job is
   judged again by its route, once it is known which detector it came from.
+- Whoever must enrol a second factor first gets to the routes of `WHILE_ENROLLING` alone.
 - A denial is on record before it is answered.
 """
 
@@ -33,6 +34,15 @@ NEEDS: dict[str, Action | None] = {
     "GET /v1/sessions": None,
     "DELETE /v1/sessions/{session_id}": None,
     "POST /v1/password": None,
+    "POST /v1/session/challenge": None,
+    "POST /v1/session/proof": None,
+    "GET /v1/factors": None,
+    "POST /v1/factors": None,
+    "POST /v1/factors/{factor_id}/confirm": None,
+    "PATCH /v1/factors/{factor_id}": None,
+    "DELETE /v1/factors/{factor_id}": None,
+    "POST /v1/recovery-codes": None,
+    "DELETE /v1/users/{user_id}/factors": "users.change",
     "GET /v1/users": "users.read",
     "POST /v1/users": "users.create",
     "PATCH /v1/users/{user_id}": "users.change",
@@ -70,6 +80,17 @@ NEEDS: dict[str, Action | None] = {
     "POST /v2/models/{name}/versions/{version}/infer": "detect",
 }
 """The action that each route needs; None where any principal may ask. Streams need `DETECT`."""
+WHILE_ENROLLING = frozenset(
+    {
+        "GET /v1/session",
+        "DELETE /v1/session",
+        "POST /v1/session/proof",
+        "GET /v1/factors",
+        "POST /v1/factors",
+        "POST /v1/factors/{factor_id}/confirm",
+    }
+)
+"""What is open to whoever must enrol a second factor first."""
 
 
 def pattern_of(path: str) -> re.Pattern[str]:
@@ -84,8 +105,12 @@ def resource_of(principal: Principal, name: str | None) -> Resource:
     return Resource("Detector", name, principal.workspace, name)
 
 
-async def check(permit: Permit, principal: Principal, action: Action, name: str | None) -> None:
-    """Raise Forbidden, which is on record then, unless it is permitted."""
+async def check(permit: Permit, principal: Principal, route: str, action: Action | None, name: str | None) -> None:
+    """Raise Forbidden or SecondFactorNeeded, which is on record then, unless it is permitted."""
+    if principal.enrolling and route not in WHILE_ENROLLING:
+        await to_thread.run_sync(permit.check_enrolled, principal, route)
+    if action is None:
+        return
     resource = resource_of(principal, name)
     if not permit.allows(principal, action, resource):
         # Putting it on record takes the database.
@@ -184,8 +209,7 @@ class Permissions:
             try:
                 # What is refused is counted too, or refusals would be free to ask for.
                 telling = await count(self._limits, scope, route, send)
-                if action is not None:
-                    await check(self._permit, principal_of(scope), action, found.groupdict().get("name"))
+                await check(self._permit, principal_of(scope), route, action, found.groupdict().get("name"))
                 check_query(scope, parameters)
             except DiscernError as error:
                 await refuse(error, scope, receive, send)

@@ -100,7 +100,7 @@ class Application(FastAPI):
                     raise NoSuchStream(f"There is no WebSocket at {scope['path'][:200]}.", mend=f"Use {path}.")
                 scope["path_params"] = found.groupdict()
                 await count(limits, scope, f"GET {path}", send)
-                await check(permit, principal_of(scope), DETECT, found["name"])
+                await check(permit, principal_of(scope), f"GET {path}", DETECT, found["name"])
                 await admit(guards.subjects, scope)
                 await endpoint(scope, receive, send)
             except DiscernError as error:
@@ -115,11 +115,11 @@ class Application(FastAPI):
             await method_not_allowed(scope, route.method)(scope, receive, send)
             return
         try:
-            telling = await count(self._limits, scope, f"{route.method} {route.path}", send)
-            if action is not None:
-                await check(self._permit, principal_of(scope), action, scope["path_params"].get("name"))
-                if action == DETECT:
-                    await admit(self._subjects, scope)
+            asked = f"{route.method} {route.path}"
+            telling = await count(self._limits, scope, asked, send)
+            await check(self._permit, principal_of(scope), asked, action, scope["path_params"].get("name"))
+            if action == DETECT:
+                await admit(self._subjects, scope)
             check_query(scope, route.parameters)
             await route.endpoint(scope, receive, telling)
         except DiscernError as error:

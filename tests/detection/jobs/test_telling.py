@@ -14,6 +14,7 @@ from discern.detection.jobs.service_telling import Telling
 from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import Job
 from discern.detection.store import VerdictStore
+from discern.store.secret_files import SecretFile
 from discern.store.sqlite import SqliteDatabase
 
 
@@ -51,7 +52,8 @@ def test_the_others_are_told(tmp_path: Path) -> None:
             raise RuntimeError(url)
         return 204
 
-    telling = Telling(store, VerdictStore(database), post, "several words of nobody", tmp_path / "none", Counts())
+    secret = SecretFile("several words of nobody", tmp_path / "none")
+    telling = Telling(store, VerdictStore(database), post, secret, Counts())
 
     def tries(job: Job) -> int:
         found = store.get("default", UUID(job.id))

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
 import time
 from datetime import timedelta
-from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -23,10 +20,12 @@ from anyio import CapacityLimiter, to_thread
 from discern.core.clock import utc_now
 from discern.core.counts import Counts
 from discern.core.errors import CallerError, StorageUnavailable
+from discern.core.signatures import SIGNATURE_HEADER, signature
 from discern.detection.jobs.ports import Poster, VerdictReader
-from discern.detection.jobs.rules import DELIVERY_HEADER, MOST_TRIES, SIGNATURE_HEADER, pause_after, signature
+from discern.detection.jobs.rules import DELIVERY_HEADER, MOST_TRIES, pause_after
 from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import Delivery, Job
+from discern.store.secret_files import SecretFile
 
 log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
@@ -37,22 +36,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Telling:
-    """Tells the webhooks. `secret` signs the calls; where it is empty, the one in `secret_file` does."""
+    """Tells the webhooks. `secret` signs the calls."""
 
     def __init__(
         self,
         store: JobStore,
         verdicts: VerdictReader,
         post: Poster,
-        secret: str,
-        secret_file: Path,
+        secret: SecretFile,
         counts: Counts,
     ) -> None:
         self._store = store
         self._verdicts = verdicts
         self._post = post
         self._secret = secret
-        self._secret_file = secret_file
         self._counts = counts
 
     async def run(self) -> None:
@@ -84,7 +81,7 @@ class Telling:
             "Content-Type": "application/json",
             "User-Agent": "Discern",
             DELIVERY_HEADER: job.id,
-            SIGNATURE_HEADER: signature(self._signing_secret(), body, int(time.time())),
+            SIGNATURE_HEADER: signature(self._secret.get(), body, int(time.time())),
         }
         try:
             status = self._post(job.webhook, body, headers)
@@ -112,20 +109,3 @@ class Telling:
         log.log(level, "webhook_told", extra=facts)
         self._store.delivered(job, delivery, again_at=None)
         self._counts.add(f"jobs.webhooks_{outcome}")
-
-    def _signing_secret(self) -> str:
-        """Return the secret that calls are signed with: the setting's, or one that is made at the first call."""
-        if not self._secret:
-            path = self._secret_file
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                with open(path, "x", encoding="ascii", opener=_owner_only) as file:
-                    file.write(secrets.token_urlsafe(32))
-            except FileExistsError:
-                pass
-            self._secret = path.read_text(encoding="ascii").strip()
-        return self._secret
-
-
-def _owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
