@@ -21,7 +21,7 @@ from discern.access.service_policies import Access, Policies
 from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
 from discern.access.store import KeyStore, WorkspaceStore
-from discern.access.store_users import UserStore
+from discern.access.store_users import UserStore, old_sessions
 from discern.access.types import LOCAL, Action, Principal, Resource
 from discern.audit.ports import AnchorPlace
 from discern.audit.service import AuditTrail
@@ -31,25 +31,31 @@ from discern.audit.types import Act
 from discern.core.counts import Counts
 from discern.core.errors import DiscernError, MissingExtra
 from discern.detection.batching import Batcher
-from discern.detection.bulk.store import RunStore
+from discern.detection.bulk.store import RunStore, old_runs
 from discern.detection.bulk.types import ObjectAccess
 from discern.detection.caching import AnswerCache
 from discern.detection.committing import Committer
 from discern.detection.jobs.ports import Poster
 from discern.detection.jobs.service import Jobs
 from discern.detection.jobs.service import Parts as JobParts
+from discern.detection.jobs.service_expiry import ExpiringJobs
 from discern.detection.jobs.service_telling import Telling
-from discern.detection.jobs.store import JobStore
+from discern.detection.jobs.store import JobStore, old_jobs
 from discern.detection.jobs.types import JobLimits
 from discern.detection.service import Answer, Plane, from_cache, on_ledger
-from discern.detection.store import VerdictStore
+from discern.detection.store import VerdictStore, old_verdicts
 from discern.detection.types import Detect, DetectBatch
 from discern.detectors.vetting import VettingLimits
 from discern.inputs.faces import FaceLocator, face_locator, try_locator
 from discern.inputs.types import InputLimits
 from discern.registry.service import Catalogue
+from discern.retention.ports import Expiring
+from discern.retention.service import Retention
+from discern.retention.store import RetentionStore
+from discern.retention.types import Kind
 from discern.settings import Settings
 from discern.store.database import Database, Durability
+from discern.store.partitions import MonthlyTable
 from discern.store.shared_cache import SharedCache
 from discern.store.sqlite import SqliteDatabase
 
@@ -76,6 +82,7 @@ class Services:
     rate_limits: RateLimits
     audit: AuditTrail
     audit_store: AuditStore
+    retention: Retention
     catalogue: Catalogue
     verdicts: VerdictStore
     locator: FaceLocator
@@ -139,6 +146,7 @@ def build_services(settings: Settings) -> Services:
     keys = Keys(KeyStore(database, audit))
     policies = Policies(settings.home / "policies")
     runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
+    jobs = _jobs(settings, job_store, verdicts, detect, runs, counts)
     return Services(
         settings=settings,
         limits=limits,
@@ -152,6 +160,7 @@ def build_services(settings: Settings) -> Services:
         rate_limits=RateLimits(settings.rate_limits, settings.redis_url, counts),
         audit=audit,
         audit_store=audit_store,
+        retention=_retention(database, audit, jobs),
         catalogue=catalogue,
         verdicts=verdicts,
         locator=locator,
@@ -159,7 +168,7 @@ def build_services(settings: Settings) -> Services:
         batcher=batcher,
         committer=committer,
         cache=cache,
-        jobs=_jobs(settings, job_store, verdicts, detect, runs, counts),
+        jobs=jobs,
         job_store=job_store,
         counts=counts,
         detect=detect,
@@ -215,6 +224,16 @@ def _steps(plane: Plane, cache: AnswerCache, locator: FaceLocator, committer: Co
     answer: Answer = plane.assess
     answer = from_cache(answer, cache, locator)
     return on_ledger(answer, committer)
+
+
+def _retention(database: Database, audit: AuditTrail, jobs: Jobs) -> Retention:
+    kinds: dict[Kind, Expiring] = {
+        "verdicts": old_verdicts(database),
+        "jobs": ExpiringJobs(jobs, old_jobs(database)),
+        "sessions": old_sessions(database),
+        "runs": old_runs(database),
+    }
+    return Retention(RetentionStore(database, audit), kinds, MonthlyTable(database, "verdicts"))
 
 
 def _answer_cache(settings: Settings, counts: Counts) -> AnswerCache:

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 import discern
-from discern.access.api import KeyList, KeyRequest, access_routes
+from discern.access.api import KeyList, KeyRequest, access_routes, body_of
 from discern.access.api_users import SCHEMAS, session_routes, user_routes
 from discern.access.types import IssuedKey, Principal, Token
 from discern.app import Services, job_limits
@@ -39,6 +39,8 @@ from discern.http.plain import Application, PlainRoute
 from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
 from discern.registry.api import registry_routes
+from discern.retention.api import retention_routes
+from discern.retention.types import Keeping, KeepingChange
 from discern.settings import Settings
 from discern.store.outbound import Outbound, networks
 
@@ -49,6 +51,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
+    *(Keeping, KeepingChange),
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS),
 )
 
@@ -176,6 +179,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         access_routes(services.keys, services.tokens, access, principal_of=principal_of),
         session_routes(services.users, principal_of=principal_of),
         user_routes(services.users, access, principal_of=principal_of),
+        retention_routes(services.retention, principal_of=principal_of, body_of=body_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
     )
     for router in routers:

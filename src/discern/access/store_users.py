@@ -29,6 +29,7 @@ from discern.audit.ports import NoTrail, Trail
 from discern.audit.types import Act
 from discern.store.database import Database
 from discern.store.metadata import metadata, workspace_column
+from discern.store.old_rows import OldRows
 from discern.store.types import UtcDateTime
 
 users = Table(
@@ -167,6 +168,11 @@ class UserStore:
         with self._database.write() as connection:
             for session_id, at in uses.items():
                 connection.execute(update(sessions).where(sessions.c.id == session_id).values(used_at=at))
+
+
+def old_sessions(database: Database) -> OldRows:
+    """Return the sessions last used before a time; of a time a day ago or earlier all of these have ended."""
+    return OldRows(database, sessions, lambda before: sessions.c.used_at < before)
 
 
 def _values(user: User) -> dict[str, Any]:

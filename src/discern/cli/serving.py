@@ -29,6 +29,7 @@ from discern.http.web_sockets import WebSocketConnection, WebSocketLimits, web_s
 # How long open connections may bring one more request after the stop was asked for.
 _LAST_CALL_SECONDS = 1.0
 _HOUSE_SECONDS = 5.0
+_TEND_SECONDS = 60.0
 
 
 class Server(uvicorn.Server):
@@ -47,6 +48,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         await self._services.jobs.start()
         self._keeping = asyncio.create_task(self._keep_house())
+        self._tending = asyncio.create_task(self._tend_the_ledger())
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -66,6 +68,12 @@ class Server(uvicorn.Server):
             await to_thread.run_sync(self._services.users.write_down_uses)
             await to_thread.run_sync(self._services.audit.anchor)
 
+    async def _tend_the_ledger(self) -> None:
+        """Make months and delete what is old, which may take long; `tend` knows when it is time."""
+        while True:
+            await to_thread.run_sync(self._services.retention.tend)
+            await asyncio.sleep(_TEND_SECONDS)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what is open end by itself for a moment, then have uvicorn end the rest."""
         for server in self.servers:
@@ -78,6 +86,9 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
         self._keeping.cancel()
+        self._services.retention.stop()
+        self._tending.cancel()
+        await asyncio.wait([self._tending])
         await self._services.jobs.stop()
         await self._services.cache.close()
 

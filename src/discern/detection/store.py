@@ -2,6 +2,8 @@
 
 - A verdict is written once and never changed.
 - Reading a page costs the same however many verdicts there are: it continues after an id, on an index.
+- On PostgreSQL the ledger is in a part for each month (`store/partitions.py`), and what is said here of an index holds
+  of each: a page is read off the newest parts, one verdict off its own.
 - Every index is paid for with every verdict, so there is one beside the primary key: a page that is filtered by less
   than it holds is put together from as many stretches of it as there are detectors and decisions.
 """
@@ -35,10 +37,12 @@ from sqlalchemy import (
     select,
 )
 
+from discern.core.months import least_id
 from discern.core.verdict import Decision, Verdict
 from discern.detection.types import VerdictPage, VerdictQuery
 from discern.store.database import Database
 from discern.store.metadata import metadata, workspace_column
+from discern.store.old_rows import OldRows
 from discern.store.types import UtcDateTime
 
 verdicts = Table(
@@ -127,6 +131,11 @@ class VerdictStore:
         found = [_decode(body) for body in bodies]
         page, more = tuple(found[: query.limit]), len(found) > query.limit
         return VerdictPage(verdicts=page, next=page[-1].id if more else None)
+
+
+def old_verdicts(database: Database) -> OldRows:
+    """Return the verdicts that were asked for before a time, which their ids tell."""
+    return OldRows(database, verdicts, lambda before: verdicts.c.id < least_id(before))
 
 
 def _row(verdict: Verdict, principal: str) -> dict[str, Any]:

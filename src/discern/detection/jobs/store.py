@@ -40,6 +40,7 @@ from discern.core.ids import uuid7
 from discern.detection.jobs.types import Delivery, Job, JobPage, JobState
 from discern.store.database import Database
 from discern.store.metadata import metadata, workspace_column
+from discern.store.old_rows import OldRows
 from discern.store.types import UtcDateTime
 
 jobs = Table(
@@ -245,6 +246,15 @@ class JobStore:
                 connection.execute(delete(deliveries).where(deliveries.c.job.in_(gone)))
                 connection.execute(delete(jobs).where(jobs.c.id.in_(gone)))
         return [str(job_id) for job_id in gone]
+
+
+def old_jobs(database: Database) -> OldRows:
+    """Return the jobs that ended before a time, and of which nobody is to be told any more."""
+    return OldRows(
+        database,
+        jobs,
+        lambda before: and_(jobs.c.state.notin_(_OPEN), jobs.c.told.is_(True), jobs.c.finished_at < before),
+    )
 
 
 def _job(row: Row[Any], made: Sequence[Delivery] = ()) -> Job:
