@@ -29,7 +29,7 @@ from discern.audit.service_anchors import FileAnchors, HttpAnchors
 from discern.audit.store import AuditStore
 from discern.audit.types import Act
 from discern.core.counts import Counts
-from discern.core.errors import DiscernError, MissingExtra
+from discern.core.errors import DiscernError, InvalidSettings, MissingExtra
 from discern.detection.batching import Batcher
 from discern.detection.bulk.store import RunStore, old_runs
 from discern.detection.bulk.types import ObjectAccess
@@ -62,6 +62,7 @@ from discern.store.sqlite import SqliteDatabase
 if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
     from discern.detection.jobs.service_queue import DbosQueue
+    from discern.store.replica import Replica
 
 BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
@@ -73,6 +74,7 @@ class Services:
     settings: Settings
     limits: InputLimits
     database: Database
+    replica: Replica | None
     keys: Keys
     users: Users
     tokens: Tokens
@@ -101,6 +103,8 @@ class Services:
         if self.settings.face_model is not None:
             try_locator(self.locator)
         self.database.open()
+        if self.replica is not None:
+            self.replica.open()
 
     def close(self) -> None:
         """Give everything back."""
@@ -109,6 +113,8 @@ class Services:
         self.audit.close()
         self.batcher.close()
         self.committer.close()
+        if self.replica is not None:
+            self.replica.close()
         self.database.close()
 
 
@@ -136,7 +142,8 @@ def build_services(settings: Settings) -> Services:
         counts=counts,
     )
     plane = Plane(catalogue, limits, locator, batcher)
-    verdicts = VerdictStore(database)
+    replica = _replica(settings, database, counts)
+    verdicts = VerdictStore(database, replica)
     committer = Committer(verdicts, counts)
     cache = _answer_cache(settings, counts)
     detect = plane.asking(_steps(plane, cache, locator, committer))
@@ -151,6 +158,7 @@ def build_services(settings: Settings) -> Services:
         settings=settings,
         limits=limits,
         database=database,
+        replica=replica,
         keys=keys,
         tokens=Tokens(keys, settings.home / "keys" / "tokens", settings.token_seconds),
         users=Users(UserStore(database, audit)),
@@ -217,6 +225,25 @@ def _database(settings: Settings) -> Database:
             settings.database_url, connections=settings.database_connections, durability=durability
         )
     return SqliteDatabase(settings.home / "discern.db", durability=durability)
+
+
+def _replica(settings: Settings, database: Database, counts: Counts) -> Replica | None:
+    if not settings.database_replica_url:
+        return None
+    if not settings.database_url:
+        detail = "database_replica_url is set, and database_url is not: SQLite has no replicas."
+        raise InvalidSettings(detail, mend="Set DISCERN_DATABASE_URL too.", setting="database_replica_url")
+    from discern.store.postgresql import PostgresqlDatabase  # noqa: PLC0415 - needs an extra
+    from discern.store.replica import Replica  # noqa: PLC0415 - likewise
+
+    assert isinstance(database, PostgresqlDatabase)  # noqa: S101 - by its URL
+    return Replica(
+        database,
+        settings.database_replica_url,
+        connections=settings.database_connections,
+        most_seconds=settings.database_replica_seconds,
+        counts=counts,
+    )
 
 
 def _steps(plane: Plane, cache: AnswerCache, locator: FaceLocator, committer: Committer) -> Answer:

@@ -181,8 +181,8 @@ def test_one_process_at_a_time_and_once_a_day(services: Services) -> None:
     for one in made:
         one.open()
     first, second = (one.retention for one in made)
-    for one in (first, second):
-        one._clock = lambda: moment[0]
+    for retention in (first, second):
+        retention._clock = lambda: moment[0]
     old = aged(31)
     services.verdicts.append([(old, "key:1")])
     first.change("default", "verdicts", 30)
@@ -233,7 +233,7 @@ def test_what_was_deleted_before_a_death_is_told_by_the_next_run(services: Servi
 
         def delete(self, *given: object) -> list[UUID]:
             found = list(expiring.delete(*given))  # type: ignore[arg-type]
-            services.retention._store.tell = died  # type: ignore[method-assign]
+            services.retention._store.tell = died  # type: ignore[method-assign, assignment]
             raise StorageUnavailable("gone") if found else AssertionError
 
     def died(*_: object) -> None:
@@ -242,7 +242,7 @@ def test_what_was_deleted_before_a_death_is_told_by_the_next_run(services: Servi
     retention = Retention(services.retention._store, {"verdicts": Dying()}, services.retention._ledger)
     with pytest.raises(StorageUnavailable):
         retention.run()
-    del services.retention._store.tell  # type: ignore[method-assign]
+    del services.retention._store.tell
     services.retention._store.end_turn(None)
     assert rows(services.retention.run()) == {("default", "verdicts"): 250}
     assert acts(services)[0].after == {"deleted": {"verdicts": 450}}
@@ -301,7 +301,14 @@ def test_owners_read_and_change_what_their_own_workspace_keeps(services: Service
     assert client.get("/v1/retention", headers=headers("other", "owner")).json() == forever
     back = client.patch("/v1/retention", json={"kind": "verdicts", "days": None}, headers=owner)
     assert back.json() == forever
-    for wrong in ({"kind": "audit", "days": 1}, {"kind": "jobs"}, {"kind": "jobs", "days": 0}, {"days": 1}, []):
+    wrongs: tuple[object, ...] = (
+        {"kind": "audit", "days": 1},
+        {"kind": "jobs"},
+        {"kind": "jobs", "days": 0},
+        {"days": 1},
+        [],
+    )
+    for wrong in wrongs:
         answer = client.patch("/v1/retention", json=wrong, headers=owner)
         assert answer.status_code == 400, answer.text
     assert (

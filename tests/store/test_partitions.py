@@ -126,7 +126,7 @@ def test_a_dropped_month_leaves_no_hole(database: PostgresqlDatabase, table: Mon
     store.append([(entry, "key:1") for entry in entries])
     assert table.rows(older[0]) == {"default": 1}
     assert table.workspaces(older[0]) == {"default"}
-    seen: list[int] = []
+    seen: list[object] = []
     assert table.drop_oldest(older[0], lambda connection: seen.append(connection.execute(text("SELECT 1")).scalar()))
     assert (seen, table.months()[0]) == ([1], older[1])
     assert [store.get("default", UUID(one.id)) for one in entries] == [None, *entries[1:]]

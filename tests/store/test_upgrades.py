@@ -74,7 +74,7 @@ def value_for(column: Any, table: str, number: int) -> Any:
         return given[column.name]
     by_type: dict[type, Callable[[], Any]] = {
         str: lambda: f"{column.name[:8]} {number}"[: getattr(column.type, "length", None) or 20],
-        bytes: lambda: f"{column.name} {number}".encode(),
+        bytes: f"{column.name} {number}".encode,
         int: lambda: number,
         float: lambda: number + 0.1 + 0.2,
         bool: lambda: True,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from heapq import nlargest
 from itertools import chain
 from typing import Any, get_args
@@ -40,7 +40,7 @@ from sqlalchemy import (
 from discern.core.months import least_id
 from discern.core.verdict import Decision, Verdict
 from discern.detection.types import VerdictPage, VerdictQuery
-from discern.store.database import Database
+from discern.store.database import Database, Reader
 from discern.store.metadata import metadata, workspace_column
 from discern.store.old_rows import OldRows
 from discern.store.types import UtcDateTime
@@ -74,10 +74,14 @@ _decode = msgspec.json.Decoder(Verdict).decode
 
 
 class VerdictStore:
-    """The ledger in the database. The body column holds the verdict as it was answered, in JSON."""
+    """The ledger in the database. The body column holds the verdict as it was answered, in JSON.
 
-    def __init__(self, database: Database) -> None:
+    Pages are read by `pages`, which may be some seconds behind; one verdict is read where it was written.
+    """
+
+    def __init__(self, database: Database, pages: Reader | None = None) -> None:
         self._database = database
+        self._pages: Reader = pages or database
 
     def append(self, entries: Sequence[tuple[Verdict, str]]) -> None:
         """Write verdicts with their principals in one transaction, or raise StorageUnavailable and write none."""
@@ -114,21 +118,7 @@ class VerdictStore:
     def page(self, query: VerdictQuery) -> VerdictPage:
         """Return verdicts newest first."""
         most = query.limit + 1  # one more tells whether there is a next page
-        with self._database.read() as connection:
-            detectors = _readable(connection, query)
-            if query.decision is None and detectors is None:
-                bodies = connection.execute(_newest(query, verdicts.c.body).limit(most)).scalars().all()
-            else:
-                stretches = (
-                    connection.execute(stretch_statement(query, detector, decision).limit(most)).scalars()
-                    for detector in (_detectors(connection, query.workspace) if detectors is None else detectors)
-                    for decision in ([query.decision] if query.decision else get_args(Decision))
-                )
-                ids = nlargest(most, chain.from_iterable(stretches))
-                chosen = verdicts.c.workspace == query.workspace, verdicts.c.id.in_(ids)
-                newest_first = select(verdicts.c.body).where(*chosen).order_by(verdicts.c.id.desc())
-                bodies = connection.execute(newest_first).scalars().all() if ids else []
-        found = [_decode(body) for body in bodies]
+        found = [_decode(body) for body in self._pages.ask(partial(_bodies, query, most))]
         page, more = tuple(found[: query.limit]), len(found) > query.limit
         return VerdictPage(verdicts=page, next=page[-1].id if more else None)
 
@@ -202,6 +192,21 @@ def _readable(connection: Connection, query: VerdictQuery) -> list[str] | None:
     there = [query.detector] if query.detector else _detectors(connection, query.workspace)
     readable = [name for name in there if query.may_read(name)]
     return None if not query.detector and readable == there else readable
+
+
+def _bodies(query: VerdictQuery, most: int, connection: Connection) -> Sequence[bytes]:
+    detectors = _readable(connection, query)
+    if query.decision is None and detectors is None:
+        return connection.execute(_newest(query, verdicts.c.body).limit(most)).scalars().all()
+    stretches = (
+        connection.execute(stretch_statement(query, detector, decision).limit(most)).scalars()
+        for detector in (_detectors(connection, query.workspace) if detectors is None else detectors)
+        for decision in ([query.decision] if query.decision else get_args(Decision))
+    )
+    ids = nlargest(most, chain.from_iterable(stretches))
+    chosen = verdicts.c.workspace == query.workspace, verdicts.c.id.in_(ids)
+    newest_first = select(verdicts.c.body).where(*chosen).order_by(verdicts.c.id.desc())
+    return connection.execute(newest_first).scalars().all() if ids else []
 
 
 def _detectors(connection: Connection, workspace: str) -> list[str]:

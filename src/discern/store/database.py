@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -20,6 +20,15 @@ from discern.store.migrations import LATEST_REVISION, upgrade
 
 Durability = Literal["normal", "full"]
 Statements = Iterable[tuple[str, Sequence[Any]]]
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """What answers questions that may be put to a copy which is some seconds old."""
+
+    def ask(self, question: Callable[[Connection], T]) -> T:
+        """Return the answer to a question, which only reads and may be put twice. Raises StorageUnavailable."""
+        ...
 
 
 class Database(ABC):
@@ -84,6 +93,11 @@ class Database(ABC):
 
     def restart_log(self) -> None:  # noqa: B027 - likewise
         """Do the rest of it, for which whoever writes waits."""
+
+    def ask(self, question: Callable[[Connection], T]) -> T:
+        """Return the answer to a question, which only reads. Raises StorageUnavailable."""
+        with self.read() as connection:
+            return question(connection)
 
     def ping(self) -> None:
         """Raise StorageUnavailable unless a query is answered."""
