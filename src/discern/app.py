@@ -42,12 +42,15 @@ from discern.detection.jobs.service_expiry import ExpiringJobs
 from discern.detection.jobs.service_telling import Telling
 from discern.detection.jobs.store import JobStore, old_jobs
 from discern.detection.jobs.types import JobLimits
-from discern.detection.service import Answer, Plane, from_cache, on_ledger
+from discern.detection.service import Answer, Plane, from_cache, on_ledger, within_quota
 from discern.detection.store import VerdictStore, old_verdicts
 from discern.detection.types import Detect, DetectBatch
 from discern.detectors.vetting import VettingLimits
 from discern.inputs.faces import FaceLocator, face_locator, try_locator
 from discern.inputs.types import InputLimits
+from discern.quotas.ports import Meter
+from discern.quotas.service import Quotas
+from discern.quotas.store import QuotaStore
 from discern.registry.service import Catalogue
 from discern.retention.ports import Expiring
 from discern.retention.service import Retention
@@ -85,6 +88,7 @@ class Services:
     audit: AuditTrail
     audit_store: AuditStore
     retention: Retention
+    quotas: Quotas
     catalogue: Catalogue
     verdicts: VerdictStore
     locator: FaceLocator
@@ -110,6 +114,7 @@ class Services:
         """Give everything back."""
         self.keys.write_down_uses()
         self.users.write_down_uses()
+        self.quotas.settle()
         self.audit.close()
         self.batcher.close()
         self.committer.close()
@@ -146,13 +151,14 @@ def build_services(settings: Settings) -> Services:
     verdicts = VerdictStore(database, replica)
     committer = Committer(verdicts, counts)
     cache = _answer_cache(settings, counts)
-    detect = plane.asking(_steps(plane, cache, locator, committer))
-    job_store = JobStore(database)
     audit_store = AuditStore(database)
     audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
+    quotas = Quotas(QuotaStore(database, audit))
+    detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
+    job_store = JobStore(database)
     keys = Keys(KeyStore(database, audit))
     policies = Policies(settings.home / "policies")
-    runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
+    runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database), quotas)
     jobs = _jobs(settings, job_store, verdicts, detect, runs, counts)
     return Services(
         settings=settings,
@@ -169,6 +175,7 @@ def build_services(settings: Settings) -> Services:
         audit=audit,
         audit_store=audit_store,
         retention=_retention(database, audit, jobs),
+        quotas=quotas,
         catalogue=catalogue,
         verdicts=verdicts,
         locator=locator,
@@ -180,7 +187,7 @@ def build_services(settings: Settings) -> Services:
         job_store=job_store,
         counts=counts,
         detect=detect,
-        detect_batch=plane.asking_many(detect, committer),
+        detect_batch=plane.asking_many(detect, committer, quotas),
     )
 
 
@@ -246,11 +253,12 @@ def _replica(settings: Settings, database: Database, counts: Counts) -> Replica 
     )
 
 
-def _steps(plane: Plane, cache: AnswerCache, locator: FaceLocator, committer: Committer) -> Answer:
+def _steps(plane: Plane, cache: AnswerCache, locator: FaceLocator, committer: Committer, meter: Meter) -> Answer:
     """Put the steps of the plane around each other, the innermost first."""
     answer: Answer = plane.assess
     answer = from_cache(answer, cache, locator)
-    return on_ledger(answer, committer)
+    answer = on_ledger(answer, committer)
+    return within_quota(answer, meter)
 
 
 def _retention(database: Database, audit: AuditTrail, jobs: Jobs) -> Retention:
@@ -285,6 +293,7 @@ def bulk_parts(services: Services) -> Parts:
         services.limits,
         services.locator,
         RunStore(services.database),
+        services.quotas,
         LOCAL,
     )
 
@@ -295,6 +304,7 @@ def _bulk_parts(
     limits: InputLimits,
     locator: FaceLocator,
     runs: RunStore,
+    meter: Meter,
     principal: Principal,
 ) -> Parts:
     from discern.detection.bulk.service import Parts  # noqa: PLC0415 - needs an extra
@@ -304,6 +314,7 @@ def _bulk_parts(
         limits=limits,
         locator=locator,
         runs=runs,
+        meter=meter,
         access=ObjectAccess(
             endpoint=settings.s3_endpoint or None,
             region=settings.s3_region or None,

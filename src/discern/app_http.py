@@ -38,6 +38,8 @@ from discern.http.permissions import NEEDS, Permissions
 from discern.http.plain import Application, PlainRoute
 from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
+from discern.quotas.api import usage_routes
+from discern.quotas.types import Usage
 from discern.registry.api import registry_routes
 from discern.retention.api import retention_routes
 from discern.retention.types import Keeping, KeepingChange
@@ -51,7 +53,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
-    *(Keeping, KeepingChange),
+    *(Keeping, KeepingChange, Usage),
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS),
 )
 
@@ -124,7 +126,9 @@ def _asking(services: Services) -> tuple[VerdictEndpoint, list[PlainRoute]]:
         services.detect,
         services.catalogue,
         services.limits,
-        direct=DirectRecords(services.plane, services.cache, services.batcher, services.committer, services.locator),
+        direct=DirectRecords(
+            services.plane, services.cache, services.batcher, services.committer, services.locator, services.quotas
+        ),
         bodies=bodies,
         principal_of=principal_of,
     )
@@ -179,6 +183,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         access_routes(services.keys, services.tokens, access, principal_of=principal_of),
         session_routes(services.users, principal_of=principal_of),
         user_routes(services.users, access, principal_of=principal_of),
+        usage_routes(services.quotas, principal_of=principal_of),
         retention_routes(services.retention, principal_of=principal_of, body_of=body_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
     )

@@ -67,6 +67,7 @@ ASKS: dict[str, Ask] = {
     "POST /v1/keys/{key_id}/rotate": Ask(201),
     "DELETE /v1/keys/{key_id}": Ask(204),
     "GET /v1/audit": Ask(200),
+    "GET /v1/usage": Ask(200),
     "GET /v1/retention": Ask(200),
     "PATCH /v1/retention": Ask(200, json={"kind": "runs", "days": 30}),
     "GET /v2": Ask(200),

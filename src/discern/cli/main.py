@@ -26,6 +26,7 @@ from discern.detection.bulk.cli import run_commands, score_command
 from discern.detection.bulk.store import RunStore
 from discern.detection.cli import Tools, detect_command
 from discern.detection.cli_verdicts import verdict_commands
+from discern.quotas.cli import quota_commands
 from discern.registry.cli import detector_commands
 from discern.retention.cli import retention_commands
 from discern.settings import load_settings
@@ -94,6 +95,7 @@ def build_cli() -> typer.Typer:
     cli.add_typer(workspace_commands(lambda: opened().workspaces))
     cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys, lambda: opened().users))
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store))
+    cli.add_typer(quota_commands(lambda: opened().quotas, lambda name: known_workspace(opened().workspaces, name)))
     cli.add_typer(
         retention_commands(lambda: opened().retention, lambda name: known_workspace(opened().workspaces, name))
     )

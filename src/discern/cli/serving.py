@@ -67,6 +67,7 @@ class Server(uvicorn.Server):
             await to_thread.run_sync(self._services.keys.write_down_uses)
             await to_thread.run_sync(self._services.users.write_down_uses)
             await to_thread.run_sync(self._services.audit.anchor)
+            await to_thread.run_sync(self._services.quotas.settle)
 
     async def _tend_the_ledger(self) -> None:
         """Make months and delete what is old, which may take long; `tend` knows when it is time."""

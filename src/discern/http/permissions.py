@@ -54,6 +54,7 @@ NEEDS: dict[str, Action | None] = {
     "POST /v1/keys/{key_id}/rotate": "keys.rotate",
     "DELETE /v1/keys/{key_id}": "keys.revoke",
     "GET /v1/audit": "audit.read",
+    "GET /v1/usage": "usage.read",
     "GET /v1/retention": "retention.read",
     "PATCH /v1/retention": "retention.change",
     "GET /v2": "detectors.read",
