@@ -127,16 +127,7 @@ def build_services(settings: Settings) -> Services:
     """Put the parts together."""
     limits = _input_limits(settings)
     database = _database(settings)
-    catalogue = Catalogue(
-        builtin=BUILTIN,
-        home=settings.home,
-        limits=VettingLimits(
-            memory_bytes=settings.vetting_bytes,
-            wall_seconds=settings.vetting_seconds,
-            processor_seconds=math.ceil(settings.vetting_seconds),
-        ),
-        inference_threads=settings.inference_threads,
-    )
+    catalogue = _catalogue(settings)
     locator = face_locator(settings.face_model)
     counts = Counts()
     batcher = Batcher(
@@ -188,6 +179,19 @@ def build_services(settings: Settings) -> Services:
         counts=counts,
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
+    )
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    return Catalogue(
+        builtin=BUILTIN,
+        home=settings.home,
+        limits=VettingLimits(
+            memory_bytes=settings.vetting_bytes,
+            wall_seconds=settings.vetting_seconds,
+            processor_seconds=math.ceil(settings.vetting_seconds),
+        ),
+        inference_threads=settings.inference_threads,
     )
 
 
