@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_the_last_verdict_is_had_and_the_next_is_refused_until_next_month(servic
     ends = Month.of(datetime.now(UTC)).end
     facts = refused.value.facts
     assert (facts["quota"], facts["allowed"], facts["used"]) == ("verdicts", 137, 137)
-    assert facts["resets_at"] == ends.isoformat()
+    assert facts["resets_at"] == ends.strftime("%Y-%m-%dT00:00:00Z")
     left = (ends - datetime.now(UTC)).total_seconds()
     assert refused.value.retry_after == pytest.approx(left, abs=5)
     assert used(services) == (137, 0)
@@ -273,6 +274,25 @@ def test_records_that_are_answered_directly_are_counted_like_the_others(home: Pa
     served.process.terminate()
     assert served.process.wait(30) == 0
     assert used(services) == (40, 0)
+    services.close()
+
+
+def test_a_job_over_the_quota_fails_and_says_so(home: Path) -> None:
+    services = build_services(load_settings({"DISCERN_HOME": str(home)}))
+    services.open()
+    services.quotas.change("default", Quota(verdicts=0))
+    served = Served(home)
+    headers = {"Authorization": f"Bearer {served.secret}"}
+    with httpx2.Client(base_url=f"http://127.0.0.1:{served.port}", headers=headers) as client:
+        job = client.post("/v1/detectors/toy-record/jobs", json=RECORD).json()
+        for _ in range(300):
+            job = client.get(f"/v1/jobs/{job['id']}").json()
+            if job["state"] in {"done", "failed"}:
+                break
+            time.sleep(0.05)
+    assert (job["state"], job["error"]["code"]) == ("failed", "quota_exceeded")
+    served.process.terminate()
+    assert served.process.wait(30) == 0
     services.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +30,7 @@ from discern.retention.types import Expired, Keeping, Kind
 from discern.settings import load_settings
 from discern.store.partitions import MonthlyTable
 from tests.detection.test_ledger import verdict
+from tests.http.test_streams import Served
 
 pytestmark = pytest.mark.system
 NOW = utc_now()
@@ -207,6 +209,24 @@ def test_one_process_at_a_time_and_once_a_day(services: Services) -> None:
         one.close()
 
 
+def test_a_server_deletes_what_is_old_by_itself(home: Path) -> None:
+    services = build_services(load_settings({"DISCERN_HOME": str(home)}))
+    services.open()
+    old, young = aged(31), aged(1)
+    services.verdicts.append([(old, "key:1"), (young, "key:1")])
+    services.retention.change("default", "verdicts", 30)
+    served = Served(home)
+    for _ in range(200):
+        if there(services, old) == [False]:
+            break
+        time.sleep(0.05)
+    assert there(services, old, young) == [False, True]
+    served.process.terminate()
+    assert served.process.wait(30) == 0
+    assert acts(services)[0].who == "retention"
+    services.close()
+
+
 def test_processes_that_begin_together_have_one_turn_between_them(services: Services) -> None:
     store = services.retention._store
     taken: list[bool] = []
@@ -317,6 +337,10 @@ def test_owners_read_and_change_what_their_own_workspace_keeps(services: Service
         ).status_code
         == 403
     )
+    one = services.keys.issue("default", "one", role="owner", detectors=("toy-image",))
+    narrow = {"Authorization": f"Bearer {one.secret}"}
+    refused = client.patch("/v1/retention", json={"kind": "verdicts", "days": 1}, headers=narrow)
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert client.get("/v1/retention", headers=owner).json() == forever
 
 

@@ -170,7 +170,7 @@ class Quotas:
             allowed=getattr(quota, limit),
             used=getattr(used, limit),
             asked=getattr(asked, limit),
-            resets_at=month.end.isoformat(),
+            resets_at=month.end.isoformat().replace("+00:00", "Z"),
         )
         self._refusals[workspace] = self._monotonic() + _REFUSED_SECONDS, asked, error
         return error

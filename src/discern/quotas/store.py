@@ -87,10 +87,10 @@ class QuotaStore:
 
         The third is which limit does not allow it, and what is taken by now; nothing was taken then.
         """
+        if self.quota(workspace) == Quota():
+            return Quota(), Amount(), None
         with self._database.write() as connection:
             quota = _quota(connection, workspace)
-            if quota == Quota():
-                return quota, Amount(), None
             # The row is locked from here on, whether it was there or not.
             self._add(connection, workspace, month, Amount())
             row = connection.execute(select(uses.c.verdicts, uses.c.bytes).where(_of(workspace, month))).one()

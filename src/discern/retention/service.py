@@ -22,7 +22,7 @@ import msgspec
 from discern.access.types import LOCAL, Principal
 from discern.audit.types import Act
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import CallerError, StorageUnavailable
+from discern.core.errors import CallerError, Forbidden, StorageUnavailable
 from discern.core.months import Month
 from discern.retention.ports import ByMonth, Expiring
 from discern.retention.rules import check_days, cutoff, has_expired
@@ -54,8 +54,18 @@ class Retention:
         return self._store.all().get(workspace, Keeping())
 
     def change(self, workspace: str, kind: Kind, days: int | None, by: Principal = LOCAL) -> Keeping:
-        """Set for how many days a kind is kept, None for ever; return what holds then. Raises CallerError."""
+        """Set for how many days a kind is kept, None for ever; return what holds then.
+
+        Raises CallerError, and Forbidden to whoever was granted single detectors.
+        """
         check_days(days)
+        if by.detectors is not None:
+            raise Forbidden(
+                "What a workspace keeps concerns all its detectors, and this key was granted single ones.",
+                mend="Ask with one that was granted all.",
+                action="retention.change",
+                role=by.role,
+            )
         before = self.show(workspace)
         after = msgspec.structs.replace(before, **{kind: days})
         target, days_before = f"workspace:{workspace}", before.days(kind)

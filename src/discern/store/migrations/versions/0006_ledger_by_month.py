@@ -78,7 +78,7 @@ def _put_the_ledger_into_months() -> None:
     oldest = op.get_bind().execute(sa.text("SELECT id FROM verdicts_in_one ORDER BY id LIMIT 1")).scalar()
     _make_partitions(None if oldest is None else UUID(str(oldest)))
     columns = "id, workspace, principal, detector, version, decision, score, input_sha256, created_at, body"
-    op.execute(f"INSERT INTO verdicts ({columns}) SELECT {columns} FROM verdicts_in_one ORDER BY id")  # noqa: S608
+    op.execute(f"INSERT INTO verdicts ({columns}) SELECT {columns} FROM verdicts_in_one ORDER BY id")  # nosec B608  # noqa: S608
     op.drop_table("verdicts_in_one")
     # After the rows: building an index over them is quicker than keeping it up.
     op.create_primary_key("pk_verdicts", "verdicts", ["workspace", "id"])
