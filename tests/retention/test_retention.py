@@ -149,6 +149,24 @@ def _run(services: Services, days: float) -> UUID:
     return run_id
 
 
+def test_a_job_whose_verdict_was_deleted_says_so(services: Services) -> None:
+    from discern.app_http import create_app
+
+    old = aged(31)
+    services.verdicts.append([(old, "key:1")])
+    job = Job(str(uuid7()), "default", "key:1", "input", "toy", "1", "waiting", 0.0, 0, 1, NOW, old.id)
+    services.job_store.add(job)
+    services.job_store.finish(UUID(job.id), "done", NOW)
+    client = TestClient(create_app(services), raise_server_exceptions=False)
+    client.headers["Authorization"] = f"Bearer {services.keys.issue('default', 'test', role='owner').secret}"
+    assert client.get(f"/v1/jobs/{job.id}/result").json()["id"] == old.id
+    services.retention.change("default", "verdicts", 30)
+    services.retention.run()
+    gone = client.get(f"/v1/jobs/{job.id}/result")
+    assert (gone.status_code, gone.json()["code"]) == (404, "unknown_verdict")
+    assert client.get(f"/v1/jobs/{job.id}").json()["state"] == "done"
+
+
 def test_a_month_that_everybody_lets_go_is_dropped_and_one_that_somebody_keeps_is_not(
     home: Path, postgresql_url: str
 ) -> None:
