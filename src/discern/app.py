@@ -29,7 +29,7 @@ from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
 from discern.access.store import KeyStore, WorkspaceStore
 from discern.access.store_factors import FactorStore
-from discern.access.store_users import UserStore
+from discern.access.store_users import UserStore, old_sessions
 from discern.access.types import LOCAL, Principal, Resource
 from discern.audit.ports import AnchorPlace
 from discern.audit.service import AuditTrail
@@ -39,19 +39,20 @@ from discern.audit.types import Act
 from discern.core.counts import Counts
 from discern.core.errors import CallerError, DiscernError, InvalidSettings, MissingExtra
 from discern.detection.batching import Batcher
-from discern.detection.bulk.store import RunStore
+from discern.detection.bulk.store import RunStore, old_runs
 from discern.detection.bulk.types import ObjectAccess
 from discern.detection.caching import AnswerCache
 from discern.detection.committing import Committer
 from discern.detection.jobs.ports import Poster
 from discern.detection.jobs.service import Jobs
 from discern.detection.jobs.service import Parts as JobParts
+from discern.detection.jobs.service_expiry import ExpiringJobs
 from discern.detection.jobs.service_telling import Telling
-from discern.detection.jobs.store import JobStore
+from discern.detection.jobs.store import JobStore, old_jobs
 from discern.detection.jobs.types import JobLimits
-from discern.detection.service import Answer, Plane, from_cache, on_ledger
+from discern.detection.service import Answer, Plane, from_cache, on_ledger, within_quota
 from discern.detection.service_probing import ProbingWatch
-from discern.detection.store import VerdictStore
+from discern.detection.store import VerdictStore, old_verdicts
 from discern.detection.types import Detect, DetectBatch
 from discern.detectors.vetting import VettingLimits
 from discern.inputs.faces import FaceLocator, face_locator, try_locator
@@ -60,11 +61,19 @@ from discern.privacy.service import SubjectKeys
 from discern.privacy.service_privacy import Privacy
 from discern.privacy.store import ConsentStore
 from discern.privacy.store_keys import SubjectKeyStore
+from discern.quotas.ports import Meter
+from discern.quotas.service import Quotas
+from discern.quotas.store import QuotaStore
 from discern.registry.service import Catalogue
+from discern.retention.ports import Expiring
+from discern.retention.service import Retention
+from discern.retention.store import RetentionStore
+from discern.retention.types import Kind
 from discern.settings import Settings
 from discern.store.database import Database, Durability
 from discern.store.master_key import FileMasterKey
 from discern.store.migrations import SUBJECT_KEYS
+from discern.store.partitions import MonthlyTable
 from discern.store.secret_files import SecretFile
 from discern.store.shared_cache import SharedCache
 from discern.store.sqlite import SqliteDatabase
@@ -72,6 +81,7 @@ from discern.store.sqlite import SqliteDatabase
 if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
     from discern.detection.jobs.service_queue import DbosQueue
+    from discern.store.replica import Replica
 
 _SUBJECT_KEYS = "subject-keys.db"
 BUILTIN = Path(__file__).parent / "detectors" / "builtin"
@@ -84,6 +94,7 @@ class Services:
     settings: Settings
     limits: InputLimits
     database: Database
+    replica: Replica | None
     keys: Keys
     users: Users
     sign_in: SignIn
@@ -95,6 +106,8 @@ class Services:
     rate_limits: RateLimits
     audit: AuditTrail
     audit_store: AuditStore
+    retention: Retention
+    quotas: Quotas
     catalogue: Catalogue
     verdicts: VerdictStore
     locator: FaceLocator
@@ -115,15 +128,20 @@ class Services:
         if self.settings.face_model is not None:
             try_locator(self.locator)
         self.database.open()
+        if self.replica is not None:
+            self.replica.open()
 
     def close(self) -> None:
         """Give everything back."""
         self.keys.write_down_uses()
         self.users.write_down_uses()
+        self.quotas.settle()
         self.audit.close()
         self.batcher.close()
         self.committer.close()
         self.subjects.close()
+        if self.replica is not None:
+            self.replica.close()
         self.database.close()
 
 
@@ -141,22 +159,24 @@ def build_services(settings: Settings) -> Services:
     plane = Plane(catalogue, limits, locator, batcher, watch)
     consents = ConsentStore(database, audit)
     subjects = _subjects(settings, consents)
-    verdicts = VerdictStore(database, subjects)
+    replica = _replica(settings, database, counts)
+    verdicts = VerdictStore(database, replica, subjects)
     committer = Committer(verdicts, counts)
     cache = _answer_cache(settings, counts)
-    detect = plane.asking(_steps(plane, cache, locator, committer))
+    quotas = Quotas(QuotaStore(database, audit))
+    detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
     job_store = JobStore(database)
-    runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
+    runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database), quotas)
     jobs = _jobs(settings, job_store, verdicts, detect, runs, subjects, counts)
     keys = Keys(KeyStore(database, audit))
     users = Users(UserStore(database, audit), second_factor_roles=_second_factor_roles(settings))
-    factors = FactorStore(database, audit)
-    proofs = _proofs(settings)
+    factors, proofs = FactorStore(database, audit), _proofs(settings)
     policies = Policies(settings.home / "policies")
     return Services(
         settings=settings,
         limits=limits,
         database=database,
+        replica=replica,
         keys=keys,
         tokens=Tokens(keys, settings.home / "keys" / "tokens", settings.token_seconds),
         users=users,
@@ -168,6 +188,8 @@ def build_services(settings: Settings) -> Services:
         rate_limits=RateLimits(settings.rate_limits, settings.redis_url, counts),
         audit=audit,
         audit_store=audit_store,
+        retention=_retention(database, audit, jobs),
+        quotas=quotas,
         catalogue=catalogue,
         verdicts=verdicts,
         locator=locator,
@@ -181,7 +203,7 @@ def build_services(settings: Settings) -> Services:
         privacy=Privacy(subjects, consents, verdicts, jobs, audit),
         counts=counts,
         detect=detect,
-        detect_batch=plane.asking_many(detect, committer),
+        detect_batch=plane.asking_many(detect, committer, quotas),
     )
 
 
@@ -305,11 +327,45 @@ def _subject_keys(settings: Settings) -> SubjectKeyStore:
     return SubjectKeyStore(SqliteDatabase(settings.home / _SUBJECT_KEYS, durability="full", schema=SUBJECT_KEYS))
 
 
-def _steps(plane: Plane, cache: AnswerCache, locator: FaceLocator, committer: Committer) -> Answer:
+def _replica(settings: Settings, database: Database, counts: Counts) -> Replica | None:
+    if not settings.database_replica_url:
+        return None
+    if not settings.database_url:
+        detail = "database_replica_url is set, and database_url is not: SQLite has no replicas."
+        raise InvalidSettings(detail, mend="Set DISCERN_DATABASE_URL too.", setting="database_replica_url")
+    from discern.store.postgresql import PostgresqlDatabase  # noqa: PLC0415 - needs an extra
+    from discern.store.replica import Replica  # noqa: PLC0415 - likewise
+
+    assert isinstance(database, PostgresqlDatabase)  # noqa: S101 - by its URL
+    return Replica(
+        database,
+        settings.database_replica_url,
+        connections=settings.database_connections,
+        most_seconds=settings.database_replica_seconds,
+        counts=counts,
+    )
+
+
+def _steps(plane: Plane, cache: AnswerCache, locator: FaceLocator, committer: Committer, meter: Meter) -> Answer:
     """Put the steps of the plane around each other, the innermost first."""
     answer: Answer = plane.assess
     answer = from_cache(answer, cache, locator)
-    return on_ledger(answer, committer)
+    answer = on_ledger(answer, committer)
+    return within_quota(answer, meter)
+
+
+def _retention(database: Database, audit: AuditTrail, jobs: Jobs) -> Retention:
+    kinds: dict[Kind, Expiring] = {
+        "verdicts": old_verdicts(database),
+        "jobs": ExpiringJobs(jobs, old_jobs(database)),
+        "sessions": old_sessions(database),
+        "runs": old_runs(database),
+    }
+    return Retention(
+        RetentionStore(database, audit),
+        kinds,
+        MonthlyTable(database, "verdicts", linked=("verdict_subjects", "verdict_id")),
+    )
 
 
 def _answer_cache(settings: Settings, counts: Counts) -> AnswerCache:
@@ -334,6 +390,7 @@ def bulk_parts(services: Services) -> Parts:
         services.limits,
         services.locator,
         RunStore(services.database),
+        services.quotas,
         LOCAL,
     )
 
@@ -344,6 +401,7 @@ def _bulk_parts(
     limits: InputLimits,
     locator: FaceLocator,
     runs: RunStore,
+    meter: Meter,
     principal: Principal,
 ) -> Parts:
     from discern.detection.bulk.service import Parts  # noqa: PLC0415 - needs an extra
@@ -353,6 +411,7 @@ def _bulk_parts(
         limits=limits,
         locator=locator,
         runs=runs,
+        meter=meter,
         access=ObjectAccess(
             endpoint=settings.s3_endpoint or None,
             region=settings.s3_region or None,

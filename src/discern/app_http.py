@@ -42,7 +42,11 @@ from discern.http.statistics import Place, statistics_routes
 from discern.privacy.api import ConsentRequest, PrivacyRequest, PrivacyState, SubjectRequest, privacy_routes
 from discern.privacy.ports import SUBJECT_HEADER
 from discern.privacy.types import Consent, Erasure, SubjectExport
+from discern.quotas.api import usage_routes
+from discern.quotas.types import Usage
 from discern.registry.api import registry_routes
+from discern.retention.api import retention_routes
+from discern.retention.types import Keeping, KeepingChange
 from discern.settings import Settings
 from discern.store.outbound import Outbound, networks
 
@@ -53,6 +57,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
+    *(Keeping, KeepingChange, Usage),
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS),
     *(SubjectRequest, ConsentRequest, PrivacyRequest, PrivacyState, Consent, SubjectExport, Erasure),
 )
@@ -127,7 +132,9 @@ def _asking(services: Services) -> tuple[VerdictEndpoint, list[PlainRoute]]:
         services.detect,
         services.catalogue,
         services.limits,
-        direct=DirectRecords(services.plane, services.cache, services.batcher, services.committer, services.locator),
+        direct=DirectRecords(
+            services.plane, services.cache, services.batcher, services.committer, services.locator, services.quotas
+        ),
         bodies=bodies,
         principal_of=principal_of,
     )
@@ -186,6 +193,8 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         reset_routes(services.factors, services.users, access, principal_of=principal_of),
         user_routes(services.users, access, principal_of=principal_of),
         privacy_routes(services.privacy, body_of=body_of, principal_of=principal_of),
+        usage_routes(services.quotas, principal_of=principal_of),
+        retention_routes(services.retention, principal_of=principal_of, body_of=body_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
     )
     for router in routers:

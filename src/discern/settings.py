@@ -58,6 +58,12 @@ class Settings:
     database_connections: int = _setting(
         10, "Connections to PostgreSQL that a process holds at most.", minimum=2, maximum=1000
     )
+    database_replica_url: str = _setting(
+        "", "Streaming replica of that PostgreSQL which lists and counts are read from.", secret=True
+    )
+    database_replica_seconds: float = _setting(
+        5.0, "How far behind it may be; beyond that the primary is read.", unit="seconds", minimum=0.1
+    )
     redis_url: str = _setting("", "Redis or Valkey to share known answers through: `redis://host:6379/0`.", secret=True)
     cache_entries: int = _setting(
         10_000, "Answers a process keeps, so that nothing is judged twice; 0 keeps none.", minimum=0

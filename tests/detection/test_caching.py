@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from discern.app import Services, build_services
 from discern.core.counts import Counts
 from discern.core.verdict import Verdict
 from discern.detection.caching import AnswerCache, AnswerKey
+from discern.detection.store import old_verdicts
 from discern.detection.types import DetectionRequest
 from discern.settings import Settings
 from discern.store.shared_cache import SharedCache
@@ -71,6 +73,16 @@ def test_another_input_detector_or_workspace_is_another_question(services: Servi
     strange = [key_of(one, **{field: "x"}) for field in AnswerKey._fields]
     assert [asyncio.run(cache.get(key)) for key in strange] == [None] * len(strange)
     assert asyncio.run(cache.get(key_of(one))) == one
+
+
+def test_a_known_answer_names_no_verdict_that_retention_has_deleted(services: Services) -> None:
+    first = ask(services, ("toy-record", RECORD))[0]
+    old_verdicts(services.database).delete("default", first.created_at + timedelta(days=1), 10, lambda *_: None)
+    assert services.verdicts.get("default", UUID(first.id)) is None
+    again = ask(services, ("toy-record", RECORD))[0]
+    assert again.cached
+    assert first.id not in msgspec.json.encode(again).decode()
+    assert services.verdicts.get("default", UUID(again.id)) == again
 
 
 def test_without_entries_nothing_is_known(settings: Settings) -> None:

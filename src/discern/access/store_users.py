@@ -32,6 +32,7 @@ from discern.audit.ports import NoTrail, Trail
 from discern.audit.types import Act
 from discern.store.database import Database
 from discern.store.metadata import metadata, workspace_column
+from discern.store.old_rows import OldRows
 from discern.store.types import UtcDateTime
 
 users = Table(
@@ -200,6 +201,11 @@ def end_sessions(connection: Connection, user_id: UUID, but: UUID | None = None)
     connection.execute(delete(sign_ins).where(sign_ins.c.user_id == user_id))
     ended = update(challenges).where(challenges.c.user_id == user_id, challenges.c.ended_at.is_(None))
     connection.execute(ended.values(ended_at=challenges.c.created_at))
+
+
+def old_sessions(database: Database) -> OldRows:
+    """Return the sessions last used before a time; of a time a day ago or earlier all of these have ended."""
+    return OldRows(database, sessions, lambda before: sessions.c.used_at < before)
 
 
 def _values(user: User) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from functools import cache
 import typer
 
 import discern
-from discern.access.cli import access_commands, key_commands, token_commands, workspace_commands
+from discern.access.cli import access_commands, key_commands, known_workspace, token_commands, workspace_commands
 from discern.access.cli_users import user_commands
 from discern.app import Services, build_services, bulk_parts
 from discern.audit.cli import audit_commands
@@ -27,7 +27,9 @@ from discern.detection.bulk.store import RunStore
 from discern.detection.cli import Tools, detect_command
 from discern.detection.cli_verdicts import verdict_commands
 from discern.privacy.cli import privacy_commands
+from discern.quotas.cli import quota_commands
 from discern.registry.cli import detector_commands
+from discern.retention.cli import retention_commands
 from discern.settings import load_settings
 
 USAGE_ERROR = 2
@@ -95,6 +97,10 @@ def build_cli() -> typer.Typer:
     cli.add_typer(workspace_commands(lambda: opened().workspaces))
     cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys, lambda: opened().users))
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store))
+    cli.add_typer(quota_commands(lambda: opened().quotas, lambda name: known_workspace(opened().workspaces, name)))
+    cli.add_typer(
+        retention_commands(lambda: opened().retention, lambda name: known_workspace(opened().workspaces, name))
+    )
     return cli
 
 

@@ -30,6 +30,7 @@ from discern.http.web_sockets import WebSocketConnection, WebSocketLimits, web_s
 _LAST_CALL_SECONDS = 1.0
 _HOUSE_SECONDS = 5.0
 _REAPPLY_SECONDS = 3600.0
+_TEND_SECONDS = 60.0
 
 
 class Server(uvicorn.Server):
@@ -48,6 +49,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         await self._services.jobs.start()
         self._keeping = asyncio.create_task(self._keep_house())
+        self._tending = asyncio.create_task(self._tend_the_ledger())
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -71,6 +73,13 @@ class Server(uvicorn.Server):
             await to_thread.run_sync(self._services.users.write_down_uses)
             await to_thread.run_sync(self._services.plane.watch.look)
             await to_thread.run_sync(self._services.audit.anchor)
+            await to_thread.run_sync(self._services.quotas.settle)
+
+    async def _tend_the_ledger(self) -> None:
+        """Make months and delete what is old, which may take long; `tend` knows when it is time."""
+        while True:
+            await to_thread.run_sync(self._services.retention.tend)
+            await asyncio.sleep(_TEND_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what is open end by itself for a moment, then have uvicorn end the rest."""
@@ -84,6 +93,9 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
         self._keeping.cancel()
+        self._services.retention.stop()
+        self._tending.cancel()
+        await asyncio.wait([self._tending])
         await self._services.jobs.stop()
         await self._services.cache.close()
 

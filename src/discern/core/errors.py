@@ -164,6 +164,12 @@ class RateLimited(CallerError):
     code = "rate_limited"
 
 
+class QuotaExceeded(CallerError):
+    """The workspace has had what it may ask for this month. Facts: `quota`, `allowed`, `used`, `asked`, `resets_at`."""
+
+    code = "quota_exceeded"
+
+
 class NoResultYet(CallerError):
     """A job has no result: it has not ended, failed, or was cancelled. Fact: `state`."""
 

@@ -2,7 +2,8 @@
 
 - A key holds workspace, detector, version, the bundle's digest, the input's digest and what located the face: nothing
   else decides an answer, and no workspace learns what another has asked.
-- An answer out of the cache is a verdict of its own, with its own id and time and `cached` set; it goes on the ledger.
+- An answer out of the cache is a verdict of its own, with its own id and time and `cached` set; it goes on the ledger,
+  and says nothing of the verdict it was known from, which may be deleted by then.
 - A verdict of which a stage failed is not kept.
 - The shared cache is not believed: what does not decode strictly, or names another detector, version or input than
   was asked for, is a miss.

@@ -1,8 +1,8 @@
 """The plane: `detect(request) -> verdict`, under every door.
 
 - The verdict depends on the content, the bundle and the settings alone, so every door gives the same one.
-- The steps have one signature, `Question -> Verdict`, and stand around each other in one list in `app.py`: the ledger
-  outside, the answers that are known, the batcher inside.
+- The steps have one signature, `Question -> Verdict`, and stand around each other in one list in `app.py`: the quota
+  and the ledger outside, the answers that are known, the batcher inside.
 - `on_ledger` answers only after the ledger has the verdict; when the ledger fails there is no answer.
 - Many records at once are a batch already: they are read, run and put into words in one go.
 """
@@ -39,6 +39,8 @@ from discern.inputs.record_reader import RecordReader, RecordRow
 from discern.inputs.source import is_video
 from discern.inputs.spec import ImageSpec, RecordSpec
 from discern.inputs.types import InputLimits, MediaContent, Record
+from discern.quotas.ports import Meter
+from discern.quotas.types import Amount
 
 # Above it a thread reads the record: the event loop has others to look after.
 _READ_HERE_BYTES = 64 * 1024
@@ -101,7 +103,7 @@ class Plane:
                 self.watch.see_picture(request.principal, request.detector, found.sketch)
         return self.verdict(request, detector, found)
 
-    def asking_many(self, detect: Detect, committer: Committer) -> DetectBatch:
+    def asking_many(self, detect: Detect, committer: Committer, meter: Meter) -> DetectBatch:
         """Return `detect_batch`: media are asked about one by one and together, records run as the batch they are."""
 
         async def answer(request: DetectionRequest) -> Verdict | DiscernError:
@@ -113,14 +115,7 @@ class Plane:
         async def detect_batch(batch: BatchRequest) -> list[Verdict | DiscernError]:
             detector = await self._detector(batch.detector, batch.version)
             if isinstance(detector.manifest.input, RecordSpec):
-                run = partial(self._run_records, batch, detector)
-                answers = await self._batcher.run(detector, run, len(batch.contents))
-                entries = [
-                    LedgerEntry(one, batch.principal.id, batch.subject) for one in answers if isinstance(one, Verdict)
-                ]
-                if entries:
-                    await committer.write(entries)
-                return answers
+                return await self._records(batch, detector, committer, meter)
             # The version stays the one that was found, also where another one is added meanwhile.
             version = detector.manifest.version
             return await asyncio.gather(
@@ -135,6 +130,25 @@ class Plane:
             )
 
         return detect_batch
+
+    async def _records(
+        self, batch: BatchRequest, detector: Detector, committer: Committer, meter: Meter
+    ) -> list[Verdict | DiscernError]:
+        workspace, rows = batch.principal.workspace, len(batch.contents)
+        await _take(meter, workspace, Amount(rows))
+        try:
+            answers = await self._batcher.run(detector, partial(self._run_records, batch, detector), rows)
+            entries = [
+                LedgerEntry(one, batch.principal.id, batch.subject) for one in answers if isinstance(one, Verdict)
+            ]
+            if entries:
+                await committer.write(entries)
+        except Exception:
+            meter.give_back(workspace, Amount(rows))
+            raise
+        if len(entries) < rows:
+            meter.give_back(workspace, Amount(rows - len(entries)))
+        return answers
 
     def verdict(
         self,
@@ -273,6 +287,41 @@ def on_ledger(answer: Answer, committer: Committer) -> Answer:
         return verdict
 
     return answer_and_record
+
+
+def within_quota(answer: Answer, meter: Meter) -> Answer:
+    """Wrap a step so that a question is counted, and only answered within the quota of whoever asks.
+
+    A question that comes to no verdict does not count; one that nobody waits for any more does, for it may come to one.
+    """
+
+    async def answer_within(question: Question) -> Verdict:
+        workspace, amount = question.request.principal.workspace, Amount(1, _media_bytes(question))
+        await _take(meter, workspace, amount)
+        try:
+            return await answer(question)
+        except Exception:
+            meter.give_back(workspace, amount)
+            raise
+
+    return answer_within
+
+
+async def _take(meter: Meter, workspace: str, amount: Amount) -> None:
+    if not meter.take_at_once(workspace, amount):
+        await to_thread.run_sync(meter.take, workspace, amount)
+
+
+def _media_bytes(question: Question) -> int:
+    content = question.request.content
+    if isinstance(question.item, RecordRow) or isinstance(content, dict):
+        return 0
+    if isinstance(content, bytes):
+        return len(content)
+    try:
+        return content.stat().st_size
+    except OSError:  # whoever reads it says what is wrong
+        return 0
 
 
 async def _itself(error: DiscernError) -> DiscernError:

@@ -1,6 +1,6 @@
 """Records asked about one at a time, without a task for each: the steps of the plane, from callback to callback.
 
-- The steps are the plane's own - the cache, the batcher, the ledger, in that order - and so is every answer.
+- The steps are the plane's own - the quota, the cache, the batcher, the ledger, in that order - and so is every answer.
 - What would have to be waited for beside the batch and the ledger is not taken: then nothing has happened, and whoever
   asked does so by way of the plane.
 """
@@ -21,7 +21,10 @@ from discern.detection.types import DetectionRequest, LedgerEntry
 from discern.detectors.assessment import Detector
 from discern.inputs.faces import FaceLocator
 from discern.inputs.spec import RecordSpec
+from discern.quotas.ports import Meter
+from discern.quotas.types import Amount
 
+_ONE = Amount(1)
 Done = Callable[[Verdict | BaseException], None]
 """Takes the verdict, which is on the ledger, or what went wrong."""
 
@@ -36,6 +39,7 @@ class DirectRecords:
         batcher: Batcher,
         committer: Committer,
         locator: FaceLocator,
+        meter: Meter,
         *,
         clock: Clock = utc_now,
     ) -> None:
@@ -44,6 +48,7 @@ class DirectRecords:
         self._batcher = batcher
         self._committer = committer
         self._locator = locator
+        self._meter = meter
         self._clock = clock
 
     def ask(self, request: DetectionRequest, detector: Detector, content: bytes, done: Done) -> bool:
@@ -56,18 +61,20 @@ class DirectRecords:
             row = self._plane.reader(detector, spec).from_json(content)
         except CallerError:
             return False
-        key = None
+        key = known = None
         if not self._cache.is_off:
             key = answer_key(request, detector, row.facts.sha256, self._locator)
             known = self._cache.at_hand(key)
-            if known is not None:
-                self._record(request, recalled(known, request, self._clock, started), done)
-                return True
-            if self._cache.is_shared:
-                return False
+        asks_others = known is None and self._cache.is_shared
+        if asks_others or not self._meter.take_at_once(request.principal.workspace, _ONE):
+            return False
+        if known is not None:
+            self._record(request, recalled(known, request, self._clock, started), done)
+            return True
         try:
             self._batcher.submit(detector, row, _Assessing(self, request, detector, key, done))
         except Overloaded:
+            self.give_back(request)
             return False
         self._plane.watch.see_record(request.principal, request.detector, row.values)
         if key is not None:
@@ -83,8 +90,13 @@ class DirectRecords:
             self._cache.put(key, verdict)
         self._record(request, verdict, done)
 
+    def give_back(self, request: DetectionRequest) -> None:
+        """Count a question as not asked: it came to no verdict."""
+        self._meter.give_back(request.principal.workspace, _ONE)
+
     def _record(self, request: DetectionRequest, verdict: Verdict, done: Done) -> None:
-        self._committer.submit([LedgerEntry(verdict, request.principal.id)], _Recording(verdict, done))
+        entry = LedgerEntry(verdict, request.principal.id)
+        self._committer.submit([entry], _Recording(self, request, verdict, done))
 
 
 class _Assessing:
@@ -108,15 +120,18 @@ class _Assessing:
         self._records.conclude(self._request, self._detector, self._key, found, self._done)
 
     def set_exception(self, exception: BaseException, /) -> None:
+        self._records.give_back(self._request)
         self._done(exception)
 
 
 class _Recording:
     """Takes what the committer has for one verdict."""
 
-    __slots__ = ("_done", "_verdict")
+    __slots__ = ("_done", "_records", "_request", "_verdict")
 
-    def __init__(self, verdict: Verdict, done: Done) -> None:
+    def __init__(self, records: DirectRecords, request: DetectionRequest, verdict: Verdict, done: Done) -> None:
+        self._records = records
+        self._request = request
         self._verdict = verdict
         self._done = done
 
@@ -127,4 +142,5 @@ class _Recording:
         self._done(self._verdict)
 
     def set_exception(self, exception: BaseException, /) -> None:
+        self._records.give_back(self._request)
         self._done(exception)

@@ -2,6 +2,8 @@
 
 - A verdict is written once and never changed.
 - Reading a page costs the same however many verdicts there are: it continues after an id, on an index.
+- On PostgreSQL the ledger is in a part for each month (`store/partitions.py`), and what is said here of an index holds
+  of each: a page is read off the newest parts, one verdict off its own.
 - Every index is paid for with every verdict, so there is one beside the primary key: a page that is filtered by less
   than it holds is put together from as many stretches of it as there are detectors and decisions.
 """
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from heapq import nlargest
 from itertools import chain
 from typing import Any, get_args
@@ -36,13 +38,15 @@ from sqlalchemy import (
     select,
 )
 
+from discern.core.months import least_id
 from discern.core.sealing import key_id_of, opened, sealed
 from discern.core.verdict import Decision, Verdict
 from discern.detection.types import LedgerEntry, VerdictPage, VerdictQuery
 from discern.privacy.ports import NoSubjects, Seals
 from discern.privacy.types import Subject
-from discern.store.database import Database
+from discern.store.database import Database, Reader
 from discern.store.metadata import metadata, workspace_column
+from discern.store.old_rows import OldRows
 from discern.store.types import UtcDateTime
 
 verdicts = Table(
@@ -88,11 +92,13 @@ class VerdictStore:
     """The ledger in the database. The body column holds the verdict as it was answered, in JSON.
 
     Of a verdict about a subject it holds that sealed, and the column of the input's digest nothing; `seals` opens it
-    as long as the subject's key is there.
+    as long as the subject's key is there. Pages are read by `pages`, which may be some seconds behind; one verdict is
+    read where it was written.
     """
 
-    def __init__(self, database: Database, seals: Seals | None = None) -> None:
+    def __init__(self, database: Database, pages: Reader | None = None, seals: Seals | None = None) -> None:
         self._database = database
+        self._pages: Reader = pages or database
         self._seals = seals or NoSubjects()
 
     def append(self, entries: Sequence[LedgerEntry]) -> None:
@@ -133,24 +139,10 @@ class VerdictStore:
     def page(self, query: VerdictQuery) -> VerdictPage:
         """Return verdicts newest first."""
         most = query.limit + 1  # one more tells whether there is a next page
-        with self._database.read() as connection:
-            detectors = _readable(connection, query)
-            if query.decision is None and detectors is None:
-                rows = connection.execute(_newest(query, verdicts.c.id, verdicts.c.body).limit(most)).all()
-            else:
-                stretches = (
-                    connection.execute(stretch_statement(query, detector, decision).limit(most)).scalars()
-                    for detector in (_detectors(connection, query.workspace) if detectors is None else detectors)
-                    for decision in ([query.decision] if query.decision else get_args(Decision))
-                )
-                ids = nlargest(most, chain.from_iterable(stretches))
-                chosen = verdicts.c.workspace == query.workspace, verdicts.c.id.in_(ids)
-                newest_first = select(verdicts.c.id, verdicts.c.body).where(*chosen).order_by(verdicts.c.id.desc())
-                rows = connection.execute(newest_first).all() if ids else []
+        rows = self._pages.ask(partial(_rows, query, most))
         shown, more = rows[: query.limit], len(rows) > query.limit
-        found = self._opened(query.workspace, [(row.id, row.body) for row in shown])
-        page = tuple(verdict for verdict in found if verdict is not None)
-        return VerdictPage(verdicts=page, next=str(shown[-1].id) if more else None)
+        page = tuple(verdict for verdict in self._opened(query.workspace, shown) if verdict is not None)
+        return VerdictPage(verdicts=page, next=str(shown[-1][0]) if more else None)
 
     def about(self, workspace: str, key_id: bytes) -> Iterator[Verdict]:
         """Yield the verdicts that are sealed with a key, oldest first."""
@@ -202,6 +194,13 @@ class VerdictStore:
             return None if key is None else _decode(opened(key, body, _place(workspace, str(verdict_id))))
 
         return [verdict_in(verdict_id, body) for verdict_id, body in rows]
+
+
+def old_verdicts(database: Database) -> OldRows:
+    """Return the verdicts that were asked for before a time, which their ids tell."""
+    return OldRows(
+        database, verdicts, lambda before: verdicts.c.id < least_id(before), linked=verdict_subjects.c.verdict_id
+    )
 
 
 def _row(entry: LedgerEntry) -> dict[str, Any]:
@@ -299,6 +298,24 @@ def _readable(connection: Connection, query: VerdictQuery) -> list[str] | None:
     there = [query.detector] if query.detector else _detectors(connection, query.workspace)
     readable = [name for name in there if query.may_read(name)]
     return None if not query.detector and readable == there else readable
+
+
+def _rows(query: VerdictQuery, most: int, connection: Connection) -> list[tuple[UUID, bytes]]:
+    """Return ids and bodies of verdicts, newest first."""
+    wanted = verdicts.c.id, verdicts.c.body
+    detectors = _readable(connection, query)
+    if query.decision is None and detectors is None:
+        newest = _newest(query, *wanted).limit(most)
+    else:
+        stretches = (
+            connection.execute(stretch_statement(query, detector, decision).limit(most)).scalars()
+            for detector in (_detectors(connection, query.workspace) if detectors is None else detectors)
+            for decision in ([query.decision] if query.decision else get_args(Decision))
+        )
+        ids = nlargest(most, chain.from_iterable(stretches))
+        chosen = verdicts.c.workspace == query.workspace, verdicts.c.id.in_(ids)
+        newest = select(*wanted).where(*chosen).order_by(verdicts.c.id.desc())
+    return [(row.id, row.body) for row in connection.execute(newest)]
 
 
 def _detectors(connection: Connection, workspace: str) -> list[str]:

@@ -62,6 +62,7 @@ PROBLEMS: dict[type[errors.DiscernError], Problem] = {
     errors.NoFaceFound: Problem(422, "No face was found"),
     errors.InvalidRecord: Problem(422, "The record does not fit the detector's fields"),
     errors.RateLimited: Problem(429, "Too many requests"),
+    errors.QuotaExceeded: Problem(429, "The month's quota is used up"),
     errors.CallerError: Problem(400, "The request cannot be answered"),
     errors.BundleUntrusted: Problem(503, "The detector's signature does not hold"),
     errors.BundleRefused: Problem(503, "The detector cannot be used"),

@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -20,6 +20,15 @@ from discern.store.migrations import LEDGER, Schema, upgrade
 
 Durability = Literal["normal", "full"]
 Statements = Iterable[tuple[str, Sequence[Any]]]
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """What answers questions that may be put to a copy which is some seconds old."""
+
+    def ask(self, question: Callable[[Connection], T]) -> T:
+        """Return the answer to a question, which only reads and may be put twice. Raises StorageUnavailable."""
+        ...
 
 
 class Database(ABC):
@@ -89,6 +98,11 @@ class Database(ABC):
     @abstractmethod
     def wipe_deleted(self, table: str) -> None:
         """Leave nothing behind of rows that were deleted from a table, as far as it is in our hands."""
+
+    def ask(self, question: Callable[[Connection], T]) -> T:
+        """Return the answer to a question, which only reads. Raises StorageUnavailable."""
+        with self.read() as connection:
+            return question(connection)
 
     def ping(self) -> None:
         """Raise StorageUnavailable unless a query is answered."""

@@ -12,10 +12,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -40,45 +40,15 @@ class PostgresqlDatabase(Database):
     def __init__(
         self, url: str, *, connections: int, durability: Durability = "normal", schema: Schema = LEDGER
     ) -> None:
-        try:
-            self._url = make_url(url)
-        except ArgumentError as error:
-            raise _refused("it cannot be read as a URL") from error
-        if self._url.drivername not in _SCHEMES:
-            raise _refused(f"{self._url.drivername!r} is not a database it knows")
-        self._url = self._url.set(drivername="postgresql+psycopg")
+        self._url = read_url(url, "database_url" if schema is LEDGER else "subject_keys_url")
         self._connections = connections
         host = self._url.host or self._url.query.get("host") or "localhost"
         super().__init__(f"PostgreSQL {self._url.database} on {host}", durability, schema)
 
     def open(self) -> None:
         """Create or upgrade the schema. Raises StorageUnavailable, or MissingExtra without the driver."""
-        options = {
-            "statement_timeout": f"{_STATEMENT_SECONDS}s",
-            "lock_timeout": f"{_LOCK_SECONDS}s",
-            "synchronous_commit": "on" if self._durability == "full" else "off",
-            "timezone": "UTC",
-        }
-        try:
-            engine = create_engine(
-                self._url,
-                connect_args={
-                    "connect_timeout": _CONNECT_SECONDS,
-                    "application_name": "discern",
-                    "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
-                },
-                pool_size=self._connections,
-                max_overflow=0,
-                pool_timeout=_POOL_SECONDS,
-                pool_pre_ping=True,
-                pool_recycle=_OLDEST_CONNECTION_SECONDS,
-            )
-        except ModuleNotFoundError as error:
-            raise MissingExtra(
-                "PostgreSQL needs psycopg, which is not installed.",
-                mend="Install the extra `server`, or leave DISCERN_DATABASE_URL empty for SQLite.",
-                extra="server",
-            ) from error
+        options = {"synchronous_commit": "on" if self._durability == "full" else "off"}
+        engine = engine_for(self._url, self._connections, options, _CONNECT_SECONDS)
         self._take(engine, _locked(engine))
 
     def write_statements(self, statements: Statements) -> None:
@@ -104,6 +74,46 @@ class PostgresqlDatabase(Database):
         )
 
 
+def read_url(url: str, setting: str) -> URL:
+    """Return the URL that a setting holds. Raises InvalidSettings for one that is not of a PostgreSQL."""
+    try:
+        found = make_url(url)
+    except ArgumentError as error:
+        raise _refused(setting, "it cannot be read as a URL") from error
+    if found.drivername not in _SCHEMES:
+        raise _refused(setting, f"{found.drivername!r} is not a database it knows")
+    return found.set(drivername="postgresql+psycopg")
+
+
+def engine_for(url: URL, connections: int, options: Mapping[str, str], connect_seconds: int) -> Engine:
+    """Return an engine that has not connected yet; `options` are set in every session. Raises MissingExtra."""
+    everywhere = {
+        "statement_timeout": f"{_STATEMENT_SECONDS}s",
+        "lock_timeout": f"{_LOCK_SECONDS}s",
+        "timezone": "UTC",
+    }
+    try:
+        return create_engine(
+            url,
+            connect_args={
+                "connect_timeout": connect_seconds,
+                "application_name": "discern",
+                "options": " ".join(f"-c {name}={value}" for name, value in {**everywhere, **options}.items()),
+            },
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=_POOL_SECONDS,
+            pool_pre_ping=True,
+            pool_recycle=_OLDEST_CONNECTION_SECONDS,
+        )
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            "PostgreSQL needs psycopg, which is not installed.",
+            mend="Install the extra `server`, or leave DISCERN_DATABASE_URL empty for SQLite.",
+            extra="server",
+        ) from error
+
+
 @contextmanager
 def _locked(engine: Engine) -> Iterator[None]:
     with engine.connect() as connection:
@@ -117,9 +127,9 @@ def _locked(engine: Engine) -> Iterator[None]:
             connection.execute(text("RESET lock_timeout; RESET statement_timeout"))
 
 
-def _refused(why: str) -> InvalidSettings:
+def _refused(setting: str, why: str) -> InvalidSettings:
     return InvalidSettings(
-        f"database_url: {why}.",
-        mend="Set DISCERN_DATABASE_URL to postgresql://user:password@host/database, or leave it empty for SQLite.",
-        setting="database_url",
+        f"{setting}: {why}.",
+        mend=f"Set DISCERN_{setting.upper()} to postgresql://user:password@host/database, or leave it empty.",
+        setting=setting,
     )

@@ -26,7 +26,7 @@ import numpy as np
 
 from discern.access.types import Principal
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import OperatorError, UnreadableInput, UnsupportedInput
+from discern.core.errors import OperatorError, QuotaExceeded, UnreadableInput, UnsupportedInput
 from discern.core.ids import uuid7
 from discern.detection.bulk.ports import RunLedger, Submit
 from discern.detection.bulk.rules import choose_columns
@@ -42,6 +42,8 @@ from discern.detectors.manifest import Manifest
 from discern.inputs.faces import FaceLocator
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import InputLimits
+from discern.quotas.ports import Meter
+from discern.quotas.types import Amount
 from discern.registry.types import Usable
 
 _HEAD_BYTES = 4096
@@ -55,6 +57,7 @@ class Parts:
     limits: InputLimits
     locator: FaceLocator
     runs: RunLedger
+    meter: Meter
     access: ObjectAccess
     threads: int
     principal: Principal
@@ -88,7 +91,7 @@ def score_file(
 
     `watch` is told how far it is, `note` what a person should know.
     Raises UnknownDetector, InvalidRecord for columns that do not fit, UnreadableInput, UnsupportedInput, and
-    OperatorError where the output or the ledger cannot be written.
+    OperatorError where the output or the ledger cannot be written, and QuotaExceeded.
     """
     usable = parts.detectors.find(*detector)
     manifest = usable.bundle.manifest
@@ -142,7 +145,8 @@ def _score(
             )
             with pool as (submit, window):
                 started = time.perf_counter()
-                for batch in _in_order(found.pieces(resumed), submit, window):
+                pieces = _within_quota(found.pieces(resumed), parts)
+                for batch in _in_order(pieces, submit, window):
                     journal.keep(batch)
                     writer.write_batch(batch)
                     add(totals, batch)
@@ -186,12 +190,25 @@ def add(totals: Totals, batch: Any) -> None:  # noqa: ANN401 - pyarrow has no ty
 
 def _in_order(pieces: Iterable[Part], submit: Submit, window: int) -> Iterator[Any]:
     waiting: deque[Any] = deque()
-    for piece in pieces:
-        waiting.append(submit(piece))
-        if len(waiting) >= window:
-            yield waiting.popleft().result()
+    refused: QuotaExceeded | None = None
+    try:
+        for piece in pieces:
+            waiting.append(submit(piece))
+            if len(waiting) >= window:
+                yield waiting.popleft().result()
+    except QuotaExceeded as error:
+        refused = error
     while waiting:
         yield waiting.popleft().result()
+    if refused is not None:
+        # What was taken of the quota is written down, and the run goes on from there another time.
+        raise refused
+
+
+def _within_quota(pieces: Iterator[Part], parts: Parts) -> Iterator[Part]:
+    for piece in pieces:
+        parts.meter.take(parts.principal.workspace, Amount(piece.rows))
+        yield piece
 
 
 @contextmanager

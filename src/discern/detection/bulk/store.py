@@ -8,11 +8,12 @@ from __future__ import annotations
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Column, Index, LargeBinary, String, Table, Uuid, insert, select, update
+from sqlalchemy import Column, Index, LargeBinary, String, Table, Uuid, func, insert, select, update
 
 from discern.detection.bulk.types import Run
 from discern.store.database import Database
 from discern.store.metadata import metadata, workspace_column
+from discern.store.old_rows import OldRows
 from discern.store.types import UtcDateTime
 
 runs = Table(
@@ -30,6 +31,11 @@ runs = Table(
 )
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Run).decode
+
+
+def old_runs(database: Database) -> OldRows:
+    """Return the runs that ended before a time, or began before it and never did."""
+    return OldRows(database, runs, lambda before: func.coalesce(runs.c.finished_at, runs.c.started_at) < before)
 
 
 class RunStore:

@@ -35,6 +35,7 @@ from discern.core.errors import (
     Overloaded,
     SlowSender,
     UnknownJob,
+    UnknownVerdict,
     UnsupportedInput,
 )
 from discern.core.ids import uuid7
@@ -243,6 +244,9 @@ def _add_result(router: APIRouter, jobs: Jobs, verdicts: VerdictStore, found: Fi
             raise _no_result(job)
         if job.verdict_id is not None:
             verdict = await to_thread.run_sync(verdicts.get, job.workspace, UUID(job.verdict_id))
+            if verdict is None:
+                detail = f"The verdict {job.verdict_id} of the job was deleted."
+                raise UnknownVerdict(detail, mend="`GET /v1/retention` says for how long verdicts are kept.")
             return _json(verdict)
         path = jobs.input_of(job.id) / "result.parquet"
         if not path.is_file():

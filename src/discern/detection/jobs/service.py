@@ -204,7 +204,10 @@ class Jobs:
 
     def _forget(self) -> None:
         before = utc_now() - timedelta(seconds=self._parts.limits.keep_seconds)
-        gone = self._parts.store.forget(before)
+        self.clean_up(self._parts.store.forget(before))
+
+    def clean_up(self, gone: Sequence[str]) -> None:
+        """Delete the files of jobs that are gone, and what the queue keeps of them where this process has it open."""
         for job_id in gone:
             shutil.rmtree(self.input_of(job_id), ignore_errors=True)
             self._queued.pop(job_id, None)

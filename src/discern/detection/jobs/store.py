@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -40,6 +41,7 @@ from discern.core.ids import uuid7
 from discern.detection.jobs.types import Delivery, Job, JobPage, JobState
 from discern.store.database import Database
 from discern.store.metadata import metadata, workspace_column
+from discern.store.old_rows import OldRows
 from discern.store.types import UtcDateTime
 
 jobs = Table(
@@ -251,13 +253,21 @@ class JobStore:
 
     def forget(self, before: datetime) -> list[str]:
         """Delete jobs that ended before; return their ids."""
-        old = (jobs.c.state.notin_(_OPEN), jobs.c.told.is_(True), jobs.c.finished_at < before)
         with self._database.write() as connection:
-            gone = connection.execute(select(jobs.c.id).where(*old).limit(500)).scalars().all()
+            gone = connection.execute(select(jobs.c.id).where(_is_over(before)).limit(500)).scalars().all()
             if gone:
                 connection.execute(delete(deliveries).where(deliveries.c.job.in_(gone)))
                 connection.execute(delete(jobs).where(jobs.c.id.in_(gone)))
         return [str(job_id) for job_id in gone]
+
+
+def old_jobs(database: Database) -> OldRows:
+    """Return the jobs that ended before a time, and of which nobody is to be told any more."""
+    return OldRows(database, jobs, _is_over)
+
+
+def _is_over(before: datetime) -> ColumnElement[bool]:
+    return and_(jobs.c.state.notin_(_OPEN), jobs.c.told.is_(True), jobs.c.finished_at < before)
 
 
 def _job(row: Row[Any], made: Sequence[Delivery] = ()) -> Job:

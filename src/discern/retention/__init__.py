@@ -1,0 +1,1 @@
+"""How long verdicts, jobs, sessions and runs are kept, and their deletion."""
