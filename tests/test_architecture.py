@@ -41,12 +41,22 @@ PARTS = {
 }
 # Which files may touch a framework; everything else does without.
 OWNERS = {
-    "fastapi": ("http/", "app_http.py", "/api.py", "/api_users.py"),
-    "starlette": ("http/", "/api.py", "/api_batch.py", "/api_users.py"),
+    "fastapi": ("http/", "app_http.py", "/api.py", "/api_users.py", "/api_federation.py"),
+    "starlette": ("http/", "/api.py", "/api_batch.py", "/api_users.py", "/api_federation.py"),
     "uvicorn": ("cli/serving.py", "http/connections.py", "http/exchange.py", "http/web_sockets.py"),
-    "typer": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py"),
-    "rich": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py"),
-    "sqlalchemy": ("store/", "/store.py", "access/store_users.py", "jobs/service_queue.py"),
+    "typer": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py", "/cli_federation.py"),
+    "rich": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py", "/cli_federation.py"),
+    "sqlalchemy": (
+        "store/",
+        "/store.py",
+        "access/store_users.py",
+        "access/store_federation.py",
+        "jobs/service_queue.py",
+    ),
+    "authlib": ("access/service_oidc.py",),
+    "signxml": ("access/rules_saml.py",),
+    "lxml": ("access/rules_saml.py",),
+    "ldap3": ("access/service_ldap.py",),
     "dbos": ("jobs/service_queue.py",),
     "alembic": ("store/migrations/",),
     "onnxruntime": ("detectors/runtime.py",),

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from discern.access.ports import Fetch
 from discern.access.service import Keys, Workspaces
+from discern.access.service_federation import Federation, FederationParts, FederationSettings
 from discern.access.service_limits import RateLimits
 from discern.access.service_policies import Access, Policies
 from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
 from discern.access.store import KeyStore, WorkspaceStore
+from discern.access.store_federation import FederationStore
 from discern.access.store_users import UserStore
 from discern.access.types import LOCAL, Action, Principal, Resource
 from discern.audit.ports import AnchorPlace
@@ -57,6 +61,8 @@ if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
     from discern.detection.jobs.service_queue import DbosQueue
 
+# Of discovery, key sets and tokens; those of large providers have some 20 kB.
+_MOST_FETCHED = 1_000_000
 BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
 
@@ -69,6 +75,7 @@ class Services:
     database: Database
     keys: Keys
     users: Users
+    federation: Federation
     tokens: Tokens
     workspaces: Workspaces
     policies: Policies
@@ -137,6 +144,12 @@ def build_services(settings: Settings) -> Services:
     audit_store = AuditStore(database)
     audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
     keys = Keys(KeyStore(database, audit))
+    user_store = UserStore(database, audit)
+    users = Users(user_store)
+    workspaces = Workspaces(WorkspaceStore(database, audit))
+    federated = FederationParts(
+        users, user_store, FederationStore(database, audit), workspaces, audit, partial(_fetch, settings)
+    )
     policies = Policies(settings.home / "policies")
     runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
     return Services(
@@ -145,8 +158,9 @@ def build_services(settings: Settings) -> Services:
         database=database,
         keys=keys,
         tokens=Tokens(keys, settings.home / "keys" / "tokens", settings.token_seconds),
-        users=Users(UserStore(database, audit)),
-        workspaces=Workspaces(WorkspaceStore(database, audit)),
+        users=users,
+        federation=Federation(_federation_settings(settings), federated),
+        workspaces=workspaces,
         policies=policies,
         access=Access(policies, partial(_record_denial, audit)),
         rate_limits=RateLimits(settings.rate_limits, settings.redis_url, counts),
@@ -197,6 +211,27 @@ def _outbound(settings: Settings) -> Poster:
         return Outbound(networks(settings.webhook_allow)).post(url, body, headers)
 
     return post
+
+
+def _fetch(settings: Settings, named: Collection[str], authorities: str | None) -> Fetch:
+    def fetch(method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        from discern.store.outbound import Outbound, networks  # noqa: PLC0415
+
+        out = Outbound(networks(settings.webhook_allow), named, authorities)
+        return out.fetch(method, url, body, headers, most_bytes=_MOST_FETCHED)
+
+    return fetch
+
+
+def _federation_settings(settings: Settings) -> FederationSettings:
+    return FederationSettings(
+        file=settings.sign_in_file or settings.home / "sign-in.toml",
+        is_named=settings.sign_in_file is not None,
+        public_url=settings.public_url,
+        secret=settings.sign_in_secret,
+        secret_file=settings.home / "keys" / "sign-in.secret",
+        session=timedelta(seconds=settings.federated_session_seconds),
+    )
 
 
 def _database(settings: Settings) -> Database:

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 
 import discern
 from discern.access.api import KeyList, KeyRequest, access_routes
+from discern.access.api_federation import SCHEMAS_FEDERATION, federation_routes
 from discern.access.api_users import SCHEMAS, session_routes, user_routes
 from discern.access.types import IssuedKey, Principal, Token
 from discern.app import Services, job_limits
@@ -49,7 +50,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
-    *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS),
+    *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *SCHEMAS_FEDERATION),
 )
 
 
@@ -146,6 +147,7 @@ def _parameters(routers: Iterable[APIRouter]) -> dict[str, list[str]]:
 def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
     services.policies.open()  # a policy that is wrong, or no engine, stops the start
+    services.federation.open()
     app = Application(
         title="Discern",
         version=discern.__version__,
@@ -175,6 +177,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         inference_routes(services.catalogue, access, parts),
         access_routes(services.keys, services.tokens, access, principal_of=principal_of),
         session_routes(services.users, principal_of=principal_of),
+        federation_routes(services.federation),
         user_routes(services.users, access, principal_of=principal_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -87,19 +88,16 @@ SCHEMAS = (Login, SessionView, SessionList, PasswordChange, UserRequest, UserCha
 def session_routes(users: Users, *, principal_of: PrincipalReader) -> APIRouter:
     """Return the routes of signing in and of one's own sessions."""
     router = APIRouter(prefix="/v1", tags=["access"])
-    logins = _Logins()
+    logins = Logins()
 
-    @router.post("/login", summary="Sign in", **_takes("Login", "SessionView", 201))
+    @router.post("/login", summary="Sign in", **takes("Login", "SessionView", 201))
     async def login(request: Request) -> Response:
-        # Another site's page can send a form, but not JSON without our leave: nobody is signed in by it unawares.
-        if not request.headers.get("content-type", "").lower().startswith("application/json"):
-            raise UnsupportedInput("A login is JSON.", mend="Send the header `Content-Type: application/json`.")
-        asked = await body_of(request, Login)
+        asked = await login_of(request)
         agent = request.headers.get("user-agent", "")
-        signed_in = await logins.sign_in(users, asked, agent)
+        signed_in = await logins.sign_in(users.sign_in, asked, agent)
         view = SessionView(signed_in.principal, signed_in.session, signed_in.csrf_token)
         answer = json_answer(view, 201)
-        _set_cookie(answer, request, signed_in)
+        set_cookie(answer, request, signed_in)
         return answer
 
     @router.get("/session", summary="Who is signed in here?", response_class=Response, responses=answers("SessionView"))
@@ -127,7 +125,7 @@ def session_routes(users: Users, *, principal_of: PrincipalReader) -> APIRouter:
         await to_thread.run_sync(users.end, principal_of(request), session_id)
         return Response(status_code=204)
 
-    @router.post("/password", summary="Change my password", **_takes("PasswordChange", None, 204))
+    @router.post("/password", summary="Change my password", **takes("PasswordChange", None, 204))
     async def change_password(request: Request) -> Response:
         asked = await body_of(request, PasswordChange)
         await to_thread.run_sync(users.change_own_password, principal_of(request), asked.old, asked.new)
@@ -145,7 +143,7 @@ def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) 
         found = await to_thread.run_sync(users.list, principal_of(request).workspace)
         return json_answer(UserList(tuple(found)))
 
-    @router.post("/users", summary="Make a user", **_takes("UserRequest", "User", 201))
+    @router.post("/users", summary="Make a user", **takes("UserRequest", "User", 201))
     async def create_user(request: Request) -> Response:
         principal, asked = principal_of(request), await body_of(request, UserRequest)
 
@@ -162,7 +160,7 @@ def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) 
 
         return json_answer(await to_thread.run_sync(create), 201)
 
-    @router.patch("/users/{user_id}", summary="Change a user; their sessions end", **_takes("UserChange", "User", 200))
+    @router.patch("/users/{user_id}", summary="Change a user; their sessions end", **takes("UserChange", "User", 200))
     async def change_user(request: Request, user_id: UUID) -> Response:
         principal, asked = principal_of(request), await body_of(request, UserChange)
 
@@ -190,15 +188,23 @@ def cookie_of(request: HTTPConnection) -> str:
     return request.cookies.get(SECURE_COOKIE if request.scope["scheme"] == "https" else COOKIE, "")
 
 
-class _Logins:
+async def login_of(request: Request) -> Login:
+    """Return the name and the password that a request brings. Raises UnsupportedInput, and what `body_of` does."""
+    # Another site's page can send a form, but not JSON without our leave: nobody is signed in by it unawares.
+    if not request.headers.get("content-type", "").lower().startswith("application/json"):
+        raise UnsupportedInput("A login is JSON.", mend="Send the header `Content-Type: application/json`.")
+    return await body_of(request, Login)
+
+
+class Logins:
     """Those who are signing in, in threads of their own: nobody else waits for them, and not too many wait."""
 
     def __init__(self) -> None:
         self._threads = CapacityLimiter(2)
         self._going_on = 0
 
-    async def sign_in(self, users: Users, login: Login, agent: str) -> SignedIn:
-        """Begin a session. Raises WrongPassword, and Overloaded where too many are at it."""
+    async def sign_in(self, check: Callable[[str, str, str], SignedIn], login: Login, agent: str) -> SignedIn:
+        """Begin a session by `check`. Raises what that does, and Overloaded where too many are at it."""
         if self._going_on >= _MOST_LOGINS:
             raise Overloaded(
                 f"As many as {_MOST_LOGINS} are signing in.",
@@ -210,7 +216,7 @@ class _Logins:
         self._going_on += 1
         started = time.monotonic()
         try:
-            return await to_thread.run_sync(users.sign_in, login.name, login.password, agent, limiter=self._threads)
+            return await to_thread.run_sync(check, login.name, login.password, agent, limiter=self._threads)
         except WrongPassword:
             # Writing down a failure takes time, and only a name that exists has one.
             await asyncio.sleep(_REFUSAL_SECONDS - (time.monotonic() - started) % _REFUSAL_SECONDS)
@@ -219,7 +225,8 @@ class _Logins:
             self._going_on -= 1
 
 
-def _set_cookie(answer: Response, request: Request, signed_in: SignedIn) -> None:
+def set_cookie(answer: Response, request: Request, signed_in: SignedIn) -> None:
+    """Keep a session in the browser."""
     secure = request.scope["scheme"] == "https"
     answer.set_cookie(
         SECURE_COOKIE if secure else COOKIE,
@@ -236,7 +243,7 @@ def _check(permit: Permit, principal: Principal, action: Action, user_id: str, r
     permit.check(principal, action, Resource("User", user_id, principal.workspace, role=role))
 
 
-def _takes(given: str, answered: str | None, status: int) -> dict[str, Any]:
+def takes(given: str, answered: str | None, status: int) -> dict[str, Any]:
     """Return what a route says of itself that takes JSON."""
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{given}"}}}
     said: dict[str, Any] = {

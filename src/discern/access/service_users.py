@@ -20,7 +20,7 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -52,6 +52,7 @@ LONGEST = timedelta(hours=12)
 FREE_FAILURES = 5
 LONGEST_LOCK = timedelta(minutes=15)
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 256
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _FIRST_LOCK = timedelta(seconds=2)
 _REMEMBERED_SECONDS = 1.0
 _MOST_REMEMBERED = 10_000
@@ -135,6 +136,13 @@ class Users:
         """Change a user, and end their sessions. What is None stays. Raises CallerError and Forbidden."""
         # Else whoever was granted little could set the password of somebody who was granted more.
         check_given(by, user.detectors, "users.change")
+        if user.provider is not None and not (
+            role is None and detectors is None and not all_detectors and password is None
+        ):
+            raise CallerError(
+                f"{user.name} comes from {user.provider}, which decides on password, role and detectors.",
+                mend="Change their groups there, or what the groups may in sign-in.toml; here they can be disabled.",
+            )
         changes: dict[str, Any] = {}
         if role is not None:
             check_role(role)
@@ -161,12 +169,30 @@ class Users:
     def change_own_password(self, principal: Principal, old: str, new: str) -> None:
         """Change the password of whoever asks; all their sessions end. Raises WrongPassword, CallerError."""
         user = self._of(principal)
+        if user.provider is not None:
+            raise CallerError(f"You have no password here: you come from {user.provider}.", mend="Change it there.")
         self._check(user.name, old)
         self.change(user, password=new, by=_principal(user))
 
     def sign_in(self, name: str, password: str, agent: str) -> SignedIn:
         """Begin a session. Raises WrongPassword, which does not tell whether the name is unknown or locked."""
         user, hashed = self._check(name.strip().lower(), password)
+        return self.begin(user, hashed, agent)
+
+    def begin(
+        self,
+        user: User,
+        hashed: str,
+        agent: str,
+        *,
+        ends_at: datetime | None = None,
+        came_by: dict[str, Any] | None = None,
+    ) -> SignedIn:
+        """Begin a session for somebody who has proven who they are.
+
+        `hashed` is the hash of the password as it was checked, "" for who has none; `came_by` is put on record. Raises
+        WrongPassword where the user was disabled or the password changed meanwhile.
+        """
         now = self._clock()
         secret = "dss_" + secrets.token_urlsafe(32)
         session = Session(
@@ -177,11 +203,12 @@ class Users:
             agent="".join(one for one in agent if one.isprintable())[:200],
             created_at=now,
             used_at=now,
+            ends_at=ends_at,
         )
         principal = _principal(user)
-        act = Act(user.workspace, principal.id, "sessions.begin", f"session:{session.id}")
+        act = Act(user.workspace, principal.id, "sessions.begin", f"session:{session.id}", after=came_by)
         if not self._store.sign_in(session, fingerprint(secret), hashed, act):
-            raise _wrong()
+            raise wrong()
         return SignedIn(session, principal, secret, csrf_token(secret))
 
     def authenticate(self, secret: str) -> Principal:
@@ -245,19 +272,21 @@ class Users:
         # The lock is looked at when it is this one's turn: of many guesses at once the first ones lock the rest out.
         with self._hashing:
             found = self._store.by_name(name)
+            if found is not None and found[0].provider is not None:
+                found = None  # who has no password here is answered, and takes, as a name that does not exist
             good = self._verified(found[1] if found is not None else self._nobody(), password)
             if found is None:
-                raise _wrong()
+                raise wrong()
             user, now = found[0], self._clock()
             if user.locked_until is not None and user.locked_until > now:
-                raise _wrong()
+                raise wrong()
             if good and user.disabled_at is None:
                 return user, found[1]
             reason = "disabled" if good else "wrong password"
             who = f"user:{user.id}"
             act = Act(user.workspace, who, "sessions.begin", who, outcome="denied", reason=reason)
-            self._store.note_failure(user.id, lambda failures: _locked_until(now, failures), act)
-            raise _wrong()
+            self._store.note_failure(user.id, lambda failures: locked_until(now, failures), act)
+            raise wrong()
 
     def _hash(self, password: str) -> str:
         with self._hashing:
@@ -308,13 +337,14 @@ def check_password(password: str, name: str) -> None:
         raise CallerError("The password is too easily guessed.", mend="Several words that are not the name will do.")
 
 
-def _locked_until(now: datetime, failures: int) -> datetime | None:
+def locked_until(now: datetime, failures: int) -> datetime | None:
+    """Return until when a name is locked after as many wrong passwords in a row."""
     beyond = failures - FREE_FAILURES
     return None if beyond < 0 else now + min(LONGEST_LOCK, _FIRST_LOCK * 2 ** min(beyond, 20))
 
 
 def _is_live(session: Session, user: User, now: datetime) -> bool:
-    in_time = now < session.used_at + IDLE and now < session.created_at + LONGEST
+    in_time = now < session.used_at + IDLE and now < min(session.created_at + LONGEST, session.ends_at or _NEVER)
     return session.ended_at is None and user.disabled_at is None and in_time
 
 
@@ -327,6 +357,7 @@ def _act(by: Principal, act: str, user: User, before: User | None = None, after:
     return Act(user.workspace, by.id, act, f"user:{user.id}", before=told[0], after=told[1])
 
 
-def _wrong() -> WrongPassword:
+def wrong() -> WrongPassword:
+    """Return the one answer to every name and password that let nobody in."""
     mend = "Check both; after several wrong ones a name is locked for a while."
     return WrongPassword("The name or the password is wrong.", mend=mend)

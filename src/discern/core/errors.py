@@ -164,6 +164,18 @@ class WrongPassword(CallerError):
     code = "wrong_password"
 
 
+class SignInRefused(CallerError):
+    """An identity provider's word does not let somebody in: it does not hold, came late, or no group has a role here."""
+
+    code = "sign_in_refused"
+
+
+class UnknownProvider(CallerError):
+    """No identity provider has this name, or it is of another kind."""
+
+    code = "unknown_provider"
+
+
 class MissingCsrfToken(CallerError):
     """A request by cookie would change something and does not prove where it comes from."""
 
@@ -204,6 +216,12 @@ class MissingExtra(OperatorError):
     """What was asked for needs an optional part of the installation. Fact: `extra`."""
 
     code = "missing_extra"
+
+
+class ProviderUnavailable(OperatorError):
+    """An identity provider does not answer, or not as it should. Fact: `provider`. Passwords of our own still do."""
+
+    code = "provider_unavailable"
 
 
 class BundleRefused(OperatorError):

@@ -27,12 +27,15 @@ from discern.http.guards import Guards
 from discern.http.problems import problem_response
 
 _HARMLESS = {"GET", "HEAD", "OPTIONS"}
-_LOGIN = "/v1/login"
+_LOGIN, _SIGN_IN = "/v1/login", "/v1/sign-in/"
 _HEALTH = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
-OPEN_PATHS = frozenset({"/", "/docs", "/docs/start.js", "/openapi.json", "/.well-known/jwks.json", _LOGIN}) | _HEALTH
+OPEN_PATHS = (
+    frozenset({"/", "/docs", "/docs/start.js", "/openapi.json", "/.well-known/jwks.json", "/v1/sign-in", _LOGIN})
+    | _HEALTH
+)
 _BEARER_OFFER = "bearer."
 KeyCheck = Callable[[], Awaitable[bool]]
-OPEN_FOLDER = "/docs/files/"
+OPEN_FOLDERS = ("/docs/files/", _SIGN_IN)
 
 
 class Authentication:
@@ -45,7 +48,7 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 unless the path is open or the key is good."""
         if scope["type"] == "lifespan" or is_open(scope["path"]):
-            if scope["type"] == "http" and scope["path"] == _LOGIN and self._limits.rules:
+            if scope["type"] == "http" and is_login(scope["path"]) and self._limits.rules:
                 try:
                     await self._limits.hit("", origin().address, None)
                 except DiscernError as error:
@@ -131,8 +134,13 @@ def was_counted(scope: Scope) -> bool:
 
 
 def is_open(path: str) -> bool:
-    """Tell whether a path is answered without a key: health and the description of the API."""
-    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
+    """Tell whether a path is answered without a key: health, the description of the API, and signing in."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
+
+
+def is_login(path: str) -> bool:
+    """Tell whether a path is one that people sign in by, which counts against the limits of an address."""
+    return path == _LOGIN or path.startswith(_SIGN_IN)
 
 
 def principal_of(request: Any) -> Principal:  # noqa: ANN401 - a Starlette connection, or its scope
