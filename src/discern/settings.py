@@ -137,7 +137,7 @@ class Settings:
     )
     public_url: str = _setting(
         "",
-        "Where browsers reach this installation: `https://discern.example.org`. Sign-in through OIDC and SAML needs it.",
+        "Where browsers reach this installation, for sign-in through OIDC and SAML: `https://discern.example.org`.",
     )
     sign_in_file: Path | None = _setting(
         None,

@@ -145,7 +145,7 @@ async def _form_of(request: Request) -> dict[str, str]:
 
 
 def _once(given: list[tuple[str, str]]) -> dict[str, str]:
-    """Return fields by their names. Raises MalformedRequest for one that is there twice: which one counts?"""
+    """Return fields by their names. Raises MalformedRequest for one that is there twice."""
     found = dict(given)
     if len(found) != len(given):
         raise MalformedRequest("A parameter is there twice.", mend="Send each once.")

@@ -136,9 +136,7 @@ class Users:
         """Change a user, and end their sessions. What is None stays. Raises CallerError and Forbidden."""
         # Else whoever was granted little could set the password of somebody who was granted more.
         check_given(by, user.detectors, "users.change")
-        if user.provider is not None and not (
-            role is None and detectors is None and not all_detectors and password is None
-        ):
+        if user.provider is not None and (role, detectors, password, all_detectors) != (None, None, None, False):
             raise CallerError(
                 f"{user.name} comes from {user.provider}, which decides on password, role and detectors.",
                 mend="Change their groups there, or what the groups may in sign-in.toml; here they can be disabled.",

@@ -165,7 +165,7 @@ class WrongPassword(CallerError):
 
 
 class SignInRefused(CallerError):
-    """An identity provider's word does not let somebody in: it does not hold, came late, or no group has a role here."""
+    """A provider's word does not let somebody in: it does not hold, came late, or none of their groups may anything."""
 
     code = "sign_in_refused"
 

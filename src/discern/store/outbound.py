@@ -93,14 +93,14 @@ class Outbound:
             connection.request(method, path, body, {"Host": parts.netloc, **headers})
             answer = connection.getresponse()
             content = answer.read(most_bytes + 1) if most_bytes else b""
-            if len(content) > most_bytes:
-                raise ConnectionError(f"the answer has more than {most_bytes} bytes")
-            return answer.status, content
         except http.client.HTTPException as error:
             raise ConnectionError(f"the answer was not HTTP: {type(error).__name__}") from error
         finally:
             deadline.cancel()
             connection.close()
+        if len(content) > most_bytes:
+            raise ConnectionError(f"the answer has more than {most_bytes} bytes")
+        return answer.status, content
 
     def _checked(self, host: str, port: int) -> str:
         try:
