@@ -437,6 +437,7 @@ def test_signing_in_counts_against_the_limit_of_an_address(provider: Provider, f
     assert codes == [303, 303, 303, 429]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the provider's own
 def test_a_whole_sign_in_at_a_real_provider(home: Path, furnish: Furnish) -> None:
     mock = pytest.importorskip("oidc_provider_mock", reason="the extra test is not installed")
     claims = {"groups": ["reviewers"], "preferred_username": "alice"}
