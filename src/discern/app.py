@@ -225,8 +225,8 @@ def _fetch(settings: Settings, named: Collection[str], authorities: str | None) 
 
 def _federation_settings(settings: Settings) -> FederationSettings:
     return FederationSettings(
-        file=settings.sign_in_file or settings.home / "sign-in.toml",
-        is_named=settings.sign_in_file is not None,
+        file=settings.identity_providers or settings.home / "sign-in.toml",
+        is_named=settings.identity_providers is not None,
         public_url=settings.public_url,
         secret=settings.sign_in_secret,
         secret_file=settings.home / "keys" / "sign-in.secret",

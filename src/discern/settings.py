@@ -139,7 +139,7 @@ class Settings:
         "",
         "Where browsers reach this installation, for sign-in through OIDC and SAML: `https://discern.example.org`.",
     )
-    sign_in_file: Path | None = _setting(
+    identity_providers: Path | None = _setting(
         None,
         "Identity providers to sign in through, and what their groups may; else `sign-in.toml` in the home folder.",
     )

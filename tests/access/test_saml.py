@@ -352,7 +352,7 @@ def test_a_signed_assertion_lets_nothing_in_that_is_wrapped_around_it(
 
 
 def in_document_type(root: Any) -> bytes:
-    return b'<!DOCTYPE x [<!ENTITY a "b">]>' + etree.tostring(root)
+    return b'<!DOCTYPE x [<!ENTITY a "b">]>' + bytes(etree.tostring(root))
 
 
 def laughing(root: Any) -> bytes:
@@ -422,7 +422,7 @@ def test_weak_digests_are_refused(company: Company) -> None:
 def test_a_response_that_comes_too_late_or_too_early_is_refused(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saml = company.at.services.federation._redirecting["company"]
+    saml: Any = company.at.services.federation._redirecting["company"]
     clock = saml._clock
     for by, why in ((timedelta(minutes=7), "too late"), (-timedelta(minutes=7), "not good yet")):
         request, relay_state = company.begin()

@@ -97,10 +97,18 @@ def federation_routes(federation: Federation) -> APIRouter:
         set_cookie(answer, request, signed_in)
         return answer
 
+    _add_ways_back(router, federation, lambda name: threads.get(name, unknown))
+    return router
+
+
+def _add_ways_back(router: APIRouter, federation: Federation, threads_of: Callable[[str], _Threads]) -> None:
+    """Add the routes that providers lead browsers back to, and what tells them of these."""
+
     async def finish(request: Request, provider: str, state: str, given: dict[str, str]) -> Response:
         sealed, agent = _kept(request), request.headers.get("user-agent", "")
-        run = threads.get(provider, unknown).run
-        signed_in, path = await run(lambda: federation.finish(provider, sealed, state, given, agent))
+        signed_in, path = await threads_of(provider).run(
+            lambda: federation.finish(provider, sealed, state, given, agent)
+        )
         answer = _leading_on(path)
         set_cookie(answer, request, signed_in)
         for cookie in (_COOKIE, _SECURE_COOKIE):
@@ -122,8 +130,6 @@ def federation_routes(federation: Federation) -> APIRouter:
     )
     async def metadata(provider: str) -> Response:
         return Response(federation.metadata(provider), media_type="application/samlmetadata+xml")
-
-    return router
 
 
 async def _form_of(request: Request) -> dict[str, str]:

@@ -36,6 +36,10 @@ class Fetch(Protocol):
 class Redirecting(Protocol):
     """An identity provider that browsers are sent to and come back from with an answer."""
 
+    def check(self) -> str:
+        """Return a sentence about what is found of it. Raises ProviderUnavailable."""
+        ...
+
     def begin(self, attempt: Attempt) -> str:
         """Return the URL to send the browser to. Raises ProviderUnavailable."""
         ...
@@ -47,6 +51,10 @@ class Redirecting(Protocol):
 
 class Asking(Protocol):
     """An identity provider that is asked with the name and the password that somebody typed."""
+
+    def check(self) -> str:
+        """Return a sentence about what is found of it. Raises ProviderUnavailable."""
+        ...
 
     def find(self, name: str) -> Found | None:
         """Return who goes by a name. Raises ProviderUnavailable."""

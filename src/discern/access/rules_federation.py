@@ -157,4 +157,4 @@ def unseal(key: bytes, sealed: str) -> Attempt | None:
 
 
 def _wrong(where: str, what: str, mend: str) -> InvalidSettings:
-    return InvalidSettings(f"{where}: {what}.", mend=mend, setting="sign_in_file")
+    return InvalidSettings(f"{where}: {what}.", mend=mend, setting="identity_providers")

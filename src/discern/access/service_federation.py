@@ -103,14 +103,18 @@ class Federation:
 
     def open(self) -> None:
         """Read the file of providers, and call none of them. Raises InvalidSettings."""
-        self.providers = self._read()
+        here = self._settings.file.parent
+        self.providers = {
+            name: msgspec.structs.replace(one, ca_file=str(here / one.ca_file)) if one.ca_file else one
+            for name, one in self._read().items()
+        }
         if not self.providers:
             return
         known = {workspace.name for workspace in self._parts.workspaces.list()}
         for name, provider in self.providers.items():
             if provider.workspace not in known:
                 detail = f"{self._settings.file}: the workspace {provider.workspace[:100]!r} of {name} does not exist."
-                raise InvalidSettings(detail, mend="`discern workspace create` makes it.", setting="sign_in_file")
+                raise InvalidSettings(detail, mend="`discern workspace create` makes it.", setting="identity_providers")
             if isinstance(provider, LdapProvider):
                 self._asking[name] = Ldap(name, provider, self._secret(provider.bind_password_file))
                 continue
@@ -184,6 +188,15 @@ class Federation:
         if lock is not None:
             self._parts.store.forget_failures(digest)
         return self._enter(provider, found.identity, agent)
+
+    def check(self, name: str) -> str:
+        """Ask a provider whether it would do, and return what it says. Raises UnknownProvider and what is down."""
+        told: str = self._one({**self._redirecting, **self._asking}, name).check()
+        return told
+
+    def granted(self, name: str, groups: Collection[str]) -> Grant | None:
+        """Return what somebody in `groups` of a provider may. Raises UnknownProvider."""
+        return grant_of(self._one(self.providers, name), groups)
 
     def is_posted_back(self, name: str) -> bool:
         """Tell whether a provider has the browser post a form to us, instead of leading it back by a link."""
@@ -309,10 +322,12 @@ class Federation:
         except FileNotFoundError as error:
             if not self._settings.is_named:
                 return {}
-            raise InvalidSettings(f"{path} is not there.", mend="Name the file.", setting="sign_in_file") from error
+            raise InvalidSettings(
+                f"{path} is not there.", mend="Name the file.", setting="identity_providers"
+            ) from error
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             detail = f"{path} cannot be read: {error}."
-            raise InvalidSettings(detail, mend="Correct the file.", setting="sign_in_file") from error
+            raise InvalidSettings(detail, mend="Correct the file.", setting="identity_providers") from error
         return read_providers(content, str(path))
 
     def _secret(self, name: str) -> str:
@@ -324,7 +339,7 @@ class Federation:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             detail = f"{self._settings.file}: {path} cannot be read: {error}."
-            raise InvalidSettings(detail, mend="Name the file.", setting="sign_in_file") from error
+            raise InvalidSettings(detail, mend="Name the file.", setting="identity_providers") from error
 
     def _sealing_key(self) -> bytes:
         """Return the key that attempts are sealed with: of the setting, or of a file that is made at the first."""

@@ -39,7 +39,7 @@ class Ldap:
             raise InvalidSettings(
                 f"The service account of {name} has no name or no password.",
                 mend="Set bind_dn and bind_password_file.",
-                setting="sign_in_file",
+                setting="identity_providers",
             )
         self._name = name
         self._provider = provider
@@ -47,6 +47,14 @@ class Ldap:
         parts = urlsplit(provider.url)
         self._secure = parts.scheme == "ldaps"
         self._host, self._port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+    def check(self) -> str:
+        """Return what is found of the directory. Raises ProviderUnavailable."""
+        with self._bound(self._provider.bind_dn, self._password) as (connection, code):
+            if code != _SUCCESS:
+                raise self._unavailable(f"the service account is refused (result code {code})")
+            self._search(connection, self._provider.user_base, "(objectClass=*)", 1)
+        return "The service account is let in, and searches."
 
     def find(self, name: str) -> Found | None:
         """Return who goes by a name. Raises ProviderUnavailable."""
@@ -132,6 +140,8 @@ class Ldap:
                 yield connection, int(connection.result["result"])
             finally:
                 connection.unbind()
+                if connection.socket is not None:
+                    connection.socket.close()  # ldap3 leaves one open that did not connect
         except (LDAPException, OSError) as error:
             raise self._unavailable(str(error)[:300]) from error
 

@@ -59,6 +59,11 @@ class Oidc:
         self._metadata: tuple[dict[str, Any], float] = {}, float("-inf")
         self._keys: tuple[list[Any], float] = [], float("-inf")
 
+    def check(self) -> str:
+        """Return what is found of the provider. Raises ProviderUnavailable."""
+        _library()
+        return f"The issuer answers, with {len(self._key_set(fresh=True))} keys. Lead back to: {self._redirect_uri}"
+
     def begin(self, attempt: Attempt) -> str:
         """Return the URL to send the browser to. Raises ProviderUnavailable."""
         _library()

@@ -42,8 +42,13 @@ class Saml:
             raise InvalidSettings(
                 f"The certificate_file of {name} holds no certificate (PEM).",
                 mend="Save the signing certificate of the identity provider there.",
-                setting="sign_in_file",
+                setting="identity_providers",
             ) from error
+
+    def check(self) -> str:
+        """Return what is known of the identity provider, which is not asked."""
+        ends = max(one.not_valid_after_utc for one in self._certificates)
+        return f"Its certificate ends on {ends:%Y-%m-%d}. It wants to know: {self._entity_id}"
 
     def begin(self, attempt: Attempt) -> str:
         """Return the URL to send the browser to (SAML 2.0 Bindings, section 3.4)."""
