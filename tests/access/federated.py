@@ -9,9 +9,10 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, parse_qsl, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 from joserfc import jwk, jwt
 from starlette.testclient import TestClient
@@ -109,7 +110,13 @@ def running(**changes: Any) -> Iterator[Provider]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer({})
+            if urlsplit(self.path).path == "/authorize":
+                # A page that leads back, as one does on which somebody has typed a password.
+                back = urlencode(provider.consent(self.path))
+                url = f"{provider.asked['redirect_uri']}?{back}"
+                self._send(200, "text/html", f'<meta http-equiv="refresh" content="0; url={escape(url)}">'.encode())
+            else:
+                self._answer({})
 
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -117,9 +124,11 @@ def running(**changes: Any) -> Iterator[Provider]:
 
         def _answer(self, form: dict[str, str]) -> None:
             status, told = provider.answer(urlsplit(self.path).path, form)
-            content = json.dumps(told).encode()
+            self._send(status, "application/json", json.dumps(told).encode())
+
+        def _send(self, status: int, kind: str, content: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
