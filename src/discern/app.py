@@ -114,8 +114,7 @@ class Services:
 
 def build_services(settings: Settings) -> Services:
     """Put the parts together."""
-    limits = _input_limits(settings)
-    database = _database(settings)
+    limits, database = _input_limits(settings), _database(settings)
     catalogue = Catalogue(
         builtin=BUILTIN,
         home=settings.home,
@@ -143,13 +142,7 @@ def build_services(settings: Settings) -> Services:
     job_store = JobStore(database)
     audit_store = AuditStore(database)
     audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
-    keys = Keys(KeyStore(database, audit))
-    user_store = UserStore(database, audit)
-    users = Users(user_store)
-    workspaces = Workspaces(WorkspaceStore(database, audit))
-    federated = FederationParts(
-        users, user_store, FederationStore(database, audit), workspaces, audit, partial(_fetch, settings)
-    )
+    keys, users = Keys(KeyStore(database, audit)), Users(UserStore(database, audit))
     policies = Policies(settings.home / "policies")
     runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
     return Services(
@@ -159,8 +152,8 @@ def build_services(settings: Settings) -> Services:
         keys=keys,
         tokens=Tokens(keys, settings.home / "keys" / "tokens", settings.token_seconds),
         users=users,
-        federation=Federation(_federation_settings(settings), federated),
-        workspaces=workspaces,
+        federation=_federation(settings, database, audit, users),
+        workspaces=Workspaces(WorkspaceStore(database, audit)),
         policies=policies,
         access=Access(policies, partial(_record_denial, audit)),
         rate_limits=RateLimits(settings.rate_limits, settings.redis_url, counts),
@@ -223,8 +216,16 @@ def _fetch(settings: Settings, named: Collection[str], authorities: str | None) 
     return fetch
 
 
-def _federation_settings(settings: Settings) -> FederationSettings:
-    return FederationSettings(
+def _federation(settings: Settings, database: Database, audit: AuditTrail, users: Users) -> Federation:
+    parts = FederationParts(
+        users=users,
+        user_store=UserStore(database, audit),
+        store=FederationStore(database, audit),
+        workspaces=Workspaces(WorkspaceStore(database, audit)),
+        trail=audit,
+        fetcher=partial(_fetch, settings),
+    )
+    said = FederationSettings(
         file=settings.identity_providers or settings.home / "sign-in.toml",
         is_named=settings.identity_providers is not None,
         public_url=settings.public_url,
@@ -232,6 +233,7 @@ def _federation_settings(settings: Settings) -> FederationSettings:
         secret_file=settings.home / "keys" / "sign-in.secret",
         session=timedelta(seconds=settings.federated_session_seconds),
     )
+    return Federation(said, parts)
 
 
 def _database(settings: Settings) -> Database:

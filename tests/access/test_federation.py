@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from discern.access.rules_federation import grant_of, identity_digest, read_providers, seal, unseal
+from discern.access.store_federation import FederationStore
 from discern.access.types_federation import Attempt, Identity
-from discern.app import build_services
+from discern.app import Services, build_services
+from discern.audit.types import Act
 from discern.cli.main import main
+from discern.core.clock import utc_now
 from discern.core.errors import InvalidSettings
 from discern.settings import load_settings
 from tests.access.conftest import Furnish
@@ -180,3 +185,52 @@ def test_the_command_line_lists_checks_and_explains(
     code, told = ran("check", "company")
     assert (code, "cannot be reached" in told) == (1, True), told
     assert ran("check", "nobody")[0] == 1
+
+
+@pytest.mark.system
+def test_what_is_used_up_is_used_up_once_by_many_at_the_same_time(services: Services) -> None:
+    store = FederationStore(services.database)
+    now = utc_now()
+    later = now + timedelta(minutes=10)
+
+    def spend(_: int) -> bool:
+        return store.spend("default", b"d" * 32, later, now)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(spend, range(16))) == 1
+    assert store.spend("default", b"e" * 32, later, now)
+    assert store.spend("default", b"d" * 32, later, later + timedelta(seconds=1))  # forgotten by then
+
+
+@pytest.mark.system
+def test_failures_are_counted_until_they_are_forgotten(services: Services) -> None:
+    store = FederationStore(services.database)
+    counted: list[int] = []
+
+    def note(failures: int) -> datetime | None:
+        counted.append(failures)
+        return utc_now() if failures > 1 else None
+
+    act = Act("default", "provider:x", "sessions.begin", "provider:x", outcome="denied")
+    for _ in range(3):
+        store.note_failure(b"i" * 32, note, act)
+    assert counted == [1, 2, 3]
+    assert store.locked_until(b"i" * 32) is not None
+    store.forget_failures(b"i" * 32)
+    assert store.locked_until(b"i" * 32) is None
+    store.note_failure(b"i" * 32, note, act)
+    assert counted == [1, 2, 3, 1]
+
+
+@pytest.mark.system
+def test_somebody_who_comes_first_in_many_requests_at_once_is_one_user(furnish: Furnish) -> None:
+    with running() as provider:
+        at = furnish(
+            f'[oidc.company]\nissuer = "{provider.issuer}"\nclient_id = "x"\n'
+            '[[oidc.company.grant]]\ngroup = "g"\nrole = "analyst"'
+        )
+    identity = Identity("issuer", "subject", "ann", ("g",))
+    with ThreadPoolExecutor(6) as threads:
+        signed_in = list(threads.map(lambda _: at.services.federation._enter("company", identity, "x"), range(6)))
+    assert len({one.principal.id for one in signed_in}) == 1
+    assert len(at.services.users.list("default")) == 1

@@ -185,8 +185,7 @@ class Federation:
             act = self._act(provider, found.identity, user, "wrong password")
             self._parts.store.note_failure(digest, lambda failures: locked_until(now, failures), act)
             raise wrong()
-        if lock is not None:
-            self._parts.store.forget_failures(digest)
+        self._parts.store.forget_failures(digest)
         return self._enter(provider, found.identity, agent)
 
     def check(self, name: str) -> str:

@@ -76,7 +76,13 @@ class Ldap:
                 held = provider.group_filter.replace("{dn}", _escaped(dn))
                 groups += [str(one["dn"]) for one in self._search(connection, provider.group_base, held, _MOST_GROUPS)]
         subject = self._subject(found[0])
-        return Found(dn, Identity(issuer=provider.url, subject=subject, name=name, groups=tuple(dict.fromkeys(groups))))
+        # A directory is its entries, whichever server has them.
+        return Found(
+            dn,
+            Identity(
+                issuer=provider.user_base.lower(), subject=subject, name=name, groups=tuple(dict.fromkeys(groups))
+            ),
+        )
 
     def proves(self, found: Found, password: str) -> bool:
         """Tell whether a password is theirs. Raises ProviderUnavailable."""

@@ -12,7 +12,7 @@ import logging
 import zlib
 from collections.abc import Mapping
 from urllib.parse import urlencode
-from xml.sax.saxutils import escape, quoteattr  # nosec B406 - writes, parses nothing
+from xml.sax.saxutils import escape, quoteattr  # nosec B406
 
 from cryptography import x509
 
