@@ -33,6 +33,7 @@ ATTEMPT = Attempt("company", "state", "nonce", "verifier", "/docs", 2_000_000_00
     [
         ({"oauth": {"x": GOOD}}, "no kind of provider 'oauth'"),
         ({"oidc": {"X y": GOOD}}, "cannot be the name"),
+        ({"oidc": {"key": GOOD}}, "cannot be the name"),
         ({"oidc": {"x": GOOD}, "ldap": {"x": LDAP | {"url": "ldaps://h"}}}, "that of two"),
         ({"oidc": {"x": GOOD | {"isuer": "y"}}}, "isuer"),
         ({"oidc": {"x": {"issuer": "https://a"}}}, "client_id"),

@@ -37,6 +37,8 @@ KINDS: dict[str, type[OidcProvider | SamlProvider | LdapProvider]] = {
 }
 _NAME = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")
 _OUR_PATH = re.compile(r"^/(?![/\\])[A-Za-z0-9._~!$&'()*+,;=:@%/?#\[\]-]{0,2000}$")
+# What else stands before a colon where somebody is spoken of.
+_RESERVED = ("key", "user", "role", "provider")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9._@+-]+")
 _NONCE_BYTES = 12
@@ -52,11 +54,11 @@ def read_providers(content: Mapping[str, Any], where: str) -> dict[str, Provider
         if not isinstance(tables, dict):
             raise _wrong(where, f"{kind} is no table", f"Write [{kind}.NAME].")
         for name, table in tables.items():
-            if not _NAME.match(name) or name in found:
+            if not _NAME.match(name) or name in found or name in _RESERVED:
                 raise _wrong(
                     where,
                     f"{name[:100]!r} cannot be the name of a provider, or is that of two",
-                    "Use up to 40 of a-z, 0-9 and hyphens, for one provider alone.",
+                    f"Use up to 40 of a-z, 0-9 and hyphens, for one provider alone, and not {', '.join(_RESERVED)}.",
                 )
             try:
                 provider = msgspec.convert(table, KINDS[kind])

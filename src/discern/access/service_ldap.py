@@ -77,12 +77,8 @@ class Ldap:
                 groups += [str(one["dn"]) for one in self._search(connection, provider.group_base, held, _MOST_GROUPS)]
         subject = self._subject(found[0])
         # A directory is its entries, whichever server has them.
-        return Found(
-            dn,
-            Identity(
-                issuer=provider.user_base.lower(), subject=subject, name=name, groups=tuple(dict.fromkeys(groups))
-            ),
-        )
+        issuer = provider.user_base.lower()
+        return Found(dn, Identity(issuer, subject, name, groups=tuple(dict.fromkeys(groups))))
 
     def proves(self, found: Found, password: str) -> bool:
         """Tell whether a password is theirs. Raises ProviderUnavailable."""
