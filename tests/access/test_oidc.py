@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jwk, jwt
 
 from tests.access.conftest import Furnish
@@ -208,9 +210,29 @@ def test_a_token_signed_with_the_public_key_as_a_password_is_refused(company: In
     refused(come_back(company, provider), "signed with RS512")
 
 
-def test_a_key_that_is_too_small_or_for_something_else_signs_nothing(company: Installation, provider: Provider) -> None:
+def test_a_key_for_something_else_signs_nothing(company: Installation, provider: Provider) -> None:
     provider.published = [{**provider.key.as_dict(private=False), "use": "enc"}]
     refused(come_back(company, provider), "not among the issuer's")
+
+
+@pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")
+def test_a_short_rsa_key_signs_nothing(company: Installation, provider: Provider) -> None:
+    short = rsa.generate_private_key(65537, 1024)
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    pem = short.private_bytes(encoding, form, serialization.NoEncryption())
+    provider.key = jwk.RSAKey.import_key(pem, {"kid": "first"})
+    provider.published = [provider.key.as_dict(private=False)]
+    refused(come_back(company, provider), "not among the issuer's")
+
+
+def test_another_algorithm_holds_where_it_is_set(provider: Provider, furnish: Furnish) -> None:
+    at = furnish(file_of(provider, 'algorithms = ["ES256"]'))
+    refused(come_back(at, provider), "signed with RS256")
+    curve = jwk.ECKey.generate_key("P-256", {"kid": "curve"})
+    provider.published.append(curve.as_dict(private=False))
+    provider.header = {"alg": "ES256", "kid": "curve"}
+    provider.sign = lambda header, claims: jwt.encode(header, claims, curve, algorithms=["ES256"])
+    assert come_back(at, provider).status_code == 200
 
 
 def test_keys_are_rotated_and_made_up_ones_do_not_have_the_set_read_each_time(

@@ -63,7 +63,7 @@ from discern.core.ids import uuid7
 
 ATTEMPT = timedelta(minutes=10)
 FOLDER = "/v1/sign-in"
-# What stands before this says who it was and goes on record; a directory may name thousands of groups.
+# Of somebody who is refused go on record; a directory may name thousands.
 _MOST_GROUPS_SHOWN = 50
 
 
