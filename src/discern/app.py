@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from discern.access.ports import CodeSender
+from discern.access.ports import CodeSender, Fetch
 from discern.access.service import Keys, Workspaces, check_role
 from discern.access.service_codes import HttpCodes, NoCodes
 from discern.access.service_factors import Factors
+from discern.access.service_federation import Federation, FederationParts, FederationSettings
 from discern.access.service_limits import RateLimits
 from discern.access.service_passkeys import Passkeys
 from discern.access.service_policies import Access, Policies
@@ -29,6 +31,7 @@ from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
 from discern.access.store import KeyStore, WorkspaceStore
 from discern.access.store_factors import FactorStore
+from discern.access.store_federation import FederationStore
 from discern.access.store_users import UserStore, old_sessions
 from discern.access.types import LOCAL, Principal, Resource
 from discern.audit.ports import AnchorPlace
@@ -84,6 +87,8 @@ if TYPE_CHECKING:
     from discern.store.replica import Replica
 
 _SUBJECT_KEYS = "subject-keys.db"
+# Of discovery, key sets and tokens; those of large providers have some 20 kB.
+_MOST_FETCHED = 1_000_000
 BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
 
@@ -99,6 +104,7 @@ class Services:
     users: Users
     sign_in: SignIn
     factors: Factors
+    federation: Federation
     tokens: Tokens
     workspaces: Workspaces
     policies: Policies
@@ -147,12 +153,11 @@ class Services:
 
 def build_services(settings: Settings) -> Services:
     """Put the parts together."""
-    limits = _input_limits(settings)
-    database = _database(settings)
+    limits, database = _input_limits(settings), _database(settings)
     catalogue = _catalogue(settings)
     locator = face_locator(settings.face_model)
     counts = Counts()
-    batcher = _batcher(settings, counts)
+    batcher, cache = _batcher(settings, counts), _answer_cache(settings, counts)
     audit_store = AuditStore(database)
     audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
     watch = ProbingWatch(settings.probing_alike, audit, counts)
@@ -162,7 +167,6 @@ def build_services(settings: Settings) -> Services:
     replica = _replica(settings, database, counts)
     verdicts = VerdictStore(database, replica, subjects)
     committer = Committer(verdicts, counts)
-    cache = _answer_cache(settings, counts)
     quotas = Quotas(QuotaStore(database, audit))
     detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
     job_store = JobStore(database)
@@ -180,6 +184,7 @@ def build_services(settings: Settings) -> Services:
         keys=keys,
         tokens=Tokens(keys, settings.home / "keys" / "tokens", settings.token_seconds),
         users=users,
+        federation=_federation(settings, database, audit, users),
         sign_in=SignIn(users, factors, proofs),
         factors=Factors(users, factors, proofs),
         workspaces=Workspaces(WorkspaceStore(database, audit)),
@@ -284,6 +289,36 @@ def _outbound(settings: Settings) -> Poster:
         return Outbound(networks(settings.webhook_allow)).post(url, body, headers)
 
     return post
+
+
+def _fetch(settings: Settings, named: Collection[str], authorities: str | None) -> Fetch:
+    def fetch(method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        from discern.store.outbound import Outbound, networks  # noqa: PLC0415
+
+        out = Outbound(networks(settings.webhook_allow), named, authorities)
+        return out.fetch(method, url, body, headers, most_bytes=_MOST_FETCHED)
+
+    return fetch
+
+
+def _federation(settings: Settings, database: Database, audit: AuditTrail, users: Users) -> Federation:
+    parts = FederationParts(
+        users=users,
+        user_store=UserStore(database, audit),
+        store=FederationStore(database, audit),
+        workspaces=Workspaces(WorkspaceStore(database, audit)),
+        trail=audit,
+        fetcher=partial(_fetch, settings),
+    )
+    said = FederationSettings(
+        file=settings.identity_providers or settings.home / "sign-in.toml",
+        is_named=settings.identity_providers is not None,
+        public_url=settings.public_url,
+        secret=settings.sign_in_secret,
+        secret_file=settings.home / "keys" / "sign-in.secret",
+        session=timedelta(seconds=settings.federated_session_seconds),
+    )
+    return Federation(said, parts)
 
 
 def _database(settings: Settings) -> Database:

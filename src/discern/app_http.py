@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 import discern
 from discern.access.api import KeyList, KeyRequest, access_routes, body_of
 from discern.access.api_factors import FACTOR_SCHEMAS, factor_routes, reset_routes, sign_in_routes
+from discern.access.api_federation import SCHEMAS_FEDERATION, federation_routes
 from discern.access.api_users import SCHEMAS, session_routes, user_routes
 from discern.access.types import IssuedKey, Principal, Token
 from discern.app import Services, job_limits
@@ -58,7 +59,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
     *(Keeping, KeepingChange, Usage),
-    *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS),
+    *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS, *SCHEMAS_FEDERATION),
     *(SubjectRequest, ConsentRequest, PrivacyRequest, PrivacyState, Consent, SubjectExport, Erasure),
 )
 
@@ -159,6 +160,7 @@ def _parameters(routers: Iterable[APIRouter]) -> dict[str, list[str]]:
 def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
     services.policies.open()  # a policy that is wrong, or no engine, stops the start
+    services.federation.open()
     app = Application(
         title="Discern",
         version=discern.__version__,
@@ -189,6 +191,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         access_routes(services.keys, services.tokens, access, principal_of=principal_of),
         session_routes(services.users, services.sign_in, principal_of=principal_of),
         sign_in_routes(services.sign_in),
+        federation_routes(services.federation),
         factor_routes(services.factors, services.users, principal_of=principal_of),
         reset_routes(services.factors, services.users, access, principal_of=principal_of),
         user_routes(services.users, access, principal_of=principal_of),

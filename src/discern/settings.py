@@ -167,6 +167,26 @@ class Settings:
         "preferred", "Whether a passkey asks for a PIN or a finger: required, preferred or discouraged."
     )
     sms_url: str = _setting("", "http or https URL that takes codes as POSTs and sends them by SMS; empty: none.")
+    public_url: str = _setting(
+        "",
+        "Where browsers reach this installation, for sign-in through OIDC and SAML: `https://discern.example.org`.",
+    )
+    identity_providers: Path | None = _setting(
+        None,
+        "Identity providers to sign in through, and what their groups may; else `sign-in.toml` in the home folder.",
+    )
+    sign_in_secret: str = _setting(
+        "",
+        "What a sign-in under way is sealed with; empty: the file `keys/sign-in.secret`, made at the first.",
+        secret=True,
+    )
+    federated_session_seconds: float = _setting(
+        3600.0,
+        "Longest time a session lasts that was begun through an identity provider.",
+        unit="seconds",
+        minimum=60,
+        maximum=43_200,
+    )
     audit_anchor: str = _setting(
         "",
         "Where the audit log is anchored outside the database: a file, or an http or https URL that takes POSTs; "

@@ -20,11 +20,14 @@ def test_every_route_but_health_and_the_description_asks_for_a_key(stranger: Tes
         for method in operations:
             ids = ("verdict_id", "job_id", "key_id", "user_id", "session_id", "factor_id")
             given = dict.fromkeys(ids, "01a1fb4b-0233-7998-8f07-5b5ac3979bc9")
+            given |= {"provider": "nobody"}
             answer = stranger.request(method, path.format(name="toy-image", version="1.0.0", **given))
-            if path.startswith("/v1/login"):
+            if path.startswith("/v1/login") or (path, method) == ("/v1/sign-in/{provider}", "post"):
                 assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_input")
             elif path in OPEN_PATHS:
                 assert answer.status_code == 200, path
+            elif path.startswith("/v1/sign-in/"):
+                assert (answer.status_code, answer.json()["code"]) == (404, "unknown_provider"), path
             else:
                 closed += 1
                 assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), path

@@ -25,6 +25,10 @@ from discern.settings import load_settings
 from discern.store.database import Durability
 from discern.store.migrations import LATEST_REVISION
 from discern.store.postgresql import PostgresqlDatabase
+from tests.access.test_federation import (  # noqa: F401 - run here on PostgreSQL
+    test_failures_are_counted_until_they_are_forgotten,
+    test_what_is_used_up_is_used_up_once_by_many_at_the_same_time,
+)
 from tests.detection.test_committing import (  # noqa: F401 - run here on PostgreSQL
     test_a_ledger_that_does_not_answer_answers_nobody,
     test_many_groups_over_time_are_all_there,

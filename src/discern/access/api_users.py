@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -90,13 +91,11 @@ SCHEMAS = (Login, SessionView, SessionList, PasswordChange, UserRequest, UserCha
 def session_routes(users: Users, sign_in: SignIn, *, principal_of: PrincipalReader) -> APIRouter:
     """Return the routes of signing in and of one's own sessions."""
     router = APIRouter(prefix="/v1", tags=["access"])
-    logins = _Logins()
+    logins = Logins()
 
     @router.post("/login", summary="Sign in", **_login_operation())
     async def login(request: Request) -> Response:
-        check_json(request)
-        asked = await body_of(request, Login)
-        found = await logins.sign_in(sign_in, asked, request.headers.get("user-agent", ""))
+        found = await logins.run(sign_in.begin, await login_of(request), request.headers.get("user-agent", ""))
         return json_answer(found, 202) if isinstance(found, PendingSignIn) else session_answer(request, found)
 
     @router.get("/session", summary="Who is signed in here?", response_class=Response, responses=answers("SessionView"))
@@ -187,18 +186,21 @@ def cookie_of(request: HTTPConnection) -> str:
     return request.cookies.get(SECURE_COOKIE if request.scope["scheme"] == "https" else COOKIE, "")
 
 
-class _Logins:
+async def login_of(request: Request) -> Login:
+    """Return the name and the password that a request brings. Raises UnsupportedInput, and what `body_of` does."""
+    check_json(request)
+    return await body_of(request, Login)
+
+
+class Logins:
     """Those who are signing in, in threads of their own: nobody else waits for them, and not too many wait."""
 
     def __init__(self) -> None:
         self._threads = CapacityLimiter(2)
         self._going_on = 0
 
-    async def sign_in(self, sign_in: SignIn, login: Login, agent: str) -> SignedIn | PendingSignIn:
-        """Begin a session, or a sign-in that waits for a factor.
-
-        Raises WrongPassword, and Overloaded where too many are at it.
-        """
+    async def run(self, begin: Callable[[str, str, str], T], login: Login, agent: str) -> T:
+        """Return what `begin` makes of a name, a password and a browser. Raises Overloaded where too many are at it."""
         if self._going_on >= _MOST_LOGINS:
             raise Overloaded(
                 f"As many as {_MOST_LOGINS} are signing in.",
@@ -210,7 +212,7 @@ class _Logins:
         self._going_on += 1
         started = time.monotonic()
         try:
-            return await to_thread.run_sync(sign_in.begin, login.name, login.password, agent, limiter=self._threads)
+            return await to_thread.run_sync(begin, login.name, login.password, agent, limiter=self._threads)
         except WrongPassword:
             # Writing down a failure takes time, and only a name that exists has one.
             await asyncio.sleep(_REFUSAL_SECONDS - (time.monotonic() - started) % _REFUSAL_SECONDS)

@@ -46,11 +46,13 @@ def user_commands(
     @group.command("list")
     def list_users(workspace: str = _WORKSPACE) -> None:
         """List the users."""
-        table = Table("Name", "Role", "Detectors", "State", Column("Id", no_wrap=True), box=None, pad_edge=False)
+        table = Table(
+            "Name", "Role", "Detectors", "From", "State", Column("Id", no_wrap=True), box=None, pad_edge=False
+        )
         for user in users().list(workspace):
             granted = "all" if user.detectors is None else ", ".join(user.detectors)
             state = "disabled" if user.disabled_at else "locked" if user.locked_until else ""
-            table.add_row(escape(user.name), user.role, escape(granted), state, str(user.id))
+            table.add_row(escape(user.name), user.role, escape(granted), user.provider or "", state, str(user.id))
         Console().print(table)
 
     @group.command("role")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from discern.access.types import Action, Principal, Resource
+from discern.access.types_federation import Attempt, Found, Identity
 
 
 class Permit(Protocol):
@@ -53,3 +54,43 @@ class CodeSender(Protocol):
 
 Poster = Callable[[str, bytes, Mapping[str, str]], int]
 """Sends a POST of a body and headers to a URL; returns the status of the answer. Raises CallerError and OSError."""
+
+
+class Fetch(Protocol):
+    """The one way out over HTTP, to a provider that the operator named and to what that names."""
+
+    def __call__(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Return status and body of the answer. Raises OSError, or MalformedRequest for an address not to be called."""
+        ...
+
+
+class Redirecting(Protocol):
+    """An identity provider that browsers are sent to and come back from with an answer."""
+
+    def check(self) -> str:
+        """Return a sentence about what is found of it. Raises ProviderUnavailable."""
+        ...
+
+    def begin(self, attempt: Attempt) -> str:
+        """Return the URL to send the browser to. Raises ProviderUnavailable."""
+        ...
+
+    def finish(self, attempt: Attempt, answer: Mapping[str, str]) -> Identity:
+        """Return whom an answer is about. Raises SignInRefused unless it holds, and ProviderUnavailable."""
+        ...
+
+
+class Asking(Protocol):
+    """An identity provider that is asked with the name and the password that somebody typed."""
+
+    def check(self) -> str:
+        """Return a sentence about what is found of it. Raises ProviderUnavailable."""
+        ...
+
+    def find(self, name: str) -> Found | None:
+        """Return who goes by a name. Raises ProviderUnavailable."""
+        ...
+
+    def proves(self, found: Found, password: str) -> bool:
+        """Tell whether a password is theirs. Raises ProviderUnavailable."""
+        ...

@@ -22,7 +22,7 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -54,6 +54,7 @@ LONGEST = timedelta(hours=12)
 FREE_FAILURES = 5
 LONGEST_LOCK = timedelta(minutes=15)
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 256
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _FIRST_LOCK = timedelta(seconds=2)
 _REMEMBERED_SECONDS = 1.0
 _MOST_REMEMBERED = 10_000
@@ -143,6 +144,11 @@ class Users:
         """Change a user, and end their sessions. What is None stays. Raises CallerError and Forbidden."""
         # Else whoever was granted little could set the password of somebody who was granted more.
         check_given(by, user.detectors, "users.change")
+        if user.provider is not None and (role, detectors, password, all_detectors) != (None, None, None, False):
+            raise CallerError(
+                f"{user.name} comes from {user.provider}, which decides on password, role and detectors.",
+                mend="Change their groups there, or what the groups may in sign-in.toml; here they can be disabled.",
+            )
         changes: dict[str, Any] = {}
         if role is not None:
             check_role(role)
@@ -169,21 +175,35 @@ class Users:
     def change_own_password(self, principal: Principal, old: str, new: str) -> None:
         """Change the password of whoever asks; all their sessions end. Raises WrongPassword, CallerError."""
         user = self._of(principal)
+        if user.provider is not None:
+            raise CallerError(f"You have no password here: you come from {user.provider}.", mend="Change it there.")
         self.check(user.name, old)
         self.change(user, password=new, by=_principal(user))
 
-    def begin(self, user: User, agent: str, *, factor: str | None, password: str | None = None) -> SignedIn:
+    def begin(
+        self,
+        user: User,
+        agent: str,
+        *,
+        factor: str | None,
+        password: str | None = None,
+        ends_at: datetime | None = None,
+        came_by: dict[str, Any] | None = None,
+    ) -> SignedIn:
         """Begin a session for a user whose right to one was checked. Raises WrongPassword where they lost it meanwhile.
 
         `factor` says what they have shown beside the password or, for whoever has none, who vouches for them; None only
-        for a password alone. `password` is the hash that the password fitted.
+        for a password alone. `password` is the hash that the password fitted. `came_by` is put on record.
         """
-        begun = self.prepare(user, agent, factor=factor, is_proven=password is not None)
-        if not self._store.sign_in(begun.session, fingerprint(begun.secret), password, begin_act(begun)):
-            raise _wrong()
+        begun = self.prepare(user, agent, factor=factor, is_proven=password is not None, ends_at=ends_at)
+        act = begin_act(begun, came_by)
+        if not self._store.sign_in(begun.session, fingerprint(begun.secret), password, act):
+            raise wrong()
         return begun
 
-    def prepare(self, user: User, agent: str, *, factor: str | None, is_proven: bool) -> SignedIn:
+    def prepare(
+        self, user: User, agent: str, *, factor: str | None, is_proven: bool, ends_at: datetime | None = None
+    ) -> SignedIn:
         """Return a session that is not stored yet. `is_proven` tells whether the password was given for it."""
         now = self._clock()
         secret = make_session_secret()
@@ -195,6 +215,7 @@ class Users:
             agent="".join(one for one in agent if one.isprintable())[:200],
             created_at=now,
             used_at=now,
+            ends_at=ends_at,
             factor=factor,
             proven_at=now if is_proven else None,
         )
@@ -270,19 +291,21 @@ class Users:
         # The lock is looked at when it is this one's turn: of many guesses at once the first ones lock the rest out.
         with self._hashing:
             found = self._store.by_name(name)
+            if found is not None and found[0].provider is not None:
+                found = None  # who has no password here is answered, and takes, as a name that does not exist
             good = self._verified(found[1] if found is not None else self._nobody(), password)
             if found is None:
-                raise _wrong()
+                raise wrong()
             user, now = found[0], self._clock()
             if user.locked_until is not None and user.locked_until > now:
-                raise _wrong()
+                raise wrong()
             if good and user.disabled_at is None:
                 return user, found[1]
             reason = "disabled" if good else "wrong password"
             who = f"user:{user.id}"
             act = Act(user.workspace, who, "sessions.begin", who, outcome="denied", reason=reason)
             self._store.note_failure(user.id, lambda failures: locked_until(now, failures), act)
-            raise _wrong()
+            raise wrong()
 
     def _principal(self, user: User, session: Session) -> Principal:
         enrolling = session.factor is None and self.demands_factor(user.role)
@@ -343,13 +366,13 @@ def check_password(password: str, name: str) -> None:
 
 
 def locked_until(now: datetime, failures: int) -> datetime | None:
-    """Return until when a name is locked after so many failures in a row."""
+    """Return until when a name is locked after as many wrong passwords in a row."""
     beyond = failures - FREE_FAILURES
     return None if beyond < 0 else now + min(LONGEST_LOCK, _FIRST_LOCK * 2 ** min(beyond, 20))
 
 
 def _is_live(session: Session, user: User, now: datetime) -> bool:
-    in_time = now < session.used_at + IDLE and now < session.created_at + LONGEST
+    in_time = now < session.used_at + IDLE and now < min(session.created_at + LONGEST, session.ends_at or _NEVER)
     return session.ended_at is None and user.disabled_at is None and in_time
 
 
@@ -362,13 +385,14 @@ def _act(by: Principal, act: str, user: User, before: User | None = None, after:
     return Act(user.workspace, by.id, act, f"user:{user.id}", before=told[0], after=told[1])
 
 
-def begin_act(begun: SignedIn) -> Act:
+def begin_act(begun: SignedIn, came_by: dict[str, Any] | None = None) -> Act:
     """Return what goes on record of a session that begins."""
-    after = {"factor": begun.session.factor}
+    after = {"factor": begun.session.factor} | (came_by or {})
     session = f"session:{begun.session.id}"
     return Act(begun.session.workspace, begun.principal.id, "sessions.begin", session, after=after)
 
 
-def _wrong() -> WrongPassword:
+def wrong() -> WrongPassword:
+    """Return the one answer to every name and password that let nobody in."""
     mend = "Check both; after several wrong ones a name is locked for a while."
     return WrongPassword("The name or the password is wrong.", mend=mend)

@@ -48,7 +48,11 @@ users = Table(
     Column("disabled_at", UtcDateTime),
     Column("failures", Integer(), nullable=False),
     Column("locked_until", UtcDateTime),
+    Column("provider", String(40)),
+    Column("subject", Text()),
+    Column("identity_sha256", LargeBinary(32)),
     Index("ix_users_workspace_id", "workspace", "id"),
+    Index("ix_users_identity_sha256", "identity_sha256", unique=True),
 )
 sessions = Table(
     "sessions",
@@ -64,9 +68,10 @@ sessions = Table(
     Column("ended_at", UtcDateTime),
     Column("factor", String(16)),
     Column("proven_at", UtcDateTime),
+    Column("ends_at", UtcDateTime),
     Index("ix_sessions_user_id", "user_id", "id"),
 )
-_USER = tuple(column for column in users.c if column.name != "password")
+_USER = tuple(column for column in users.c if column.name not in {"password", "identity_sha256"})
 _SESSION = tuple(column for column in sessions.c if column.name != "secret_sha256")
 _OPEN = sessions.c.ended_at.is_(None)
 
@@ -78,14 +83,18 @@ class UserStore:
         self._database = database
         self._trail = trail or NoTrail()
 
-    def add(self, user: User, password: str, act: Act) -> bool:
-        """Store a user. Tell whether there was none of the name."""
+    def add(self, user: User, password: str, act: Act, identity_sha256: bytes | None = None) -> bool:
+        """Store a user. Tell whether there was none of the name.
+
+        `identity_sha256` stands for who they are to an identity provider; there is one user of it.
+        """
+        hidden = {"password": password, "identity_sha256": identity_sha256}
         try:
             with self._database.write() as connection:
-                connection.execute(insert(users).values(_values(user) | {"password": password}))
+                connection.execute(insert(users).values(_values(user) | hidden))
                 self._trail.append(connection, act)
         except IntegrityError:
-            if self.by_name(user.name) is None:
+            if self.by_name(user.name) is None and self.by_identity(identity_sha256) is None:
                 raise
             return False
         return True
@@ -103,6 +112,14 @@ class UserStore:
         with self._database.read() as connection:
             row = connection.execute(select(*_USER, users.c.password).where(users.c.name == name)).first()
         return None if row is None else (_user(row), row.password)
+
+    def by_identity(self, identity_sha256: bytes | None) -> User | None:
+        """Return the user that an identity of a provider is here."""
+        if identity_sha256 is None:
+            return None
+        with self._database.read() as connection:
+            row = connection.execute(select(*_USER).where(users.c.identity_sha256 == identity_sha256)).first()
+        return None if row is None else _user(row)
 
     def get(self, user_id: UUID) -> User | None:
         """Return a user of whichever workspace."""

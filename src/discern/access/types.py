@@ -120,7 +120,10 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
-    """A person, who comes in with a password. `name` is one over all workspaces; `detectors` None means all."""
+    """A person, who comes in with a password. `name` is one over all workspaces; `detectors` None means all.
+
+    Who comes from an identity provider has no password here: `provider` is its name, `subject` who they are to it.
+    """
 
     id: UUID
     workspace: str
@@ -131,13 +134,15 @@ class User(msgspec.Struct, frozen=True):
     disabled_at: datetime | None = None
     failures: int = 0
     locked_until: datetime | None = None
+    provider: str | None = None
+    subject: str | None = None
 
 
 class Session(msgspec.Struct, frozen=True):
     """A browser that somebody has signed in with. `agent` is what it calls itself.
 
     `factor` is the second factor that was shown, None for a password alone; `proven_at` is when whoever is in it last
-    proved who they are.
+    proved who they are. `ends_at` is when it ends however much it is used, where that is sooner than for all.
     """
 
     id: UUID
@@ -150,6 +155,7 @@ class Session(msgspec.Struct, frozen=True):
     ended_at: datetime | None = None
     factor: str | None = None
     proven_at: datetime | None = None
+    ends_at: datetime | None = None
 
 
 class SignedIn(msgspec.Struct, frozen=True):

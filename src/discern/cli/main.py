@@ -15,7 +15,9 @@ import typer
 
 import discern
 from discern.access.cli import access_commands, key_commands, known_workspace, token_commands, workspace_commands
+from discern.access.cli_federation import sign_in_commands
 from discern.access.cli_users import user_commands
+from discern.access.service_federation import Federation
 from discern.app import Services, build_services, bulk_parts
 from discern.audit.cli import audit_commands
 from discern.cli.doctor import doctor_command
@@ -69,6 +71,11 @@ def build_cli() -> typer.Typer:
         services().open()
         return services()
 
+    @cache
+    def federation() -> Federation:
+        opened().federation.open()
+        return opened().federation
+
     def close() -> None:
         if opened.cache_info().currsize:
             opened().close()
@@ -94,6 +101,7 @@ def build_cli() -> typer.Typer:
     cli.add_typer(key_commands(lambda: opened().keys, lambda: opened().workspaces, lambda: services().settings.home))
     cli.add_typer(token_commands(lambda: services().tokens))
     cli.add_typer(user_commands(lambda: opened().users, lambda: opened().workspaces, lambda: opened().factors))
+    cli.add_typer(sign_in_commands(federation))
     cli.add_typer(workspace_commands(lambda: opened().workspaces))
     cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys, lambda: opened().users))
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store))

@@ -206,6 +206,18 @@ class UnknownFactor(CallerError):
     code = "unknown_factor"
 
 
+class SignInRefused(CallerError):
+    """A provider's word does not let somebody in: it does not hold, came late, or none of their groups may anything."""
+
+    code = "sign_in_refused"
+
+
+class UnknownProvider(CallerError):
+    """No identity provider has this name, or it is of another kind."""
+
+    code = "unknown_provider"
+
+
 class MissingCsrfToken(CallerError):
     """A request by cookie would change something and does not prove where it comes from."""
 
@@ -252,6 +264,12 @@ class MissingExtra(OperatorError):
     """What was asked for needs an optional part of the installation. Fact: `extra`."""
 
     code = "missing_extra"
+
+
+class ProviderUnavailable(OperatorError):
+    """An identity provider does not answer, or not as it should. Fact: `provider`. Passwords of our own still do."""
+
+    code = "provider_unavailable"
 
 
 class BundleRefused(OperatorError):

@@ -27,14 +27,16 @@ from discern.http.guards import Guards
 from discern.http.problems import problem_response
 
 _HARMLESS = {"GET", "HEAD", "OPTIONS"}
-_SIGNING_IN = frozenset({"/v1/login", "/v1/login/challenge", "/v1/login/factor"})
+_SIGNING_IN, _SIGN_IN = frozenset({"/v1/login", "/v1/login/challenge", "/v1/login/factor"}), "/v1/sign-in/"
 _HEALTH = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
 OPEN_PATHS = (
-    frozenset({"/", "/docs", "/docs/start.js", "/openapi.json", "/.well-known/jwks.json"}) | _SIGNING_IN | _HEALTH
+    frozenset({"/", "/docs", "/docs/start.js", "/openapi.json", "/.well-known/jwks.json", "/v1/sign-in"})
+    | _SIGNING_IN
+    | _HEALTH
 )
 _BEARER_OFFER = "bearer."
 KeyCheck = Callable[[], Awaitable[bool]]
-OPEN_FOLDER = "/docs/files/"
+OPEN_FOLDERS = ("/docs/files/", _SIGN_IN)
 
 
 class Authentication:
@@ -47,7 +49,7 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 unless the path is open or the key is good."""
         if scope["type"] == "lifespan" or is_open(scope["path"]):
-            if scope["type"] == "http" and scope["path"] in _SIGNING_IN and self._limits.rules:
+            if scope["type"] == "http" and is_login(scope["path"]) and self._limits.rules:
                 try:
                     await self._limits.hit("", origin().address, None)
                 except DiscernError as error:
@@ -133,8 +135,13 @@ def was_counted(scope: Scope) -> bool:
 
 
 def is_open(path: str) -> bool:
-    """Tell whether a path is answered without a key: health and the description of the API."""
-    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
+    """Tell whether a path is answered without a key: health, the description of the API, and signing in."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
+
+
+def is_login(path: str) -> bool:
+    """Tell whether a path is one that people sign in by, which counts against the limits of an address."""
+    return path in _SIGNING_IN or path.startswith(_SIGN_IN)
 
 
 def principal_of(request: Any) -> Principal:  # noqa: ANN401 - a Starlette connection, or its scope

@@ -92,7 +92,7 @@ def _document(app: Application, types: Sequence[type]) -> dict[str, Any]:
             operation["responses"].pop("422", None)
             if not is_open(path):
                 operation["security"] = [{"key": []}, {"session": []}]
-            if not is_open(path) or "requestBody" in operation:
+            if not is_open(path) or "requestBody" in operation or "{" in path:
                 operation["responses"].setdefault("default", _PROBLEM_RESPONSE)
     return document
 

@@ -3,8 +3,8 @@
 - An address is resolved once, checked, and connected to as it was checked: a name that means something else a moment
   later changes nothing.
 - Private, loopback, link-local, multicast and reserved addresses are refused, in their IPv6 forms too, unless the
-  operator allows their network.
-- Redirects are not followed, and nothing of the answer is read but its status.
+  operator allows their network, or named the host themselves.
+- Redirects are not followed, and of the answer no more is read than was asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -56,30 +56,51 @@ def check_url(url: str) -> None:
 
 
 class Outbound:
-    """Calls out. `allowed` networks are called although they are private."""
+    """Calls out. `allowed` networks and `named` hosts are called although they are private.
 
-    def __init__(self, allowed: Sequence[Network] = ()) -> None:
+    `authorities` is a file (PEM) of those that certificates are to be of; without it, those of the system.
+    """
+
+    def __init__(
+        self, allowed: Sequence[Network] = (), named: Collection[str] = (), authorities: str | None = None
+    ) -> None:
         self._allowed = allowed
+        self._named = named
+        self._authorities = authorities
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """Send a POST, and return the status of the answer. Raises AddressRefused or OSError."""
+        return self.fetch("POST", url, body, headers, most_bytes=0)[0]
+
+    def fetch(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], *, most_bytes: int
+    ) -> tuple[int, bytes]:
+        """Return the status of an answer and its body, unless that has more than `most_bytes`; 0 leaves it unread.
+
+        Raises AddressRefused or OSError.
+        """
         check_url(url)
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-        connection = _Connection(host, port, self._checked(host, port), secure=parts.scheme == "https")
+        context = ssl.create_default_context(cafile=self._authorities) if parts.scheme == "https" else None
+        connection = _Connection(host, port, self._checked(host, port), context)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         # The time limit of a socket is one of each read; who answers a byte now and then would never reach it.
         deadline = threading.Timer(_SECONDS_IN_ALL, connection.cut)
         deadline.daemon = True
         deadline.start()
         try:
-            connection.request("POST", path, body, {"Host": parts.netloc, **headers})
-            return connection.getresponse().status
+            connection.request(method, path, body, {"Host": parts.netloc, **headers})
+            answer = connection.getresponse()
+            content = answer.read(most_bytes + 1) if most_bytes else b""
         except http.client.HTTPException as error:
             raise ConnectionError(f"the answer was not HTTP: {type(error).__name__}") from error
         finally:
             deadline.cancel()
             connection.close()
+        if len(content) > most_bytes:
+            raise ConnectionError(f"the answer has more than {most_bytes} bytes")
+        return answer.status, content
 
     def _checked(self, host: str, port: int) -> str:
         try:
@@ -88,7 +109,7 @@ class Outbound:
             raise AddressRefused(f"{host[:200]!r} cannot be the name of a host.", mend="Write another.") from error
         for text in found:
             address = ipaddress.ip_address(str(text).partition("%")[0])
-            if not self.is_allowed(address):
+            if host not in self._named and not self.is_allowed(address):
                 raise _not_public(host, address)
         return str(found[0])
 
@@ -138,10 +159,10 @@ def _meant(address: Address) -> Address:
 class _Connection(http.client.HTTPConnection):
     """A connection to one address, whatever the name would mean by then."""
 
-    def __init__(self, host: str, port: int, address: str, *, secure: bool) -> None:
+    def __init__(self, host: str, port: int, address: str, context: ssl.SSLContext | None) -> None:
         super().__init__(host, port, timeout=_SECONDS)
         self._address = address
-        self._secure = secure
+        self._context = context
 
     def cut(self) -> None:
         """End whatever is going on, from another thread."""
@@ -152,11 +173,11 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect, with TLS where the URL says so; the certificate must be for the name."""
         plain = socket.create_connection((self._address, self.port), _SECONDS)
-        if not self._secure:
+        if self._context is None:
             self.sock = plain
             return
         try:
-            self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+            self.sock = self._context.wrap_socket(plain, server_hostname=self.host)
         except BaseException:
             plain.close()
             raise
