@@ -25,14 +25,13 @@ from discern.access.store_users import UserStore
 from discern.access.types import LOCAL, Action, Principal, Resource
 from discern.audit.ports import AnchorPlace
 from discern.audit.service import AuditTrail
-from discern.audit.service_anchors import FileAnchors, HttpAnchors
+from discern.audit.service_anchors import FileAnchors, HttpAnchors, ObjectAnchors
 from discern.audit.store import AuditStore
 from discern.audit.types import Act
 from discern.core.counts import Counts
 from discern.core.errors import DiscernError, MissingExtra
 from discern.detection.batching import Batcher
 from discern.detection.bulk.store import RunStore
-from discern.detection.bulk.types import ObjectAccess
 from discern.detection.caching import AnswerCache
 from discern.detection.committing import Committer
 from discern.detection.jobs.ports import Poster
@@ -47,9 +46,16 @@ from discern.detection.types import Detect, DetectBatch
 from discern.detectors.vetting import VettingLimits
 from discern.inputs.faces import FaceLocator, face_locator, try_locator
 from discern.inputs.types import InputLimits
+from discern.objects.ports import MasterKey
+from discern.objects.service import SealedObjects
+from discern.objects.service_masters import FileMasterKey, KeyRing, SecretMasterKey
+from discern.objects.service_rotation import Rotation
+from discern.objects.store import ObjectTable
+from discern.objects.types import Address
 from discern.registry.service import Catalogue
 from discern.settings import Settings
 from discern.store.database import Database, Durability
+from discern.store.objects import SCHEMES, ObjectAccess, ObjectStore, check_place
 from discern.store.shared_cache import SharedCache
 from discern.store.sqlite import SqliteDatabase
 
@@ -75,6 +81,8 @@ class Services:
     access: Access
     rate_limits: RateLimits
     audit: AuditTrail
+    objects: SealedObjects
+    rotation: Rotation
     audit_store: AuditStore
     catalogue: Catalogue
     verdicts: VerdictStore
@@ -109,16 +117,7 @@ def build_services(settings: Settings) -> Services:
     """Put the parts together."""
     limits = _input_limits(settings)
     database = _database(settings)
-    catalogue = Catalogue(
-        builtin=BUILTIN,
-        home=settings.home,
-        limits=VettingLimits(
-            memory_bytes=settings.vetting_bytes,
-            wall_seconds=settings.vetting_seconds,
-            processor_seconds=math.ceil(settings.vetting_seconds),
-        ),
-        inference_threads=settings.inference_threads,
-    )
+    catalogue = _catalogue(settings)
     locator = face_locator(settings.face_model)
     counts = Counts()
     batcher = Batcher(
@@ -136,6 +135,7 @@ def build_services(settings: Settings) -> Services:
     job_store = JobStore(database)
     audit_store = AuditStore(database)
     audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
+    objects, rotation = _objects(settings, database, audit)
     keys = Keys(KeyStore(database, audit))
     policies = Policies(settings.home / "policies")
     runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
@@ -151,6 +151,8 @@ def build_services(settings: Settings) -> Services:
         access=Access(policies, partial(_record_denial, audit)),
         rate_limits=RateLimits(settings.rate_limits, settings.redis_url, counts),
         audit=audit,
+        objects=objects,
+        rotation=rotation,
         audit_store=audit_store,
         catalogue=catalogue,
         verdicts=verdicts,
@@ -159,11 +161,24 @@ def build_services(settings: Settings) -> Services:
         batcher=batcher,
         committer=committer,
         cache=cache,
-        jobs=_jobs(settings, job_store, verdicts, detect, runs, counts),
+        jobs=_jobs(settings, job_store, objects, verdicts, detect, runs, counts),
         job_store=job_store,
         counts=counts,
         detect=detect,
         detect_batch=plane.asking_many(detect, committer),
+    )
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    return Catalogue(
+        builtin=BUILTIN,
+        home=settings.home,
+        limits=VettingLimits(
+            memory_bytes=settings.vetting_bytes,
+            wall_seconds=settings.vetting_seconds,
+            processor_seconds=math.ceil(settings.vetting_seconds),
+        ),
+        inference_threads=settings.inference_threads,
     )
 
 
@@ -183,10 +198,69 @@ def _record_denial(audit: AuditTrail, principal: Principal, action: Action, reso
 
 
 def _anchor_place(settings: Settings) -> AnchorPlace:
+    if settings.audit_anchor.startswith(SCHEMES):
+        check_place(settings.audit_anchor, "audit_anchor")
+        return ObjectAnchors(ObjectStore(settings.audit_anchor, _object_access(settings)))
     if settings.audit_anchor.startswith(("http://", "https://")):
         return HttpAnchors(settings.audit_anchor, _outbound(settings))
     return FileAnchors(
         Path(settings.audit_anchor).absolute() if settings.audit_anchor else settings.home / "audit-anchors.jsonl"
+    )
+
+
+def _object_access(settings: Settings) -> ObjectAccess:
+    return ObjectAccess(
+        endpoint=settings.s3_endpoint or None,
+        region=settings.s3_region or None,
+        access_key=settings.s3_access_key or None,
+        secret_key=settings.s3_secret_key or None,
+        session_token=settings.s3_session_token or None,
+    )
+
+
+def _objects(settings: Settings, database: Database, audit: AuditTrail) -> tuple[SealedObjects, Rotation]:
+    ring, table = _key_ring(settings), ObjectTable(database)
+    return SealedObjects(table, _object_store(settings), ring), Rotation(ring, (table,), audit)
+
+
+def _object_store(settings: Settings) -> ObjectStore:
+    if settings.objects_url:
+        check_place(settings.objects_url, "objects_url")
+        return ObjectStore(settings.objects_url, _object_access(settings))
+    return ObjectStore(settings.home / "objects", ObjectAccess())
+
+
+def _key_ring(settings: Settings) -> KeyRing:
+    """Return the master key that is set, and beside it those that were set up before: they still unwrap."""
+    there: dict[str, MasterKey] = {"file": FileMasterKey(settings.home / "keys" / "master")}
+    if settings.master_secret or settings.master_key == "secret":
+        there["secret"] = SecretMasterKey(settings.master_secret)
+    if settings.vault_url or settings.master_key == "vault":
+        there["vault"] = _vault_key(settings)
+    if settings.aws_kms_key or settings.master_key == "aws":
+        there["aws"] = _aws_key(settings)
+    master = there.pop(settings.master_key)
+    return KeyRing(master, tuple(there.values()))
+
+
+def _vault_key(settings: Settings) -> MasterKey:
+    from discern.objects.service_vault import VaultMasterKey  # noqa: PLC0415 - few have one
+
+    def ask(
+        method: str, url: str, body: bytes | None, headers: Mapping[str, str], most_bytes: int
+    ) -> tuple[int, bytes]:
+        from discern.store.outbound import ANYWHERE, Outbound, networks  # noqa: PLC0415
+
+        return Outbound(networks(ANYWHERE)).ask(method, url, body, headers, most_bytes)
+
+    return VaultMasterKey(settings.vault_url, settings.vault_token, settings.vault_key, ask)
+
+
+def _aws_key(settings: Settings) -> MasterKey:
+    from discern.objects.service_kms import AwsMasterKey  # noqa: PLC0415 - few have one
+
+    return AwsMasterKey(
+        settings.aws_kms_key, endpoint=settings.aws_kms_endpoint or None, region=settings.s3_region or None
     )
 
 
@@ -258,13 +332,7 @@ def _bulk_parts(
         limits=limits,
         locator=locator,
         runs=runs,
-        access=ObjectAccess(
-            endpoint=settings.s3_endpoint or None,
-            region=settings.s3_region or None,
-            access_key=settings.s3_access_key or None,
-            secret_key=settings.s3_secret_key or None,
-            session_token=settings.s3_session_token or None,
-        ),
+        access=_object_access(settings),
         threads=settings.detection_threads or os.cpu_count() or 1,
         principal=principal,
         face_model=settings.face_model,
@@ -274,14 +342,14 @@ def _bulk_parts(
 def _jobs(
     settings: Settings,
     store: JobStore,
+    objects: SealedObjects,
     verdicts: VerdictStore,
     detect: Detect,
     parts: Callable[[Principal], Parts],
     counts: Counts,
 ) -> Jobs:
     def score(
-        given: Path,
-        output: Path,
+        given: Address,
         detector: tuple[str, str],
         principal: Principal,
         watch: Callable[[float, int], None],
@@ -289,13 +357,16 @@ def _jobs(
         if find_spec("pyarrow") is None:
             detail = "Jobs over tables need pyarrow, which is not installed."
             raise MissingExtra(detail, mend="Install the extra `bulk`.", extra="bulk")
-        from discern.detection.bulk.service import score_file  # noqa: PLC0415
+        from discern.detection.bulk.service import score_between  # noqa: PLC0415
+        from discern.detection.bulk.service_objects import ObjectJournal, ObjectPlace  # noqa: PLC0415
         from discern.detection.bulk.types import Job, Progress  # noqa: PLC0415
 
         def told(progress: Progress) -> None:
             watch(progress.share or 0.0, progress.rows)
 
-        report = score_file(Job(str(given), output), detector, parts(principal), watch=told, note=lambda _: None)
+        place, journal = ObjectPlace(objects, given), ObjectJournal(objects, given.workspace, given.folder)
+        job = Job(place.name, Path(journal.name))
+        report = score_between(job, detector, parts(principal), place, journal, watch=told, note=lambda _: None)
         watch(1.0, report.totals.rows)
         return report.totals.refused
 
@@ -313,9 +384,9 @@ def _jobs(
         store=store,
         verdicts=verdicts,
         detect=detect,
-        score_file=score,
+        score_table=score,
         problem_of=problem_of,
-        folder=settings.home / "jobs",
+        objects=objects,
         telling=Telling(
             store,
             verdicts,

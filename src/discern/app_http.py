@@ -167,7 +167,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     app.put_streams_in_front("/v1/detectors/{name}/stream", streams, guards, streams.drain)
     services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
     routers = (
-        health_routes(parts, lambda: app.draining),
+        health_routes(parts, lambda: app.draining, {"objects": services.objects.ping}),
         statistics_routes(services.counts, place or Place()),
         registry_routes(services.catalogue, access, principal_of=principal_of),
         ledger_routes(services.verdicts, access, principal_of=principal_of),

@@ -13,13 +13,14 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 from anyio import to_thread
 
 from discern.app import Services
 from discern.app_http import create_app
-from discern.core.errors import InvalidSettings
+from discern.core.errors import InvalidSettings, StorageUnavailable
 from discern.http.connections import Connection, ConnectionLimits, connection_class
 from discern.http.edge import STANDING_HEADERS, STANDING_HEADERS_TLS
 from discern.http.plain import Application
@@ -46,7 +47,7 @@ class Server(uvicorn.Server):
         """Begin to accept connections."""
         await super().startup(sockets)
         await self._services.jobs.start()
-        self._keeping = asyncio.create_task(self._keep_house())
+        self._keeping = [asyncio.create_task(self._keep_house()), asyncio.create_task(self._keep_objects())]
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -66,6 +67,14 @@ class Server(uvicorn.Server):
             await to_thread.run_sync(self._services.users.write_down_uses)
             await to_thread.run_sync(self._services.audit.anchor)
 
+    async def _keep_objects(self) -> None:
+        """See to the objects likewise, by itself: a store that does not answer takes its time."""
+        while True:
+            await to_thread.run_sync(self._services.objects.look, abandon_on_cancel=True)
+            with suppress(StorageUnavailable):  # tried again
+                await to_thread.run_sync(self._services.objects.tidy, abandon_on_cancel=True)
+            await asyncio.sleep(_HOUSE_SECONDS)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what is open end by itself for a moment, then have uvicorn end the rest."""
         for server in self.servers:
@@ -77,7 +86,8 @@ class Server(uvicorn.Server):
         while loop.time() < until and self.server_state.connections and not self.force_exit:  # noqa: ASYNC110 - a plain set
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
-        self._keeping.cancel()
+        for task in self._keeping:
+            task.cancel()
         await self._services.jobs.stop()
         await self._services.cache.close()
 

@@ -4,7 +4,7 @@
   later changes nothing.
 - Private, loopback, link-local, multicast and reserved addresses are refused, in their IPv6 forms too, unless the
   operator allows their network.
-- Redirects are not followed, and nothing of the answer is read but its status.
+- Redirects are not followed. Of an answer no more is read than whoever calls asks for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import ssl
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from discern.core.errors import MalformedRequest
@@ -31,6 +32,17 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 # Reserved, and not so in the table of every Python: documentation (RFC 9637), and the old anycast of 6to4 (RFC 7526).
 _RESERVED: tuple[Network, ...] = (ipaddress.IPv6Network("3fff::/20"), ipaddress.IPv4Network("192.88.99.0/24"))
+
+
+ANYWHERE = "0.0.0.0/0, ::/0"
+"""The networks to allow where the operator's own settings, and nobody else, say whom to call."""
+
+
+class Answer(NamedTuple):
+    """What came back: the status, and as much of the body as was asked for."""
+
+    status: int
+    body: bytes
 
 
 class AddressRefused(MalformedRequest):
@@ -63,6 +75,10 @@ class Outbound:
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """Send a POST, and return the status of the answer. Raises AddressRefused or OSError."""
+        return self.ask("POST", url, body, headers, 0).status
+
+    def ask(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], most_bytes: int) -> Answer:
+        """Send a request; return the answer with at most so much of its body. Raises AddressRefused or OSError."""
         check_url(url)
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
@@ -73,8 +89,9 @@ class Outbound:
         deadline.daemon = True
         deadline.start()
         try:
-            connection.request("POST", path, body, {"Host": parts.netloc, **headers})
-            return connection.getresponse().status
+            connection.request(method, path, body, {"Host": parts.netloc, **headers})
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.read(most_bytes) if most_bytes else b"")
         except http.client.HTTPException as error:
             raise ConnectionError(f"the answer was not HTTP: {type(error).__name__}") from error
         finally:

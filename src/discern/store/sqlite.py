@@ -184,6 +184,8 @@ class SqliteDatabase(Database):
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'full' else 'NORMAL'}")
         cursor.execute("PRAGMA foreign_keys = ON")
+        # What is overwritten is zeroed in the file: a key that was shredded must not stay behind in a free cell.
+        cursor.execute("PRAGMA secure_delete = FAST")
         cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
         # Bringing the log into the database waits for the disk: `checkpoint` does it beside the writers, and this only
         # where nobody calls it.

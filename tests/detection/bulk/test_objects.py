@@ -17,8 +17,9 @@ from discern.app import Services, build_services, bulk_parts
 from discern.core.errors import OperatorError, UnreadableInput
 from discern.detection.bulk.service import score_file
 from discern.detection.bulk.sources import find_place
-from discern.detection.bulk.types import Job, ObjectAccess, Progress, Report, Watcher
+from discern.detection.bulk.types import Job, Progress, Report, Watcher
 from discern.settings import Settings, load_settings
+from discern.store.objects import ObjectAccess
 from tests import media
 from tests.detection.bulk.conftest import Score, toy_table
 from tests.detection.bulk.test_score import rows_of, without_ids

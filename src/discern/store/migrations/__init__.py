@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from discern.core.errors import StorageUnavailable
 
-LATEST_REVISION = "0005"
+LATEST_REVISION = "0006"
 _FOLDER = Path(__file__).parent
 
 
