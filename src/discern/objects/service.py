@@ -198,7 +198,7 @@ class _SealedFile(io.RawIOBase):
         first, sealed_size = self._fetched(0, HEAD_BYTES + _WINDOW_BYTES)
         self._opener = Opener(key, context, first[:HEAD_BYTES], sealed_size)
         self._per_window = max(1, _WINDOW_BYTES // self._opener.span(0)[1])
-        self._windows = OrderedDict({0: first[HEAD_BYTES:]})
+        self._windows = OrderedDict({0: memoryview(first)[HEAD_BYTES:]})
         self._chunk = -1, b""
         self._position = 0
         # Its size is believed once its last chunk has opened.
@@ -234,17 +234,17 @@ class _SealedFile(io.RawIOBase):
             window, within = divmod(number, self._per_window)
             start, length = self._opener.span(number)
             before = start - self._opener.span(number - within)[0]
-            sealed = memoryview(self._window(window))[before : before + length]
+            sealed = self._window(window)[before : before + length]
             self._chunk = number, self._opener.opened(number, sealed)
         return self._chunk[1]
 
-    def _window(self, number: int) -> bytes:
+    def _window(self, number: int) -> memoryview:
         found = self._windows.get(number)
         if found is None:
-            span = self._opener.span(number * self._per_window, self._per_window)
-            found = self._windows[number] = self._fetched(*span)[0]
-            if len(self._windows) > _WINDOWS:
+            if len(self._windows) == _WINDOWS:
                 self._windows.popitem(last=False)
+            span = self._opener.span(number * self._per_window, self._per_window)
+            found = self._windows[number] = memoryview(self._fetched(*span)[0])
         self._windows.move_to_end(number)
         return found
 

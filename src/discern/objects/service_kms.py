@@ -77,7 +77,8 @@ class AwsMasterKey:
     def remove_version(self, key_id: str) -> None:
         """Have AWS delete a key after thirty days, in which it can be had back."""
         with self._translated():
-            self._client().schedule_key_deletion(KeyId=_arn(key_id), PendingWindowInDays=_REMOVAL_DAYS)
+            own = _arn(key_id).rpartition("/")[2]
+            self._client().schedule_key_deletion(KeyId=own, PendingWindowInDays=_REMOVAL_DAYS)
 
     def wrap(self, key: bytes, context: bytes) -> WrappedKey:
         """Return a key wrapped by the key that is named."""

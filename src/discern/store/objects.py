@@ -194,7 +194,7 @@ def connect(url: str, access: ObjectAccess) -> Any:  # noqa: ANN401 - a store of
 def check_place(url: str, setting: str) -> None:
     """Raise InvalidSettings for a URL that names no bucket of a kind there is."""
     scheme, _, rest = url.partition("://")
-    if f"{scheme}://" not in SCHEMES or not rest.strip("/"):
+    if f"{scheme}://" not in SCHEMES or not rest.partition("/")[0]:
         raise InvalidSettings(
             f"{setting} is {url!r}.",
             mend="Write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX.",

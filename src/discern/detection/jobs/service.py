@@ -276,9 +276,11 @@ class Jobs:
         while True:
             self._files.add(job.id)
             try:
-                return seen, await to_thread.run_sync(self._parts.score_table, given, detector, principal, watch)
+                not_judged = await to_thread.run_sync(self._parts.score_table, given, detector, principal, watch)
             except StorageUnavailable as error:
                 log.warning("job_waits", extra={"job": job.id, "detail": error.detail})
+            else:
+                return seen, not_judged
             finally:
                 self._files.discard(job.id)
             if job.id in self._cancelled or self._stopping:
