@@ -30,6 +30,8 @@ from discern.http.web_sockets import WebSocketConnection, WebSocketLimits, web_s
 # How long open connections may bring one more request after the stop was asked for.
 _LAST_CALL_SECONDS = 1.0
 _HOUSE_SECONDS = 5.0
+# Of a master key in the cloud each look is a request that is paid for.
+_LOOK_SECONDS = 15.0
 
 
 class Server(uvicorn.Server):
@@ -73,7 +75,7 @@ class Server(uvicorn.Server):
             await to_thread.run_sync(self._services.objects.look, abandon_on_cancel=True)
             with suppress(StorageUnavailable):  # tried again
                 await to_thread.run_sync(self._services.objects.tidy, abandon_on_cancel=True)
-            await asyncio.sleep(_HOUSE_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what is open end by itself for a moment, then have uvicorn end the rest."""

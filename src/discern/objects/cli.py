@@ -39,9 +39,11 @@ def master_key_commands(rotation: Callable[[], Rotation]) -> typer.Typer:
                 status.update(f"Wrapped {count} keys ...")
 
             done = (rotation().resume if resume else rotation().rotate)(LOCAL.id, tell)
-        typer.echo(f"{done.key_id} wraps; {done.keys} keys were moved to it.")
+        typer.echo(f"{done.key_id} wraps from here on; keys moved to it: {done.keys}.")
         if done.failed:
-            typer.echo(f"{done.failed} could not be unwrapped: `discern keys list` shows what is missing.", err=True)
+            typer.echo(
+                f"Keys that could not be unwrapped: {done.failed}. `discern keys list` shows what is missing.", err=True
+            )
             raise typer.Exit(1)
 
     @group.command("remove")

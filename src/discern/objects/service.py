@@ -65,7 +65,11 @@ class SealedObjects:
         context = object_context(object_id, address)
         kept = Kept(object_id, address, (by or self._keys).wrap(key, context))
         self._table.begin(kept, self._clock())
-        return SealedWriting(self, kept, self._store.upload(object_id.hex), Sealer(key, context))
+        try:
+            return SealedWriting(self, kept, self._store.upload(object_id.hex), Sealer(key, context))
+        except BaseException:
+            self._table.shred_one(object_id)
+            raise
 
     def put(self, address: Address, content: bytes, *, replace: bool = True) -> bool:
         """Write a small object at once; see `SealedWriting.end`."""

@@ -144,7 +144,7 @@ def _context(context: bytes) -> dict[str, str]:
 
 def _silent(reason: str) -> ObjectsUnavailable:
     return ObjectsUnavailable(
-        f"AWS KMS did not wrap or unwrap a key: {reason}.",
+        f"AWS KMS did not do what it was asked for: {reason}.",
         mend="See aws_kms_key, the region, and what the credentials may do.",
         retry_after=2.0,
     )

@@ -154,7 +154,8 @@ class FileMasterKey:
         path = self._folder / f"{number:0{_NUMBER_DIGITS}}.key"
         coming = self._folder / f".{secrets.token_hex(8)}.coming"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (self._folder.parent, self._folder):  # `parents` would give the first one its own mode
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(coming, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "wb") as file:
                 file.write(base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
@@ -164,11 +165,7 @@ class FileMasterKey:
             with suppress(FileExistsError):
                 os.link(coming, path)
             coming.unlink()
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _sync(self._folder)
         except OSError as error:
             raise StorageUnavailable(
                 f"{self._folder} cannot be written: {error.strerror}.", mend="See its permissions."
@@ -263,3 +260,12 @@ def _decoded(text: str) -> bytes:
 
 def _digest(key: bytes) -> str:
     return hashlib.sha256(b"discern master key" + key).hexdigest()[:12]
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -144,7 +144,7 @@ def _associated(context: bytes) -> str:
 
 def _silent(reason: str) -> ObjectsUnavailable:
     return ObjectsUnavailable(
-        f"Vault did not wrap or unwrap a key: {reason}.",
+        f"Vault did not do what it was asked for: {reason}.",
         mend="See vault_url, vault_token and vault_key, and what the token may do.",
         retry_after=2.0,
     )

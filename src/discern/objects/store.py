@@ -83,15 +83,15 @@ class ObjectTable:
         """Make an object that was written the one of its address; tell whether it is."""
         others = and_(_at(address), objects.c.state == "kept", objects.c.id != object_id)
         ours = and_(objects.c.id == object_id, objects.c.state == "writing")
-        try:
-            with self._database.write() as connection:
-                if replace:
-                    connection.execute(update(objects).where(others).values(_GONE))
-                return connection.execute(update(objects).where(ours).values(state="kept")).rowcount == 1
-        except IntegrityError:  # somebody else's is kept
-            if replace:
-                raise
-            return False
+        while True:
+            try:
+                with self._database.write() as connection:
+                    if replace:
+                        connection.execute(update(objects).where(others).values(_GONE))
+                    return connection.execute(update(objects).where(ours).values(state="kept")).rowcount == 1
+            except IntegrityError:  # another one came to be kept meanwhile
+                if not replace:
+                    return False
 
     def get(self, address: Address) -> Kept | None:
         """Return the kept object of an address."""
