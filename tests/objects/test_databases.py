@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,23 +36,15 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 def at_once(act: Callable[[int], object]) -> list[object]:
-    """Return what each of several threads was told, or its error."""
-    found: list[object] = []
+    """Return what each of several threads was told."""
     start = threading.Barrier(WRITERS)
 
-    def run(number: int) -> None:
+    def run(number: int) -> object:
         start.wait()
-        try:
-            found.append(act(number))
-        except Exception as error:
-            found.append(error)
+        return act(number)
 
-    threads = [threading.Thread(target=run, args=[number]) for number in range(WRITERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
+    with ThreadPoolExecutor(WRITERS) as pool:
+        return list(pool.map(run, range(WRITERS)))
 
 
 def test_writers_at_the_same_time_leave_one_object(database: Database, tmp_path: Path) -> None:
