@@ -146,7 +146,7 @@ class Settings:
     objects_url: str = _setting(
         "",
         "Where what is kept lies, encrypted: `s3://bucket/prefix`, `gs://bucket/prefix` or "
-        "`az://account/container/prefix`; empty: `objects` in the home folder.",
+        "`az://container/prefix`; empty: `objects` in the home folder.",
     )
     master_key: str = _setting(
         "file",

@@ -197,7 +197,7 @@ def check_place(url: str, setting: str) -> None:
     if f"{scheme}://" not in SCHEMES or not rest.partition("/")[0]:
         raise InvalidSettings(
             f"{setting} is {url!r}.",
-            mend="Write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX.",
+            mend="Write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX.",
             setting=setting,
         )
 
