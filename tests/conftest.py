@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,33 @@ def redis_server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]
     server.send_signal(signal.SIGCONT)
     server.kill()
     server.wait()
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint() -> Iterator[str]:
+    """The address of a server in this process that speaks S3 and KMS."""
+    moto_server: Any = pytest.importorskip("moto.server", reason="moto is not installed: the extra `test` has it")
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def aws_client(aws_endpoint: str) -> Callable[[str], Any]:
+    """Make the provider's own client of one of its services."""
+    boto3: Any = pytest.importorskip("boto3", reason="boto3 is not installed: the extra `aws` has it")
+    return lambda service: boto3.client(
+        service,
+        endpoint_url=aws_endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="AKIATEST",
+        aws_secret_access_key="hidden-word",
+    )
+
+
+@pytest.fixture(scope="session")
+def make_bucket(aws_client: Callable[[str], Any]) -> Callable[[str], None]:
+    """Make a bucket by its name."""
+    return lambda name: aws_client("s3").create_bucket(Bucket=name)

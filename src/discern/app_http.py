@@ -16,7 +16,8 @@ from discern.access.api_factors import FACTOR_SCHEMAS, factor_routes, reset_rout
 from discern.access.api_federation import SCHEMAS_FEDERATION, federation_routes
 from discern.access.api_users import SCHEMAS, session_routes, user_routes
 from discern.access.types import IssuedKey, Principal, Token
-from discern.app import Services, job_limits
+from discern.app import Services
+from discern.app_jobs import job_limits
 from discern.audit.api import audit_routes
 from discern.audit.types import EntryPage
 from discern.core.verdict import Verdict
@@ -182,7 +183,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     app.put_streams_in_front("/v1/detectors/{name}/stream", streams, guards, streams.drain)
     services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
     routers = (
-        health_routes(parts, lambda: app.draining),
+        health_routes(parts, lambda: app.draining, {"objects": services.objects.ping}),
         statistics_routes(services.counts, place or Place()),
         registry_routes(services.catalogue, access, principal_of=principal_of),
         ledger_routes(services.verdicts, access, principal_of=principal_of),

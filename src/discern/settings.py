@@ -189,8 +189,8 @@ class Settings:
     )
     audit_anchor: str = _setting(
         "",
-        "Where the audit log is anchored outside the database: a file, or an http or https URL that takes POSTs; "
-        "empty: `audit-anchors.jsonl` in the home folder.",
+        "Where the audit log is anchored outside the database: a file, `s3://bucket/prefix` (or gs://, az://), or an "
+        "http or https URL that takes POSTs; empty: `audit-anchors.jsonl` in the home folder.",
     )
     audit_anchor_seconds: float = _setting(
         60.0, "Longest time that an entry of the audit log is not anchored.", unit="seconds", minimum=0
@@ -201,6 +201,27 @@ class Settings:
         "`subject-keys.db` in the home folder.",
         secret=True,
     )
+    objects_url: str = _setting(
+        "",
+        "Where what is kept lies, encrypted: `s3://bucket/prefix`, `gs://bucket/prefix` or "
+        "`az://container/prefix`; empty: `objects` in the home folder.",
+    )
+    master_key: str = _setting(
+        "file",
+        "What wraps the keys of objects: `file` (`keys/master` in the home folder), `secret`, `vault` or `aws`.",
+    )
+    master_secret: str = _setting(
+        "", "The master key `secret`: 32 bytes in Base64; older ones after it, with commas.", secret=True
+    )
+    vault_url: str = _setting(
+        "", "Vault (or OpenBao) that has the master key `vault`: `https://vault.example.org:8200`."
+    )
+    vault_token: str = _setting("", "Token for it.", secret=True)
+    vault_key: str = _setting("transit/discern", "Its key there: the path of the transit engine, and the key's name.")
+    aws_kms_key: str = _setting(
+        "", "Key of AWS KMS that is the master key `aws`: an alias, `alias/discern`, or an ARN."
+    )
+    aws_kms_endpoint: str = _setting("", "KMS where it is not Amazon's; else AWS_ENDPOINT_URL_KMS.")
     max_streams: int = _setting(12_000, "Streams a process holds open at the same time.", minimum=1)
     stream_waiting: int = _setting(
         8, "Messages of a stream that wait: of frames the oldest is dropped, records are read later.", minimum=1
@@ -294,10 +315,12 @@ _CHOICES = {
     "log_level": ("debug", "info", "warning", "error"),
     "ledger_durability": ("normal", "full"),
     "passkey_user_verification": ("required", "preferred", "discouraged"),
+    "master_key": ("file", "secret", "vault", "aws"),
 }
 # Variables that every tool for S3 reads, where ours say nothing.
 _OTHER_VARIABLES = {
     "s3_endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "aws_kms_endpoint": ("AWS_ENDPOINT_URL_KMS",),
     "s3_region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
     "s3_access_key": ("AWS_ACCESS_KEY_ID",),
     "s3_secret_key": ("AWS_SECRET_ACCESS_KEY",),

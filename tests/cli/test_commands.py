@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from discern.app import build_services
 from discern.cli.main import main
 from discern.detectors.signing import generate_key
+from discern.objects.types import Address
+from discern.settings import load_settings
 from tests.detectors import models
 from tests.media import clip, encoded, jpeg, picture
 
@@ -316,3 +319,26 @@ def test_the_doctor_names_what_is_wrong_with_a_hint(run: Run, home: Path, monkey
 
 def test_the_version_is_printed(run: Run) -> None:
     assert re.fullmatch(r"discern \d+\.\d+\.\d+\n", run("--version").out)
+
+
+def test_the_master_key_is_listed_rotated_and_removed_on_record(run: Run, home: Path) -> None:
+    services = build_services(load_settings({"DISCERN_HOME": str(home)}))
+    services.open()
+    place = Address("default", "jobs/one", "input")
+    services.objects.put(place, b"content")
+    services.close()
+    first = re.search(r"file:1-[0-9a-f]{12}", run("keys", "list").out)
+    assert first is not None
+    rotated = run("keys", "rotate")
+    assert (rotated.code, "keys moved to it: 1." in rotated.out) == (0, True)
+    assert "keys moved to it: 0." in run("keys", "rotate", "--resume").out
+    refused = run("keys", "remove", first[0])
+    assert (refused.code, "until a moment ago" in refused.err) == (1, True)
+    (kept,) = (home / "keys" / "master").glob("000001.key")
+    kept.unlink()
+    assert first[0] not in run("keys", "list").out
+    (home / "keys" / "master" / "000002.key").unlink()
+    assert "missing: what it wraps cannot be read" in run("keys", "list").out
+    failed = run("keys", "rotate", "--resume")
+    assert (failed.code, "could not be unwrapped: 1." in failed.err) == (1, True)
+    assert run("audit", "list").out.count("master-keys.") == 4

@@ -53,7 +53,7 @@ def test_every_kind_of_error_has_its_own_row_in_the_table() -> None:
 def test_health_is_answered_without_a_key(stranger: TestClient) -> None:
     assert stranger.get("/livez").json() == {"status": "alive"}
     ready = stranger.get("/readyz")
-    assert (ready.status_code, ready.json()["parts"]) == (200, {"database": "ok", "detectors": "ok"})
+    assert (ready.status_code, ready.json()["parts"]) == (200, {"database": "ok", "detectors": "ok", "objects": "ok"})
 
 
 def test_a_part_that_cannot_work_makes_it_not_ready(stranger: TestClient, services: Services) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -87,6 +89,14 @@ class Served:
     def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
         until(lambda: self.job(job_id)["state"] in {"done", "failed", "cancelled"}, seconds)
         return self.job(job_id)
+
+    def kept(self, job_id: str) -> list[str]:
+        """Return the names of a job's objects, whatever their state; see that others lie nowhere."""
+        with contextlib.closing(sqlite3.connect(self.home / "discern.db")) as connection:
+            rows = connection.execute("SELECT id, folder, name FROM objects").fetchall()
+        bytes_of = {path.name.partition("#")[0] for path in (self.home / "objects").glob("*")}
+        assert bytes_of <= {row[0] for row in rows}
+        return sorted(name for _, folder, name in rows if folder == f"jobs/{job_id}")
 
     def end(self) -> None:
         self.process.terminate()
@@ -170,7 +180,7 @@ def test_a_job_comes_to_a_verdict_on_the_ledger_and_leaves_nothing_behind(served
     result = served.client.get(served.url(f"/v1/jobs/{job['id']}/result")).json()
     assert result == served.client.get(served.url(f"/v1/verdicts/{job['verdict_id']}")).json()
     assert (result["input"]["kind"], result["id"]) == ("video", job["verdict_id"])
-    until(lambda: not (served.home / "jobs" / job["id"]).exists())
+    until(lambda: served.kept(job["id"]) == [])
 
 
 def test_a_file_of_records_comes_to_a_file_of_results(served: Served) -> None:
@@ -180,8 +190,8 @@ def test_a_file_of_records_comes_to_a_file_of_results(served: Served) -> None:
     answer = served.client.get(served.url(f"/v1/jobs/{job['id']}/result"))
     table = pq.read_table(io.BytesIO(answer.content))
     assert table.num_rows == 3000
-    until(lambda: [path.name for path in (served.home / "jobs" / job["id"]).iterdir()] == ["result.parquet"])
-    assert (served.home / "jobs").stat().st_mode & 0o077 == 0
+    until(lambda: served.kept(job["id"]) == ["result"])
+    assert (served.home / "objects").stat().st_mode & 0o077 == 0
 
 
 def test_a_table_whose_columns_have_no_names_in_utf8_fails(served: Served) -> None:
@@ -316,7 +326,7 @@ def test_a_job_that_waits_is_cancelled_and_never_judged(alone: Served) -> None:
     until(lambda: alone.job(big["id"])["rows"] > 0)
     alone.client.post(alone.url(f"/v1/jobs/{big['id']}/cancel"))
     assert alone.ended(big["id"])["state"] == "cancelled"
-    until(lambda: not (alone.home / "jobs" / big["id"]).exists())
+    until(lambda: alone.kept(big["id"]) == [])
     assert alone.client.get(alone.url(f"/v1/verdicts/{small['verdict_id']}")).status_code == 404
     assert alone.client.post(alone.url(f"/v1/jobs/{big['id']}/cancel")).json()["state"] == "cancelled"
 

@@ -16,6 +16,7 @@ from discern.app import Services, build_services
 from discern.app_http import create_app
 from discern.core.errors import ConsentMissing, InvalidSettings, MalformedRequest, StorageUnavailable, UnknownSubject
 from discern.core.sealing import key_id_of
+from discern.detection.jobs.types import folder_of
 from discern.detection.types import VerdictQuery
 from discern.library import Discern
 from discern.privacy.service import REMEMBERED_SECONDS
@@ -99,7 +100,7 @@ def test_a_shredded_key_is_on_no_page_of_any_file(client: TestClient, services: 
     home = services.settings.home
 
     def is_somewhere() -> bool:
-        return any(stored.wrapped in path.read_bytes() for path in home.rglob("*") if path.is_file())
+        return any(stored.wrapped.blob in path.read_bytes() for path in home.rglob("*") if path.is_file())
 
     assert is_somewhere()
     client.post("/v1/privacy/erase", json={"subject": "customer-81723"})
@@ -185,12 +186,12 @@ def test_a_table_is_about_no_single_subject(client: TestClient) -> None:
 def test_a_job_of_somebody_who_was_erased_is_not_judged(client: TestClient, services: Services) -> None:
     job = client.post("/v1/detectors/toy-record/jobs", json=RECORD, headers=ANN).json()
     assert len(job["subject"]) == 64
-    folder = services.jobs.input_of(job["id"])
-    assert folder.exists()
+    folder = folder_of(job["id"])
+    assert services.objects.names("default", folder) == ["input"]
     assert client.post("/v1/privacy/erase", json={"subject": "customer-81723"}).json()["jobs"] == 1
     found = client.get(f"/v1/jobs/{job['id']}").json()
     assert (found["state"], found["subject"]) == ("cancelled", None)
-    assert not folder.exists()
+    assert services.objects.names("default", folder) == []
 
 
 def test_where_consent_is_asked_for_nobody_is_judged_without(client: TestClient, services: Services) -> None:

@@ -23,8 +23,9 @@ from discern.core.months import Month, least_id
 from discern.core.verdict import Verdict
 from discern.detection.bulk.store import RunStore
 from discern.detection.bulk.types import Run
-from discern.detection.jobs.types import Job
+from discern.detection.jobs.types import Job, folder_of
 from discern.detection.types import LedgerEntry
+from discern.objects.types import Address
 from discern.retention.rules import has_expired
 from discern.retention.service import Retention
 from discern.retention.types import Expired, Keeping, Kind
@@ -108,7 +109,8 @@ def test_jobs_with_their_files_sessions_and_runs_get_old_too(services: Services)
     deleted = rows(services.retention.run())
     assert deleted == {("default", kind): 1 for kind in ("jobs", "sessions", "runs")}
     assert [services.job_store.get("default", UUID(jobs[days])) is None for days in (9, 11)] == [False, True]
-    assert [services.jobs.input_of(jobs[days]).exists() for days in (9, 11)] == [True, False]
+    kept = [services.objects.names("default", folder_of(jobs[days])) for days in (9, 11)]
+    assert kept == [["result.parquet"], []]
     assert services.job_store.get("default", UUID(waiting)) is not None
     with services.database.read() as connection:
         from discern.access.store_users import sessions as table
@@ -125,7 +127,7 @@ def _job(services: Services, days: float, *, ended: bool = True) -> str:
     services.job_store.add(job)
     if ended:
         services.job_store.finish(UUID(job.id), "done", moment)
-    services.jobs.input_of(job.id).mkdir(parents=True)
+    services.objects.put(Address("default", folder_of(job.id), "result.parquet"), b"rows")
     return job.id
 
 

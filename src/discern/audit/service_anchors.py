@@ -1,6 +1,8 @@
-"""Where anchors are kept: a file, or whoever listens at a URL.
+"""Where anchors are kept: a file, an object store, or whoever listens at a URL.
 
 - A file only ever grows, a line an anchor, and each is on the disk before the next.
+- An object is never written over: its name holds all there is to an anchor, so that a listing tells them, and who can
+  only create objects cannot make one say something else.
 - Put the file on another disk or machine than the database, or somewhere where it can only be appended to: whoever can
   change both can change the log.
 """
@@ -8,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -15,9 +18,12 @@ import msgspec
 
 from discern.audit.types import Anchor
 from discern.core.errors import CallerError, OperatorError
+from discern.store.objects import Listed, ObjectStore
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Anchor).decode
+_NUMBER_DIGITS = 16
+_NAME = re.compile(r"(?P<workspace>[^/]+)/(?P<number>[0-9]{16})-(?P<digest>[0-9a-f]{64})\.json")
 Post = Callable[[str, bytes, Mapping[str, str]], int]
 
 
@@ -46,6 +52,22 @@ class FileAnchors:
         return read_anchors(self._path) if self._path.exists() else []
 
 
+class ObjectAnchors:
+    """An object an anchor in an object store: `WORKSPACE/NUMBER-DIGEST.json`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def put(self, anchor: Anchor) -> None:
+        """Keep an anchor, unless the same one is there. Raises StorageUnavailable."""
+        name = f"{anchor.workspace}/{anchor.number:0{_NUMBER_DIGITS}}-{anchor.digest}.json"
+        self._store.create(name, _encode(anchor))
+
+    def all(self) -> Iterable[Anchor]:
+        """Return every anchor. Raises StorageUnavailable, OperatorError for an object that is none."""
+        return [_anchor_of(one) for one in self._store.all("")]
+
+
 class HttpAnchors:
     """A URL that is POSTed each anchor as JSON; what it does with them is its own."""
 
@@ -64,6 +86,13 @@ class HttpAnchors:
 
     def all(self) -> None:
         """Return None: they cannot be read back from here. Give `discern audit verify` a file of them."""
+
+
+def _anchor_of(one: Listed) -> Anchor:
+    found = _NAME.fullmatch(one.path)
+    if found is None:
+        raise OperatorError(f"{one.path} is no anchor.", mend="Keep nothing else below `audit_anchor`.")
+    return Anchor(found["workspace"], int(found["number"]), found["digest"], one.modified)
 
 
 def read_anchors(path: Path) -> list[Anchor]:

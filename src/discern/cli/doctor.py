@@ -88,6 +88,12 @@ def _examine_home(services: Services) -> Iterator[Finding]:
     free = shutil.disk_usage(home).free
     enough = free >= _LEAST_FREE_BYTES
     yield Finding("disk", enough, f"{free / 1e9:.1f} GB free", "Free some, or move DISCERN_HOME.")
+    services.objects.look()
+    try:
+        services.objects.ping()
+        yield Finding("objects", well=True, found=f"{services.objects.name} answers, and so does the master key")
+    except DiscernError as error:
+        yield Finding("objects", well=False, found=error.detail, hint=error.mend or "")
     live = [key for key in services.keys.list(DEFAULT_WORKSPACE) if key.revoked_at is None]
     found = f"{len(live)} live" if live else "none; `discern up` makes the first, `discern key create` another"
     yield Finding("API keys", well=True, found=found)

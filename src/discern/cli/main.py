@@ -28,6 +28,7 @@ from discern.detection.bulk.cli import run_commands, score_command
 from discern.detection.bulk.store import RunStore
 from discern.detection.cli import Tools, detect_command
 from discern.detection.cli_verdicts import verdict_commands
+from discern.objects.cli import master_key_commands
 from discern.privacy.cli import privacy_commands
 from discern.quotas.cli import quota_commands
 from discern.registry.cli import detector_commands
@@ -99,6 +100,7 @@ def build_cli() -> typer.Typer:
     cli.add_typer(privacy_commands(lambda: opened().privacy))
     cli.add_typer(run_commands(lambda: RunStore(opened().database)))
     cli.add_typer(key_commands(lambda: opened().keys, lambda: opened().workspaces, lambda: services().settings.home))
+    cli.add_typer(master_key_commands(lambda: opened().rotation))
     cli.add_typer(token_commands(lambda: services().tokens))
     cli.add_typer(user_commands(lambda: opened().users, lambda: opened().workspaces, lambda: opened().factors))
     cli.add_typer(sign_in_commands(federation))

@@ -13,13 +13,14 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 from anyio import to_thread
 
 from discern.app import Services
 from discern.app_http import create_app
-from discern.core.errors import InvalidSettings
+from discern.core.errors import InvalidSettings, StorageUnavailable
 from discern.http.connections import Connection, ConnectionLimits, connection_class
 from discern.http.edge import STANDING_HEADERS, STANDING_HEADERS_TLS
 from discern.http.plain import Application
@@ -31,6 +32,8 @@ _LAST_CALL_SECONDS = 1.0
 _HOUSE_SECONDS = 5.0
 _REAPPLY_SECONDS = 3600.0
 _TEND_SECONDS = 60.0
+# Of a master key in the cloud each look is a request that is paid for.
+_LOOK_SECONDS = 15.0
 
 
 class Server(uvicorn.Server):
@@ -48,8 +51,11 @@ class Server(uvicorn.Server):
         """Begin to accept connections."""
         await super().startup(sockets)
         await self._services.jobs.start()
-        self._keeping = asyncio.create_task(self._keep_house())
-        self._tending = asyncio.create_task(self._tend_the_ledger())
+        self._keeping = [
+            asyncio.create_task(self._keep_house()),
+            asyncio.create_task(self._keep_objects()),
+            asyncio.create_task(self._tend_the_ledger()),
+        ]
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -81,6 +87,14 @@ class Server(uvicorn.Server):
             await to_thread.run_sync(self._services.retention.tend)
             await asyncio.sleep(_TEND_SECONDS)
 
+    async def _keep_objects(self) -> None:
+        """See to the objects likewise, by itself: a store that does not answer takes its time."""
+        while True:
+            await to_thread.run_sync(self._services.objects.look, abandon_on_cancel=True)
+            with suppress(StorageUnavailable):  # tried again
+                await to_thread.run_sync(self._services.objects.tidy, abandon_on_cancel=True)
+            await asyncio.sleep(_LOOK_SECONDS)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what is open end by itself for a moment, then have uvicorn end the rest."""
         for server in self.servers:
@@ -92,10 +106,10 @@ class Server(uvicorn.Server):
         while loop.time() < until and self.server_state.connections and not self.force_exit:  # noqa: ASYNC110 - a plain set
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
-        self._keeping.cancel()
         self._services.retention.stop()
-        self._tending.cancel()
-        await asyncio.wait([self._tending])
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.wait(self._keeping)
         await self._services.jobs.stop()
         await self._services.cache.close()
 

@@ -296,6 +296,18 @@ class StorageUnavailable(OperatorError):
     code = "storage_unavailable"
 
 
+class ObjectsUnavailable(StorageUnavailable):
+    """The object store, or what keeps the master key, does not answer; nothing was acknowledged."""
+
+    code = "objects_unavailable"
+
+
+class ObjectRefused(OperatorError):
+    """A kept object is not what was written, or the key it needs is not here. Fact `reason`: `changed` or `key`."""
+
+    code = "object_refused"
+
+
 class DetectorFailed(OperatorError):
     """A detector's first stage failed, so there is no score to degrade from. Facts: `detector`, `stage`."""
 

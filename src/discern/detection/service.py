@@ -38,7 +38,7 @@ from discern.inputs.prepare import prepare_media
 from discern.inputs.record_reader import RecordReader, RecordRow
 from discern.inputs.source import is_video
 from discern.inputs.spec import ImageSpec, RecordSpec
-from discern.inputs.types import InputLimits, MediaContent, Record
+from discern.inputs.types import Held, InputLimits, MediaContent, Record
 from discern.quotas.ports import Meter
 from discern.quotas.types import Amount
 
@@ -189,10 +189,10 @@ class Plane:
             if isinstance(content, dict):
                 raise UnsupportedInput(f"{manifest.name} takes an image, not a record.", mend="Send the image's bytes.")
             prepare = partial(prepare_media, content, manifest.input, manifest.video, self._limits, self._locator)
-            clip = manifest.video is not None and (isinstance(content, Path) or is_video(content))
+            clip = manifest.video is not None and (not isinstance(content, bytes) or is_video(content))
             return Media(prepare, manifest.video.frames if manifest.video is not None and clip else 1)
         reader = self.reader(detector, manifest.input)
-        if isinstance(content, Path) or (isinstance(content, bytes) and len(content) > _READ_HERE_BYTES):
+        if isinstance(content, Path | Held) or (isinstance(content, bytes) and len(content) > _READ_HERE_BYTES):
             return await to_thread.run_sync(reader.from_content, content)
         return reader.from_content(content)
 
@@ -318,6 +318,8 @@ def _media_bytes(question: Question) -> int:
         return 0
     if isinstance(content, bytes):
         return len(content)
+    if isinstance(content, Held):
+        return content.size
     try:
         return content.stat().st_size
     except OSError:  # whoever reads it says what is wrong

@@ -14,9 +14,15 @@ from discern.core.errors import DiscernError
 Ping = Callable[[], None]
 
 
-def health_routes(parts: Mapping[str, Ping], is_draining: Callable[[], bool]) -> APIRouter:
-    """Return `/livez` and `/readyz`. Each part's ping raises a DiscernError while it cannot do its work."""
+def health_routes(
+    parts: Mapping[str, Ping], is_draining: Callable[[], bool], beside: Mapping[str, Ping] | None = None
+) -> APIRouter:
+    """Return `/livez` and `/readyz`. Each part's ping raises a DiscernError while it cannot do its work.
+
+    Of parts `beside` it is told how they are; without them most is answered all the same.
+    """
     router = APIRouter(tags=["health"])
+    others = beside or {}
     # Threads of its own: health is answered when those that serve requests are all taken.
     threads = CapacityLimiter(2)
 
@@ -35,6 +41,7 @@ def health_routes(parts: Mapping[str, Ping], is_draining: Callable[[], bool]) ->
         if is_draining():
             states["server"] = "draining"
         ready = all(state == "ok" for state in states.values())
+        states |= {name: await to_thread.run_sync(_state, ping, limiter=threads) for name, ping in others.items()}
         return _answer(200 if ready else 503, {"status": "ready" if ready else "not ready", "parts": states})
 
     return router

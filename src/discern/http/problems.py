@@ -69,6 +69,8 @@ PROBLEMS: dict[type[errors.DiscernError], Problem] = {
     errors.BundleUntrusted: Problem(503, "The detector's signature does not hold"),
     errors.BundleRefused: Problem(503, "The detector cannot be used"),
     errors.DetectorFailed: Problem(503, "The detector failed"),
+    errors.ObjectsUnavailable: Problem(503, "The object store or the master key did not answer", private=True),
+    errors.ObjectRefused: Problem(500, "A kept object cannot be read"),
     errors.StorageUnavailable: Problem(503, "The database did not answer", private=True),
     errors.FactorUnavailable: Problem(503, "This kind of second factor cannot be used"),
     errors.ProviderUnavailable: Problem(503, "The identity provider did not answer"),

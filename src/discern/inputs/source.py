@@ -1,4 +1,4 @@
-"""One way to read content, be it bytes in memory or a local file.
+"""One way to read content, be it bytes in memory, a local file or one that lies elsewhere.
 
 Invariants:
 
@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from discern.core.errors import CallerError, EmptyInput, InputTooLarge, UnreadableInput
 from discern.inputs.sniffing import sniff
-from discern.inputs.types import MediaContent
+from discern.inputs.types import Held, MediaContent
 
 HEAD_BYTES = 8192
 _PIECE_BYTES = 1 << 20
@@ -56,13 +56,19 @@ class Source:
 
 @contextmanager
 def opened(content: MediaContent) -> Iterator[Source]:
-    """Open bytes or a local file for reading.
+    """Open content for reading.
 
-    Raises `EmptyInput` for content without a byte, `UnreadableInput` for a path that is not a readable regular file.
+    Raises `EmptyInput` for content without a byte, `UnreadableInput` for a path that is not a readable regular file,
+    and what opening content elsewhere raises.
     """
     if isinstance(content, Path):
         with _open_regular(content) as file:
             yield _source(file, os.fstat(file.fileno()).st_size)
+    elif isinstance(content, Held):
+        with content.open() as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            yield _source(file, size)
     else:
         yield _source(io.BytesIO(content), len(content))
 

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from discern.core.verdict import InputFacts
 
-MediaContent = bytes | Path
-"""Image or video content: the bytes themselves, or a local file that is read in pieces."""
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Content of `size` bytes that lies somewhere else.
+
+    `open` gives it as a binary file that is read in pieces, with `seek`.
+    """
+
+    open: Callable[[], BinaryIO]
+    size: int
+
+
+MediaContent = bytes | Path | Held
+"""Image or video content: the bytes themselves, or a local file or another that is read in pieces."""
 
 Scalar = str | int | float | bool | None
 Record = dict[str, Scalar]

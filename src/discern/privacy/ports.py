@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from discern.core.verdict import Verdict
+from discern.objects.ports import HeldKey, KeyWrapper
 from discern.privacy.types import Subject
 
 
@@ -39,6 +40,15 @@ SUBJECT_PARAMETER: dict[str, Any] = {
     "them can be exported and erased.",
 }
 """What the OpenAPI document says of the header."""
+
+
+KEY_KIND = "subject"
+"""What the ids of subjects' keys begin with, where these wrap other keys."""
+
+
+def wrapper_of(subject: Subject) -> KeyWrapper:
+    """Return what wraps the keys of objects about a subject: erased with them, these are gone too."""
+    return HeldKey(f"{KEY_KIND}:{subject.key_id.hex()}", subject.key)
 
 
 def subject_of(scope: Any) -> Subject | None:  # noqa: ANN401 - an ASGI scope
@@ -97,16 +107,4 @@ class HeldJobs(Protocol):
 
     def forget_about(self, workspace: str, reference: str) -> int:
         """End and delete those about a subject, with their inputs; return how many. Raises StorageUnavailable."""
-        ...
-
-
-class KeyWrapper(Protocol):
-    """The master key. When it is not to be had it raises StorageUnavailable, and nobody is judged by name."""
-
-    def wrap(self, key: bytes, context: bytes) -> bytes:
-        """Return `key` as only `unwrap` with the same context can read it."""
-        ...
-
-    def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        """Return the key. Raises StorageUnavailable where it does not fit."""
         ...

@@ -8,16 +8,18 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import ConsentMissing
-from discern.privacy.ports import KeyWrapper
-from discern.privacy.rules import KEY_BYTES, check_name, make_key, reference_of
+from discern.core.errors import ConsentMissing, ObjectRefused
+from discern.objects.ports import HeldKey, KeyWrapper
+from discern.objects.types import WrappedKey, Wrapping
+from discern.privacy.ports import KEY_KIND
+from discern.privacy.rules import check_name, make_key, reference_of
 from discern.privacy.store import ConsentStore
 from discern.privacy.store_keys import StoredKey, SubjectKeyStore
 from discern.privacy.types import Subject
@@ -27,18 +29,20 @@ _MOST_REMEMBERED = 10_000
 
 
 class SubjectKeys:
-    """The subjects of an installation, as the doors and the ledger see them. Thread-safe.
+    """The subjects of an installation, as the doors, the ledger and objects see them. Thread-safe.
 
     `make_store` returns the store of keys, which is opened when it is first needed; `is_there` tells whether it ever
     was.
     """
+
+    kind = KEY_KIND
 
     def __init__(
         self,
         make_store: Callable[[], SubjectKeyStore],
         is_there: Callable[[], bool],
         consents: ConsentStore,
-        wrapper: KeyWrapper,
+        masters: KeyWrapper,
         clock: Clock = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -47,11 +51,11 @@ class SubjectKeys:
         self._store: SubjectKeyStore | None = None
         self._opening = threading.Lock()
         self._consents = consents
-        self._wrapper = wrapper
+        self._masters = masters
         self._clock = clock
         self._monotonic = monotonic
         self._secrets: dict[str, bytes] = {}
-        self._remembered: dict[tuple[str, bytes], tuple[bytes, float]] = {}
+        self._remembered: dict[bytes, tuple[bytes, float]] = {}
         self._required: dict[str, tuple[bool, float]] = {}
 
     @property
@@ -99,7 +103,7 @@ class SubjectKeys:
         stored = self.store.get(workspace, reference)
         if stored is None:
             return None
-        subject = Subject(workspace, reference, stored.key_id, self._unwrapped(workspace, stored))
+        subject = self._subject(reference, stored)
         return None if self._is_required(workspace) and not self._has_consented(subject) else subject
 
     def keys(self, workspace: str, key_ids: Collection[bytes]) -> dict[bytes, bytes]:
@@ -107,14 +111,15 @@ class SubjectKeys:
         now = self._monotonic()
         found, unknown = {}, []
         for key_id in key_ids:
-            key, until = self._remembered.get((workspace, key_id), (b"", 0.0))
+            key, until = self._remembered.get(key_id, (b"", 0.0))
             if now < until:
                 found[key_id] = key
             else:
                 unknown.append(key_id)
         if unknown:
-            for stored in self.store.some(workspace, unknown):
-                found[stored.key_id] = self._unwrapped(workspace, stored)
+            for stored in self.store.some(unknown):
+                if stored.workspace == workspace:
+                    found[stored.key_id] = self._unwrapped(stored)
         return found
 
     def reference(self, workspace: str, name: str) -> str:
@@ -122,37 +127,65 @@ class SubjectKeys:
         check_name(name)
         secret = self._secrets.get(workspace)
         if secret is None:
-            context = _context(workspace, b"reference")
-            wrapped = self.store.reference_secret(
-                workspace, lambda: self._wrapper.wrap(secrets.token_bytes(KEY_BYTES), context)
-            )
-            secret = self._secrets[workspace] = self._wrapper.unwrap(wrapped, context)
+            secret = self._secrets[workspace] = self._unwrapped(self._stored(workspace, ""))
         return reference_of(secret, workspace, name)
 
     def shred(self, workspace: str, reference: str, now: datetime) -> bytes | None:
         """Shred the key of a subject and return its id; None where there is none. Raises StorageUnavailable."""
         key_id = self.store.shred(workspace, reference, now)
         if key_id is not None:
-            self._remembered.pop((workspace, key_id), None)
+            self._remembered.pop(key_id, None)
         return key_id
 
     def forget_rules(self, workspace: str) -> None:
         """Look anew at what a workspace asks for."""
         self._required.pop(workspace, None)
 
-    def _of(self, workspace: str, reference: str) -> Subject:
+    # What the rotation of the master key asks of a table of keys.
+
+    def uses(self) -> dict[str, int]:
+        """Return how many keys each version of a master key wraps."""
+        return self.store.uses() if self.has_any() else {}
+
+    def pending(self, current: str, after: UUID | None, limit: int) -> list[Wrapping]:
+        """Return keys that another version of a master key wraps, in the order of their ids."""
+        found = self.store.pending(current, b"" if after is None else after.bytes, limit) if self.has_any() else []
+        return [Wrapping(UUID(bytes=one.key_id), one.wrapped, _context(one)) for one in found]
+
+    def replace(self, moved: Sequence[tuple[Wrapping, WrappedKey]]) -> int:
+        """Write keys that were wrapped anew, but for such as have changed or gone meanwhile; return how many."""
+        return sum(self.store.replace(old.id.bytes, old.key, fresh) for old, fresh in moved)
+
+    # What objects ask of a kind of key: that of a subject wraps the keys of what is kept of them.
+
+    def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
+        """Return a key that a subject's key wraps. Raises ObjectRefused where that was shredded."""
+        key_id = bytes.fromhex(wrapped.key_id.partition(":")[2])
+        held = next(iter(self.store.some([key_id])), None)
+        if held is None:
+            raise ObjectRefused("What it is about was erased.", mend="Nothing is left of it.", reason="key")
+        return HeldKey(wrapped.key_id, self._unwrapped(held)).unwrap(wrapped, context)
+
+    def _stored(self, workspace: str, reference: str) -> StoredKey:
         stored = self.store.get(workspace, reference)
         if stored is None:
             key_id, key = make_key()
-            made = StoredKey(key_id, self._wrapper.wrap(key, _context(workspace, key_id)))
-            stored = self.store.add(workspace, reference, made, self._clock())
-        return Subject(workspace, reference, stored.key_id, self._unwrapped(workspace, stored))
+            made = StoredKey(workspace, key_id, WrappedKey("", b""))
+            made = made._replace(wrapped=self._masters.wrap(key, _context(made)))
+            stored = self.store.add(reference, made, self._clock())
+        return stored
 
-    def _unwrapped(self, workspace: str, stored: StoredKey) -> bytes:
-        now, place = self._monotonic(), (workspace, stored.key_id)
+    def _of(self, workspace: str, reference: str) -> Subject:
+        return self._subject(reference, self._stored(workspace, reference))
+
+    def _subject(self, reference: str, stored: StoredKey) -> Subject:
+        return Subject(stored.workspace, reference, stored.key_id, self._unwrapped(stored))
+
+    def _unwrapped(self, stored: StoredKey) -> bytes:
+        now, place = self._monotonic(), stored.key_id
         key, until = self._remembered.get(place, (b"", 0.0))
         if now >= until:
-            key = self._wrapper.unwrap(stored.wrapped, _context(workspace, stored.key_id))
+            key = self._masters.unwrap(stored.wrapped, _context(stored))
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered = {}
         self._remembered[place] = key, now + REMEMBERED_SECONDS
@@ -171,8 +204,8 @@ class SubjectKeys:
         return latest is not None and latest.given
 
 
-def _context(workspace: str, what: bytes) -> bytes:
-    return b"subject\0%s\0%s" % (workspace.encode(), what)
+def _context(stored: StoredKey) -> bytes:
+    return b"subject\0%s\0%s" % (stored.workspace.encode(), stored.key_id)
 
 
 def _no_consent() -> ConsentMissing:

@@ -1,20 +1,22 @@
 """SQL of the subjects' keys, in a database of their own.
 
+- What the names of a workspace are told by is a key like a subject's, of nobody: its reference is empty.
 - A backup of the ledger does not hold them, so that a key that was shredded here is nowhere.
 - What was erased is remembered beside them: a ledger that is restored from before is brought up to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    Select,
     String,
     Table,
     delete,
@@ -22,9 +24,11 @@ from sqlalchemy import (
     insert,
     select,
     tuple_,
+    update,
 )
 from sqlalchemy.exc import IntegrityError
 
+from discern.objects.types import WrappedKey
 from discern.store.database import Database
 from discern.store.types import UtcDateTime
 
@@ -35,15 +39,10 @@ subject_keys = Table(
     Column("workspace", String(64), nullable=False),
     Column("reference", String(64), nullable=False),
     Column("key_id", LargeBinary(16), nullable=False, unique=True),
+    Column("wrapped_by", String(300), nullable=False),
     Column("wrapped", LargeBinary(), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("workspace", "reference"),
-)
-reference_secrets = Table(
-    "reference_secrets",
-    _metadata,
-    Column("workspace", String(64), primary_key=True),
-    Column("wrapped", LargeBinary(), nullable=False),
 )
 erasures = Table(
     "erasures",
@@ -55,12 +54,15 @@ erasures = Table(
     PrimaryKeyConstraint("workspace", "key_id"),
 )
 
+_KEYS = select(*(subject_keys.c[name] for name in ("workspace", "key_id", "wrapped_by", "wrapped")))
+
 
 class StoredKey(NamedTuple):
-    """A subject's key as it is kept: under the master key."""
+    """A subject's key as it is kept: under a master key."""
 
+    workspace: str
     key_id: bytes
-    wrapped: bytes
+    wrapped: WrappedKey
 
 
 class SubjectKeyStore:
@@ -77,48 +79,42 @@ class SubjectKeyStore:
         """Give everything back."""
         self._database.close()
 
-    def reference_secret(self, workspace: str, make: Callable[[], bytes]) -> bytes:
-        """Return the secret that names of a workspace are told by, as it is kept; `make` makes it at the first."""
-        query = select(reference_secrets.c.wrapped).where(reference_secrets.c.workspace == workspace)
-        with self._database.read() as connection:
-            known = connection.execute(query).scalar()
-        if known is not None:
-            return bytes(known)
-        try:
-            with self._database.write() as connection:
-                connection.execute(insert(reference_secrets).values(workspace=workspace, wrapped=make()))
-        except IntegrityError:
-            pass  # another process was quicker
-        with self._database.read() as connection:
-            return bytes(connection.execute(query).scalar_one())
-
     def get(self, workspace: str, reference: str) -> StoredKey | None:
         """Return the key of a subject."""
-        query = select(subject_keys.c.key_id, subject_keys.c.wrapped)
-        with self._database.read() as connection:
-            row = connection.execute(
-                query.where(subject_keys.c.workspace == workspace, subject_keys.c.reference == reference)
-            ).first()
-        return None if row is None else StoredKey(*row)
+        query = _KEYS.where(subject_keys.c.workspace == workspace, subject_keys.c.reference == reference)
+        return next(iter(self._found(query)), None)
 
-    def add(self, workspace: str, reference: str, key: StoredKey, now: datetime) -> StoredKey:
+    def add(self, reference: str, key: StoredKey, now: datetime) -> StoredKey:
         """Keep a key for a subject, and return it; or the one that another process has made meanwhile."""
-        row = {"workspace": workspace, "reference": reference, "created_at": now, **key._asdict()}
+        row = {"workspace": key.workspace, "reference": reference, "key_id": key.key_id, "created_at": now}
+        row |= {"wrapped_by": key.wrapped.key_id, "wrapped": key.wrapped.blob}
         try:
             with self._database.write() as connection:
                 connection.execute(insert(subject_keys).values(row))
         except IntegrityError:
-            return self.get(workspace, reference) or key
+            return self.get(key.workspace, reference) or key
         return key
 
-    def some(self, workspace: str, key_ids: Collection[bytes]) -> list[StoredKey]:
-        """Return those of the keys that are there."""
-        query = select(subject_keys.c.key_id, subject_keys.c.wrapped)
+    def some(self, key_ids: Collection[bytes]) -> list[StoredKey]:
+        """Return those of the keys that are there, whichever workspace's they are."""
+        return self._found(_KEYS.where(subject_keys.c.key_id.in_(key_ids)))
+
+    def uses(self) -> dict[str, int]:
+        """Return how many keys each version of a master key wraps."""
+        by = subject_keys.c.wrapped_by
         with self._database.read() as connection:
-            rows = connection.execute(
-                query.where(subject_keys.c.workspace == workspace, subject_keys.c.key_id.in_(key_ids))
-            ).all()
-        return [StoredKey(*row) for row in rows]
+            return {row[0]: row[1] for row in connection.execute(select(by, func.count()).group_by(by))}
+
+    def pending(self, current: str, after: bytes, most: int) -> list[StoredKey]:
+        """Return keys that another version of a master key wraps, in the order of their ids."""
+        query = _KEYS.where(subject_keys.c.wrapped_by != current, subject_keys.c.key_id > after)
+        return self._found(query.order_by(subject_keys.c.key_id).limit(most))
+
+    def replace(self, key_id: bytes, old: WrappedKey, fresh: WrappedKey) -> int:
+        """Write a key that was wrapped anew, but for one that has changed or gone meanwhile; return how many."""
+        mine = update(subject_keys).where(subject_keys.c.key_id == key_id, subject_keys.c.wrapped == old.blob)
+        with self._database.write() as connection:
+            return connection.execute(mine.values(wrapped_by=fresh.key_id, wrapped=fresh.blob)).rowcount
 
     def shred(self, workspace: str, reference: str, now: datetime) -> bytes | None:
         """Delete the key of a subject so that nothing of it is left, and remember that; return its id."""
@@ -141,11 +137,18 @@ class SubjectKeyStore:
             rows = connection.execute(query.order_by(erasures.c.workspace, erasures.c.key_id).limit(most)).all()
         return [(workspace, bytes(key_id)) for workspace, key_id in rows]
 
+    def _found(self, query: Select[Any]) -> list[StoredKey]:
+        with self._database.read() as connection:
+            return [
+                StoredKey(row.workspace, bytes(row.key_id), WrappedKey(row.wrapped_by, bytes(row.wrapped)))
+                for row in connection.execute(query)
+            ]
+
     def counts(self, workspace: str) -> tuple[int, int]:
         """Return how many subjects of a workspace have a key, and how many erasures there were."""
         with self._database.read() as connection:
             known = connection.execute(
-                select(func.count()).select_from(subject_keys).where(subject_keys.c.workspace == workspace)
+                select(func.count()).where(subject_keys.c.workspace == workspace, subject_keys.c.reference != "")
             ).scalar_one()
             gone = connection.execute(
                 select(func.count()).select_from(erasures).where(erasures.c.workspace == workspace)

@@ -33,6 +33,10 @@ _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _RESERVED: tuple[Network, ...] = (ipaddress.IPv6Network("3fff::/20"), ipaddress.IPv4Network("192.88.99.0/24"))
 
 
+ANYWHERE = "0.0.0.0/0, ::/0"
+"""The networks to allow where the operator's own settings, and nobody else, say whom to call."""
+
+
 class AddressRefused(MalformedRequest):
     """The address is not one that is called from here."""
 

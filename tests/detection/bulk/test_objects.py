@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,28 +16,23 @@ from discern.app import Services, build_services, bulk_parts
 from discern.core.errors import OperatorError, UnreadableInput
 from discern.detection.bulk.service import score_file
 from discern.detection.bulk.sources import find_place
-from discern.detection.bulk.types import Job, ObjectAccess, Progress, Report, Watcher
+from discern.detection.bulk.types import Job, Progress, Report, Watcher
 from discern.settings import Settings, load_settings
+from discern.store.objects import ObjectAccess
 from tests import media
 from tests.detection.bulk.conftest import Score, toy_table
 from tests.detection.bulk.test_score import rows_of, without_ids
 
 obstore: Any = pytest.importorskip("obstore", reason="obstore is not installed: the extra `bulk` has it")
-moto_server: Any = pytest.importorskip("moto.server", reason="moto is not installed: the extra `test` has it")
-
 boto3: Any = pytest.importorskip("boto3")
 
 SECRET = "wJalrXUtnFEMI-not-a-real-secret"
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """The address of an S3 server in this process."""
-    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-    server.stop()
+@pytest.fixture
+def endpoint(aws_endpoint: str) -> str:
+    """The address of an S3 server."""
+    return aws_endpoint
 
 
 @pytest.fixture

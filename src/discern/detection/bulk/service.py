@@ -10,7 +10,6 @@ Needs pyarrow; imported where that is known to be there.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +27,7 @@ from discern.access.types import Principal
 from discern.core.clock import Clock, utc_now
 from discern.core.errors import OperatorError, QuotaExceeded, UnreadableInput, UnsupportedInput
 from discern.core.ids import uuid7
-from discern.detection.bulk.ports import RunLedger, Submit
+from discern.detection.bulk.ports import RunJournal, RunLedger, Submit
 from discern.detection.bulk.rules import choose_columns
 from discern.detection.bulk.service_journal import Journal
 from discern.detection.bulk.service_scoring import Part, Plan, Scorer, output_schema
@@ -36,7 +35,7 @@ from discern.detection.bulk.sources import Place, find_place
 from discern.detection.bulk.sources_lines import lines_of
 from discern.detection.bulk.sources_media import content_of, media_of
 from discern.detection.bulk.sources_tables import CsvTable, ParquetTable, part_rows
-from discern.detection.bulk.types import Job, ObjectAccess, Progress, Report, Run, RunState, Totals, Watcher, run_of
+from discern.detection.bulk.types import Job, Progress, Report, Run, RunState, Totals, Watcher, run_of
 from discern.detection.ports import DetectorSource
 from discern.detectors.manifest import Manifest
 from discern.inputs.faces import FaceLocator
@@ -45,6 +44,7 @@ from discern.inputs.types import InputLimits
 from discern.quotas.ports import Meter
 from discern.quotas.types import Amount
 from discern.registry.types import Usable
+from discern.store.objects import ObjectAccess
 
 _HEAD_BYTES = 4096
 
@@ -93,15 +93,28 @@ def score_file(
     Raises UnknownDetector, InvalidRecord for columns that do not fit, UnreadableInput, UnsupportedInput, and
     OperatorError where the output or the ledger cannot be written, and QuotaExceeded.
     """
+    return score_between(
+        job, detector, parts, find_place(job.input, parts.access), Journal(job.output), watch=watch, note=note
+    )
+
+
+def score_between(
+    job: Job,
+    detector: tuple[str, str | None],
+    parts: Parts,
+    place: Place,
+    journal: RunJournal,
+    *,
+    watch: Watcher,
+    note: Callable[[str], None],
+) -> Report:
+    """Do the same from `place` into whatever `journal` keeps."""
     usable = parts.detectors.find(*detector)
-    manifest = usable.bundle.manifest
     with ExitStack() as opened:
-        place = find_place(job.input, parts.access)
         pin = place.pin()
-        found = _look_at(place, manifest, job, parts.limits, opened)
+        found = _look_at(place, usable.bundle.manifest, job, parts.limits, opened)
         if found.ignored:
             note(f"Columns that are not read: {', '.join(found.ignored)}.")
-        journal = Journal(job.output)
         opened.enter_context(journal.locked())
         options: dict[str, str | bool | None] = {"id": job.id_column, "strict": job.strict}
         fresh = str(run_of(uuid7()))
@@ -109,7 +122,7 @@ def score_file(
             RunState(fresh, job.input, pin, usable.name, usable.version, usable.bundle.digest, options, parts.clock()),
             restart=job.restart,
         )
-        run = _run(state, job, parts.principal)
+        run = _run(state, journal.name, parts.principal)
         parts.runs.begin(run)
         if state.run != fresh:
             note(f"Going on with run {state.run}.")
@@ -122,7 +135,7 @@ def _score(
     usable: Usable,
     place: Place,
     found: Input,
-    journal: Journal,
+    journal: RunJournal,
     run: Run,
     state: RunState,
     watch: Watcher,
@@ -301,7 +314,7 @@ def _share(found: Input, rows: int) -> float | None:
     return None if found.position is None else min(1.0, found.position())
 
 
-def _run(state: RunState, job: Job, principal: Principal) -> Run:
+def _run(state: RunState, output: str, principal: Principal) -> Run:
     return Run(
         id=state.run,
         workspace=principal.workspace,
@@ -309,8 +322,8 @@ def _run(state: RunState, job: Job, principal: Principal) -> Run:
         detector=state.detector,
         version=state.version,
         bundle_sha256=state.bundle,
-        input=job.input,
-        output=os.fspath(job.output.absolute()),
+        input=state.input,
+        output=output,
         started_at=state.started_at,
         input_etag=state.pin.etag,
     )

@@ -40,6 +40,7 @@ class Journal:
         if not output.name:
             raise CallerError(f"{output} names no file.", mend="Name a file.")
         self.output = output
+        self.name = os.fspath(output.absolute())
         self.folder = output.with_name(f"{output.name}.unfinished")
 
     @contextmanager
@@ -99,7 +100,7 @@ class Journal:
                     batch = pa.ipc.open_file(file).get_batch(0)
             except (pa.ArrowException, OSError):
                 break
-            if batch.schema != schema or batch.column("row")[0].as_py() != row:
+            if not is_next(batch, schema, row):
                 break
             yield batch
             row += batch.num_rows
@@ -119,17 +120,8 @@ class Journal:
     def writing(self, schema: Any, run: str) -> Iterator[Any]:  # noqa: ANN401
         """Give a writer of record batches; what it wrote is the output when all went well."""
         path = self.folder / _OUTPUT
-        words = [one.name for one in schema if pa.types.is_dictionary(one.type)]
         try:
-            with pq.ParquetWriter(
-                path,
-                schema.with_metadata({"discern.run": run}),
-                compression="snappy",
-                use_dictionary=words,
-                column_encoding={"row": "DELTA_BINARY_PACKED"},
-                # Of the columns that people filter by; of ids and texts they would cost as much as all the rest.
-                write_statistics=["row", "decision", "score"],
-            ) as writer:
+            with result_writer(path, schema, run) as writer:
                 yield writer
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -158,6 +150,24 @@ class Journal:
             raise OperatorError(
                 f"{self.folder / _STATE} is not what a run leaves.", mend="Start anew with --restart."
             ) from error
+
+
+def result_writer(target: Any, schema: Any, run: str) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """Return the writer of an output: a context manager that takes record batches. `target` is a path or a file."""
+    return pq.ParquetWriter(
+        target,
+        schema.with_metadata({"discern.run": run}),
+        compression="snappy",
+        use_dictionary=[one.name for one in schema if pa.types.is_dictionary(one.type)],
+        column_encoding={"row": "DELTA_BINARY_PACKED"},
+        # Of the columns that people filter by; of ids and texts they would cost as much as all the rest.
+        write_statistics=["row", "decision", "score"],
+    )
+
+
+def is_next(batch: Any, schema: Any, row: int) -> bool:  # noqa: ANN401
+    """Tell whether a record batch that was read back is the piece that begins at `row`."""
+    return bool(batch.schema == schema and batch.column("row")[0].as_py() == row)
 
 
 def _cannot_write(output: Path, error: OSError) -> OperatorError:

@@ -11,17 +11,17 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from discern.core.errors import MissingExtra, OperatorError, UnreadableInput
-from discern.detection.bulk.types import ObjectAccess, Pin
+from discern.detection.bulk.types import Pin
 from discern.detection.sources import files_of
+from discern.store.objects import ObjectAccess, connect
 
 S3 = "s3://"
 _BUFFER_BYTES = 4 * 1024**2
-_LONGEST_REASON = 200
 
 
 class Entry(NamedTuple):
@@ -184,7 +184,7 @@ class _Translated:
 
     def __init__(self, name: str, access: ObjectAccess) -> None:
         self._name = name
-        self._secrets = [one for one in (access.secret_key, access.access_key, access.session_token) if one]
+        self._access = access
 
     def __enter__(self) -> None:
         """Begin."""
@@ -195,38 +195,17 @@ class _Translated:
         if isinstance(error, exceptions.NotFoundError | FileNotFoundError):
             raise UnreadableInput(f"{self._name} is not there.", mend="See the address.") from None
         if isinstance(error, exceptions.BaseError | OSError | ValueError):
-            reason = " ".join(str(error).split())
-            for secret in self._secrets:
-                reason = reason.replace(secret, "***")
             raise OperatorError(
-                f"{self._name} cannot be read: {reason[:_LONGEST_REASON]}.",
+                f"{self._name} cannot be read: {self._access.without_secrets(str(error))}.",
                 mend="See the settings s3_endpoint, s3_region, s3_access_key and s3_secret_key.",
             ) from None
 
 
 def _store(bucket: str, access: ObjectAccess) -> Any:  # noqa: ANN401
-    try:
-        from obstore.store import S3Store  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise missing_bulk("reading from S3") from error
-
-    given = {
-        "endpoint": access.endpoint,
-        "region": access.region,
-        "access_key_id": access.access_key,
-        "secret_access_key": access.secret_key,
-        "session_token": access.session_token,
-    }
-    plain = access.endpoint is not None and access.endpoint.startswith("http://")
+    if find_spec("obstore") is None:
+        raise missing_bulk("reading from S3")
     with _Translated(f"{S3}{bucket}", access):
-        options: Any = {name: value for name, value in given.items() if value}
-        return S3Store(
-            bucket,
-            **options,
-            virtual_hosted_style_request=False,
-            client_options={"allow_http": plain, "timeout": "60s"},
-            retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=60)},
-        )
+        return connect(f"{S3}{bucket}", access)
 
 
 def missing_bulk(what: str) -> MissingExtra:

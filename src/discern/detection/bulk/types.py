@@ -82,19 +82,8 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectAccess:
-    """How S3 is reached. What is None is not given; the secrets are never shown."""
-
-    endpoint: str | None = None
-    region: str | None = None
-    access_key: str | None = field(default=None, repr=False)
-    secret_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
-    """What is asked for: score `input` (a path, a glob or an s3:// address) into the file `output`."""
+    """What is asked for: score `input` (a path, a glob or an s3:// address) into `output`."""
 
     input: str
     output: Path

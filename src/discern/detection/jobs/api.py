@@ -1,17 +1,17 @@
 """Routes of jobs: hand one in, follow it, cancel it, fetch what came of it.
 
-- The input goes to a file that only the server can read, as it comes, and is never whole in memory.
+- The input is encrypted as it comes, and is whole neither in memory nor on this machine's disk.
 - A job of another workspace is as good as none.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
+import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import Annotated, Any, BinaryIO, Literal, Protocol
 from urllib.parse import parse_qs
 from uuid import UUID
 
@@ -19,7 +19,7 @@ import msgspec
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from starlette.requests import ClientDisconnect
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from discern.access.ports import Permit, PrincipalReader
@@ -36,28 +36,29 @@ from discern.core.errors import (
     SlowSender,
     UnknownJob,
     UnknownVerdict,
+    UnreadableInput,
     UnsupportedInput,
 )
 from discern.core.ids import uuid7
 from discern.detection.jobs.service import Jobs, unknown
 from discern.detection.jobs.store import JobStore
-from discern.detection.jobs.types import ENDED, Job, JobKind, JobLimits
+from discern.detection.jobs.types import ENDED, INPUT, RESULT, Job, JobKind, JobLimits, folder_of, object_of
 from discern.detection.ports import QUESTION_PARAMETERS, DetectorSource
 from discern.detection.store import VerdictStore
 from discern.detectors.manifest import Manifest
 from discern.inputs.spec import RecordSpec
-from discern.privacy.ports import subject_of
+from discern.objects.ports import KeyWrapper, Writing
+from discern.objects.types import Address
+from discern.privacy.ports import subject_of, wrapper_of
 
 _BUFFER_BYTES = 1024 * 1024
 _LEAST_BYTES_A_SECOND = 10_000
 _LOOK_SECONDS = 0.5
 _HEART_BEAT_SECONDS = 15.0
 _MOST_URL = 2000
-_TABLES = {
-    "application/x-ndjson": ".ndjson",
-    "text/csv": ".csv",
-    "application/vnd.apache.parquet": ".parquet",
-}
+_PARQUET = "application/vnd.apache.parquet"
+_TABLES = ("application/x-ndjson", "text/csv", _PARQUET)
+_PIECE_BYTES = 256 * 1024
 _encode = msgspec.json.Encoder().encode
 
 
@@ -97,7 +98,7 @@ class JobEndpoint:
             self._detectors.find, scope["path_params"]["name"], query.get("version", [None])[0]
         )
         manifest = usable.bundle.manifest
-        kind, suffix = _kind(request, manifest)
+        kind = _kind(request, manifest)
         webhook = query.get("webhook", [None])[0]
         if webhook is not None:
             _check_length(webhook)
@@ -111,14 +112,11 @@ class JobEndpoint:
                 mend="Send it without the header, or the records one by one.",
             )
         principal, job_id = self._principal_of(scope), str(uuid7())
-        folder = self._jobs.input_of(job_id)
-        await to_thread.run_sync(_make_private, folder)
+        address = Address(principal.workspace, folder_of(job_id), INPUT)
         try:
-            size = await self._spool(request, folder / f"input{suffix}")
+            size = await self._taken(request, address, None if subject is None else wrapper_of(subject))
             if kind == "input" and isinstance(manifest.input, RecordSpec):
-                if size > self._limits.record_bytes:
-                    _check_record(b"")
-                await to_thread.run_sync(lambda: _check_record((folder / "input").read_bytes()))
+                await to_thread.run_sync(self._check_record, address, size)
             job = Job(
                 id=job_id,
                 workspace=principal.workspace,
@@ -137,42 +135,61 @@ class JobEndpoint:
             )
             await self._jobs.submit(job)
         except ClientDisconnect:
-            shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.shield(to_thread.run_sync(self._erase, address))
             return  # nobody waits for an answer
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.shield(to_thread.run_sync(self._erase, address))
             raise
         headers = {"Location": f"/v1/jobs/{job.id}"}
         await Response(_encode(job), 202, headers, "application/json")(scope, receive, send)
 
-    async def _spool(self, request: Request, path: Path) -> int:
-        """Write the body to a file as it comes; return its size."""
+    async def _taken(self, request: Request, address: Address, by: KeyWrapper | None) -> int:
+        """Keep the body as it comes, its key wrapped by `by`; return its size."""
+        writing = await to_thread.run_sync(lambda: self._jobs.objects.begin(address, by=by))
+        try:
+            size = await self._received(request, writing)
+            await to_thread.run_sync(writing.end)
+        except BaseException:
+            await asyncio.shield(to_thread.run_sync(writing.abandon))
+            raise
+        return size
+
+    async def _received(self, request: Request, writing: Writing) -> int:
         size, started = 0, time.monotonic()
         most = self._limits.most_bytes
         buffer = bytearray()
-        # Opened with the folder's protection: nobody else can look into it.
-        with path.open("xb") as file:
-            stream = request.stream()
-            while True:
-                left = started + self._limits.body_seconds + size / _LEAST_BYTES_A_SECOND - time.monotonic()
-                try:
-                    async with asyncio.timeout(max(0.0, left)):
-                        chunk = await anext(stream, b"")
-                except TimeoutError as error:
-                    raise _slow(size, self._limits.body_seconds) from error
-                size += len(chunk)
-                if size > most:
-                    raise _too_large(most, size)
-                buffer += chunk
-                ended = not chunk
-                if len(buffer) >= _BUFFER_BYTES or ended:
-                    await to_thread.run_sync(file.write, bytes(buffer))
-                    buffer.clear()
-                if ended:
-                    break
+        stream = request.stream()
+        while True:
+            left = started + self._limits.body_seconds + size / _LEAST_BYTES_A_SECOND - time.monotonic()
+            try:
+                async with asyncio.timeout(max(0.0, left)):
+                    chunk = await anext(stream, b"")
+            except TimeoutError as error:
+                raise _slow(size, self._limits.body_seconds) from error
+            size += len(chunk)
+            if size > most:
+                raise _too_large(most, size)
+            buffer += chunk
+            ended = not chunk
+            if len(buffer) >= _BUFFER_BYTES or ended:
+                await to_thread.run_sync(writing.write, bytes(buffer))
+                buffer.clear()
+            if ended:
+                break
         if not size:
             raise EmptyInput("The body is empty.", mend="Send the input as the body: `curl --data-binary @FILE`.")
         return size
+
+    def _check_record(self, address: Address, size: int) -> None:
+        if size > self._limits.record_bytes:
+            _check_record(b"")
+        with self._jobs.objects.open(address) as file:
+            _check_record(file.read())
+
+    def _erase(self, address: Address) -> None:
+        """Erase what came of an input that is not taken; what cannot be now is later."""
+        with suppress(DiscernError):
+            self._jobs.objects.erase(address.workspace, address.folder)
 
 
 def job_routes(
@@ -248,10 +265,11 @@ def _add_result(router: APIRouter, jobs: Jobs, verdicts: VerdictStore, found: Fi
                 detail = f"The verdict {job.verdict_id} of the job was deleted."
                 raise UnknownVerdict(detail, mend="`GET /v1/retention` says for how long verdicts are kept.")
             return _json(verdict)
-        path = jobs.input_of(job.id) / "result.parquet"
-        if not path.is_file():
-            raise _no_result(job)
-        return FileResponse(path, media_type="application/vnd.apache.parquet", filename=f"{job.id}.parquet")
+        try:
+            file = await to_thread.run_sync(jobs.objects.open, object_of(job, RESULT))
+        except UnreadableInput as error:
+            raise _no_result(job) from error
+        return _download(file, f"{job.id}.parquet")
 
 
 def _visible(store: JobStore, permit: Permit, principal: Principal, action: Action, job_id: UUID) -> Job:
@@ -284,31 +302,37 @@ async def _events(store: JobStore, job: Job) -> AsyncIterator[bytes]:
         current = await to_thread.run_sync(store.get, job.workspace, UUID(job.id))
 
 
-def _kind(request: Request, manifest: Manifest) -> tuple[JobKind, str]:
-    """Return what kind of job a body is, and the suffix of its file."""
+def _download(file: BinaryIO, name: str) -> Response:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+
+    def pieces() -> Iterator[bytes]:
+        with file:
+            while piece := file.read(_PIECE_BYTES):
+                yield piece
+
+    headers = {"Content-Length": str(size), "Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(pieces(), media_type=_PARQUET, headers=headers)
+
+
+def _kind(request: Request, manifest: Manifest) -> JobKind:
+    """Return what kind of job a body is."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "multipart/form-data":
         raise UnsupportedInput(
             "A job takes its input as the body, not as a form.", mend="Send it so: `curl --data-binary @FILE`."
         )
-    suffix = _TABLES.get(content_type)
-    if suffix is None:
-        return "input", ""
+    if content_type not in _TABLES:
+        return "input"
     if not isinstance(manifest.input, RecordSpec):
         detail = f"{manifest.name} takes pictures, not tables of records."
         raise UnsupportedInput(detail, mend="Send a picture or a video.")
-    return "file", suffix
+    return "file"
 
 
 def _check_length(url: str) -> None:
     if len(url) > _MOST_URL:
         raise MalformedRequest(f"The webhook has more than {_MOST_URL} characters.", mend="Use a shorter address.")
-
-
-def _make_private(folder: Path) -> None:
-    """Make a folder that nobody else can look into; `parents` of `mkdir` would have their own way."""
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.mkdir(mode=0o700)
 
 
 def _no_result(job: Job) -> DiscernError:

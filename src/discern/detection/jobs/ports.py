@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
 from discern.access.types import Principal
 from discern.core.verdict import Verdict
+from discern.objects.types import Address
 
 
 class VerdictReader(Protocol):
@@ -19,13 +19,15 @@ class VerdictReader(Protocol):
         ...
 
 
-class FileScorer(Protocol):
-    """Scores a table of records into a file, and goes on where an earlier call ended."""
+class TableScorer(Protocol):
+    """Scores a table of records that is kept as `given` into the result beside it.
+
+    It goes on where an earlier call ended, on whichever machine that was.
+    """
 
     def __call__(
         self,
-        given: Path,
-        output: Path,
+        given: Address,
         detector: tuple[str, str],
         principal: Principal,
         watch: Callable[[float, int], None],

@@ -4,7 +4,7 @@
   the lease runs out another process takes the job over.
 - It comes to it once: a verdict has its id before it is asked for, and is looked up on the ledger before it is asked
   for again; a file goes on where its journal ends.
-- Nothing of an input stays behind when its job has ended.
+- Nothing of an input stays behind when its job has ended, and while it is there it is encrypted.
 - Judging is done on the event loop of the server, like for every other door; DBOS has threads of its own.
 """
 
@@ -13,12 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -37,11 +36,13 @@ from discern.core.errors import (
     StorageUnavailable,
     UnknownJob,
 )
-from discern.detection.jobs.ports import FileScorer, ProblemOf, VerdictReader
+from discern.detection.jobs.ports import ProblemOf, TableScorer, VerdictReader
 from discern.detection.jobs.service_telling import Telling
 from discern.detection.jobs.store import JobStore
-from discern.detection.jobs.types import ENDED, Job, JobLimits
+from discern.detection.jobs.types import ENDED, FOLDERS, INPUT, RESULT, Job, JobLimits, folder_of, object_of
 from discern.detection.types import Detect, DetectionRequest
+from discern.inputs.types import Held
+from discern.objects.ports import Objects
 from discern.privacy.ports import Subjects
 from discern.privacy.types import Subject
 
@@ -50,6 +51,8 @@ log = logging.getLogger(__name__)
 _TEND_SECONDS = 1.0
 _AGAIN_SECONDS = 2.0
 _FORGET_EVERY_SECONDS = 60.0
+_LOST_EVERY_SECONDS = 3600.0
+_LOST = timedelta(days=7)
 
 
 class Queue(Protocol):
@@ -70,14 +73,14 @@ class Queue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What jobs work with. `folder` takes the inputs while they wait, and the results."""
+    """What jobs work with. `objects` takes the inputs while they wait, and the results."""
 
     store: JobStore
     verdicts: VerdictReader
     detect: Detect
-    score_file: FileScorer
+    score_table: TableScorer
     problem_of: ProblemOf
-    folder: Path
+    objects: Objects
     telling: Telling
     subjects: Subjects
     limits: JobLimits
@@ -98,7 +101,7 @@ class Jobs:
         self._queue: Queue | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tending: asyncio.Task[None] | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._running: dict[str, asyncio.Task[None]] = {}
         self._queued: dict[str, int] = {}
         self._cancelled: set[str] = set()
@@ -112,24 +115,25 @@ class Jobs:
         """How many jobs a process runs at the same time."""
         return self._parts.limits.at_a_time
 
-    def input_of(self, job_id: str) -> Path:
-        """Return the folder of a job's files: `input` and, for a file, `result.parquet`."""
-        return self._parts.folder / job_id
+    @property
+    def objects(self) -> Objects:
+        """Where the inputs are, and the results."""
+        return self._parts.objects
 
     async def start(self) -> None:
         """Begin to run jobs, soon."""
         self._loop = asyncio.get_running_loop()
         self._tending = asyncio.create_task(self._tend())
-        self._telling = asyncio.create_task(self._parts.telling.run())
+        self._beside = [asyncio.create_task(self._parts.telling.run()), asyncio.create_task(self._sweep())]
 
     async def stop(self) -> None:
         """Leave what runs to other processes, or to the next start."""
-        if self._tending is None or self._telling is None:
+        if self._tending is None:
             return
         self._stopping = True
-        for task in (self._tending, self._telling):
+        for task in (self._tending, *self._beside):
             task.cancel()
-        await asyncio.wait([self._tending, self._telling])
+        await asyncio.wait([self._tending, *self._beside])
         for job_id, task in list(self._running.items()):
             if job_id not in self._files:
                 task.cancel()
@@ -140,7 +144,7 @@ class Jobs:
             await to_thread.run_sync(self._parts.store.release, self._holder)
 
     async def submit(self, job: Job) -> None:
-        """Take a job whose input is in its folder. Raises StorageUnavailable."""
+        """Take a job whose input is kept. Raises StorageUnavailable."""
         await to_thread.run_sync(self._parts.store.add, job)
         self._parts.counts.add("jobs.submitted")
         if self._queue is not None:
@@ -164,7 +168,7 @@ class Jobs:
         for job_id, has_ended in found:
             if not has_ended:
                 self._parts.store.cancel(workspace, UUID(job_id), utc_now())
-            shutil.rmtree(self.input_of(job_id), ignore_errors=True)
+            self._parts.objects.erase(workspace, folder_of(job_id))
         self._parts.store.let_go_of(workspace, reference)
         return len(found)
 
@@ -180,17 +184,26 @@ class Jobs:
         except MissingExtra as missing:
             log.warning("jobs_are_off", extra={"detail": missing.detail})
             return
-        forgotten = 0.0
         while True:
             try:
                 for job_id in await to_thread.run_sync(self._hold_on):
                     self._cancel_here(job_id)
-                if time.monotonic() - forgotten > _FORGET_EVERY_SECONDS:
-                    forgotten = time.monotonic()
-                    await to_thread.run_sync(self._forget)
             except StorageUnavailable as error:
                 log.warning("jobs_wait", extra={"detail": error.detail})
             await asyncio.sleep(_TEND_SECONDS)
+
+    async def _sweep(self) -> None:
+        """Erase what is old or lost. An object store may take its time, and no lease may run out meanwhile."""
+        searched = float("-inf")
+        while True:
+            try:
+                await to_thread.run_sync(self._forget)
+                if time.monotonic() - searched > _LOST_EVERY_SECONDS:
+                    searched = time.monotonic()
+                    await to_thread.run_sync(self._erase_lost)
+            except StorageUnavailable as error:
+                log.warning("jobs_not_swept", extra={"detail": error.detail})
+            await asyncio.sleep(_FORGET_EVERY_SECONDS)
 
     def _hold_on(self) -> set[str]:
         assert self._queue is not None  # noqa: S101 - opened before
@@ -206,13 +219,19 @@ class Jobs:
         before = utc_now() - timedelta(seconds=self._parts.limits.keep_seconds)
         self.clean_up(self._parts.store.forget(before))
 
-    def clean_up(self, gone: Sequence[str]) -> None:
-        """Delete the files of jobs that are gone, and what the queue keeps of them where this process has it open."""
-        for job_id in gone:
-            shutil.rmtree(self.input_of(job_id), ignore_errors=True)
+    def clean_up(self, gone: Sequence[tuple[str, str]]) -> None:
+        """Erase what is kept of jobs that are gone (workspace, id), and what the queue keeps where it is open here."""
+        for workspace, job_id in gone:
+            self._parts.objects.erase(workspace, folder_of(job_id))
             self._queued.pop(job_id, None)
         if gone and self._queue is not None:
-            self._queue.forget(gone)
+            self._queue.forget([job_id for _, job_id in gone])
+
+    def _erase_lost(self) -> None:
+        """Erase what has no job: whoever took it died between keeping the input and writing the job."""
+        for workspace, folder in self._parts.objects.folders(FOLDERS, utc_now() - _LOST):
+            if self._parts.store.get(workspace, UUID(folder.removeprefix(FOLDERS))) is None:
+                self._parts.objects.erase(workspace, folder)
 
     async def _judged(self, job_id: str) -> None:
         now = utc_now()
@@ -253,9 +272,8 @@ class Jobs:
         assert job.verdict_id is not None  # noqa: S101 - every job of this kind has one
         principal = Principal(job.principal, job.workspace)
         subject = None if job.subject is None else await to_thread.run_sync(self._subject_of, job)
-        request = DetectionRequest(
-            principal, job.detector, self.input_of(job.id) / "input", job.version, UUID(job.verdict_id), subject
-        )
+        content = Held(partial(self._parts.objects.open, object_of(job, INPUT)), job.bytes)
+        request = DetectionRequest(principal, job.detector, content, job.version, UUID(job.verdict_id), subject)
         while True:
             # Whoever had it before may have written the verdict and died.
             known = await to_thread.run_sync(self._parts.verdicts.get, job.workspace, UUID(job.verdict_id))
@@ -278,8 +296,6 @@ class Jobs:
         return subject
 
     async def _run_file(self, job: Job) -> tuple[int, int]:
-        folder = self.input_of(job.id)
-        (given,) = folder.glob("input.*") or (folder / "input",)
         seen = 0
 
         def watch(share: float, rows: int) -> None:
@@ -290,13 +306,20 @@ class Jobs:
             self._parts.store.advance(UUID(job.id), min(share, 1.0), rows)
 
         principal = Principal(job.principal, job.workspace)
-        output, detector = folder / "result.parquet", (job.detector, job.version)
-        self._files.add(job.id)
-        try:
-            not_judged = await to_thread.run_sync(self._parts.score_file, given, output, detector, principal, watch)
-        finally:
-            self._files.discard(job.id)
-        return seen, not_judged
+        given, detector = object_of(job, INPUT), (job.detector, job.version)
+        while True:
+            self._files.add(job.id)
+            try:
+                not_judged = await to_thread.run_sync(self._parts.score_table, given, detector, principal, watch)
+            except StorageUnavailable as error:
+                log.warning("job_waits", extra={"job": job.id, "detail": error.detail})
+            else:
+                return seen, not_judged
+            finally:
+                self._files.discard(job.id)
+            if job.id in self._cancelled or self._stopping:
+                raise _LeftOff
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _end(self, job: Job, state: Any, **facts: Any) -> None:  # noqa: ANN401
         ended = await to_thread.run_sync(lambda: self._parts.store.finish(UUID(job.id), state, utc_now(), **facts))
@@ -305,14 +328,12 @@ class Jobs:
         await to_thread.run_sync(self._clean, msgspec.structs.replace(job, state=state))
 
     def _clean(self, job: Job) -> None:
-        """Delete what of a job is not its result."""
-        folder = self.input_of(job.id)
-        if job.state != "done" or job.kind == "input":
-            shutil.rmtree(folder, ignore_errors=True)
-            return
-        for path in folder.iterdir():
-            if path.name != "result.parquet":
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        """Erase what of a job is not its result."""
+        kept = (RESULT,) if job.state == "done" and job.kind == "file" else ()
+        try:
+            self._parts.objects.erase(job.workspace, folder_of(job.id), but=kept)
+        except StorageUnavailable as error:
+            log.error("job_not_cleaned", extra={"job": job.id, "detail": error.detail})  # noqa: TRY400
 
     def _cancel_here(self, job_id: str) -> None:
         task = self._running.get(job_id)

@@ -24,5 +24,5 @@ class ExpiringJobs:
     def delete(self, workspace: str, before: datetime, most: int, also: Also) -> Sequence[UUID]:
         """Delete some of them, `also` in the same transaction, and then their files; return their ids."""
         gone = self._rows.delete(workspace, before, most, also)
-        self._jobs.clean_up([str(job_id) for job_id in gone])
+        self._jobs.clean_up([(workspace, str(job_id)) for job_id in gone])
         return gone

@@ -251,14 +251,15 @@ class JobStore:
             told = update(jobs).where(jobs.c.id == UUID(job.id))
             connection.execute(told.values(told=again_at is None, tell_at=again_at))
 
-    def forget(self, before: datetime) -> list[str]:
-        """Delete jobs that ended before; return their ids."""
+    def forget(self, before: datetime) -> list[tuple[str, str]]:
+        """Delete jobs that ended before; return their workspaces and ids."""
         with self._database.write() as connection:
-            gone = connection.execute(select(jobs.c.id).where(_is_over(before)).limit(500)).scalars().all()
+            gone = connection.execute(select(jobs.c.workspace, jobs.c.id).where(_is_over(before)).limit(500)).all()
             if gone:
-                connection.execute(delete(deliveries).where(deliveries.c.job.in_(gone)))
-                connection.execute(delete(jobs).where(jobs.c.id.in_(gone)))
-        return [str(job_id) for job_id in gone]
+                ids = [row.id for row in gone]
+                connection.execute(delete(deliveries).where(deliveries.c.job.in_(ids)))
+                connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+        return [(row.workspace, str(row.id)) for row in gone]
 
 
 def old_jobs(database: Database) -> OldRows:

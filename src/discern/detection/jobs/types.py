@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from discern.objects.types import Address
+
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 JobKind = Literal["input", "file"]
 ENDED: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
@@ -70,3 +72,17 @@ class JobLimits:
     keep_seconds: float
     lease_seconds: float
     record_bytes: int
+
+
+FOLDERS = "jobs/"
+INPUT, RESULT = "input", "result"
+
+
+def folder_of(job_id: str) -> str:
+    """Return the folder of a job's objects."""
+    return FOLDERS + job_id
+
+
+def object_of(job: Job, name: str) -> Address:
+    """Return where an object of a job is."""
+    return Address(job.workspace, folder_of(job.id), name)

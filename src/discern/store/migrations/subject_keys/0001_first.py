@@ -19,15 +19,10 @@ def upgrade() -> None:
         sa.Column("workspace", sa.String(64), nullable=False),
         sa.Column("reference", sa.String(64), nullable=False),
         sa.Column("key_id", sa.LargeBinary(16), nullable=False, unique=True),
+        sa.Column("wrapped_by", sa.String(300), nullable=False),
         sa.Column("wrapped", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("workspace", "reference"),
-    )
-    op.create_table(
-        "reference_secrets",
-        sa.Column("workspace", sa.String(64), nullable=False),
-        sa.Column("wrapped", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("workspace"),
     )
     op.create_table(
         "erasures",
