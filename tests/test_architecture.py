@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "discern"
 FILES = sorted(path for path in SOURCE.rglob("*.py") if "versions" not in path.parts)
-FEATURES = {"access", "audit", "detection", "registry"}
+FEATURES = {"access", "audit", "compliance", "detection", "registry"}
 # Features inside a feature. They build on it, and it knows nothing of them.
 SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams"}
 # What a sub-feature may import of the feature it lies in.

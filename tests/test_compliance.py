@@ -13,12 +13,14 @@ import pytest
 import typer
 
 from discern.cli.main import build_cli
+from discern.compliance.service_standards import standards
+from discern.compliance.types import FRAMEWORKS, Control
 
 ROOT = Path(__file__).parent.parent
 ASVS = ROOT / "docs" / "security" / "asvs.md"
 PENDING = re.compile(r"PENDING\((objects|factors|federation|ledger|privacy)\)")
-# The requirements of ASVS 5.0.0 by section: how many are of level 1, and how many of level 1 or 2. In every section they
-# are numbered from 1, those of level 1 first.
+# The requirements of ASVS 5.0.0 by section: how many are of level 1, and how many of level 1 or 2. In every section
+# they are numbered from 1, those of level 1 first.
 SECTIONS = {
     "V1.1": (0, 2), "V1.2": (5, 9), "V1.3": (2, 11), "V1.4": (0, 3), "V1.5": (1, 2), "V2.1": (1, 3), "V2.2": (2, 3),
     "V2.3": (1, 4), "V2.4": (0, 1), "V3.2": (2, 2), "V3.3": (1, 4), "V3.4": (2, 6), "V3.5": (3, 5), "V3.7": (0, 2),
@@ -120,7 +122,28 @@ def test_what_a_requirement_points_at_is_there(cells: list[str]) -> None:
     says_something = re.search(r"`|operator|open:|this page|PENDING", shown)
     assert says_something, f"{cells[0]} is shown by nothing"
     assert missing(shown) == []
-    assert all(PENDING.fullmatch(one) for one in re.findall(r"PENDING\S*?(?:\)|$)", shown))
+    assert all(PENDING.fullmatch(one) for one in re.findall(r"PENDING[^;\s]*", shown))
+
+
+def controls() -> list[tuple[str, Control]]:
+    return [(name, control) for name, standard in standards().items() for control in standard.controls]
+
+
+def test_each_standard_stands_there_and_no_number_twice() -> None:
+    assert set(standards()) == set(FRAMEWORKS)
+    for name, standard in standards().items():
+        numbers = [control.number for control in standard.controls]
+        assert len(numbers) > 10, name
+        assert len(numbers) == len(set(numbers)), name
+
+
+@pytest.mark.parametrize(("framework", "control"), controls(), ids=lambda given: getattr(given, "number", given))
+def test_what_a_control_points_at_is_there(framework: str, control: Control) -> None:
+    assert control.discern or control.operator
+    assert control.shown_by or control.evidence or control.operator, f"{framework} {control.number} is shown by nothing"
+    assert all(PENDING.fullmatch(one) or is_there(one) for one in control.shown_by), control.shown_by
+    cells = (control.number, control.asks, control.discern, control.operator, *control.shown_by)
+    assert not any("|" in cell or "\n" in cell for cell in cells)  # they become cells of a table
 
 
 def test_a_pointer_to_what_is_not_there_is_found() -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import discern
 from discern.access.service import Keys, Workspaces
 from discern.access.service_limits import RateLimits
 from discern.access.service_policies import Access, Policies
@@ -28,6 +30,8 @@ from discern.audit.service import AuditTrail
 from discern.audit.service_anchors import FileAnchors, HttpAnchors
 from discern.audit.store import AuditStore
 from discern.audit.types import Act
+from discern.compliance.service import Compliance, Sources
+from discern.compliance.types import Installation, Kept
 from discern.core.counts import Counts
 from discern.core.errors import DiscernError, MissingExtra
 from discern.detection.batching import Batcher
@@ -76,6 +80,7 @@ class Services:
     rate_limits: RateLimits
     audit: AuditTrail
     audit_store: AuditStore
+    compliance: Compliance
     catalogue: Catalogue
     verdicts: VerdictStore
     locator: FaceLocator
@@ -138,6 +143,7 @@ def build_services(settings: Settings) -> Services:
     audit = AuditTrail(audit_store, _anchor_place(settings), settings.audit_anchor_seconds)
     keys = Keys(KeyStore(database, audit))
     policies = Policies(settings.home / "policies")
+    users = Users(UserStore(database, audit))
     runs = partial(_bulk_parts, settings, catalogue, limits, locator, RunStore(database))
     return Services(
         settings=settings,
@@ -145,13 +151,24 @@ def build_services(settings: Settings) -> Services:
         database=database,
         keys=keys,
         tokens=Tokens(keys, settings.home / "keys" / "tokens", settings.token_seconds),
-        users=Users(UserStore(database, audit)),
+        users=users,
         workspaces=Workspaces(WorkspaceStore(database, audit)),
         policies=policies,
         access=Access(policies, partial(_record_denial, audit)),
         rate_limits=RateLimits(settings.rate_limits, settings.redis_url, counts),
         audit=audit,
         audit_store=audit_store,
+        compliance=Compliance(
+            Sources(
+                installation=_installation(settings),
+                keys=keys,
+                users=users,
+                ways_in=lambda _: ("password",),
+                audit=audit,
+                detectors=catalogue,
+                policies=policies.in_force,
+            )
+        ),
         catalogue=catalogue,
         verdicts=verdicts,
         locator=locator,
@@ -188,6 +205,48 @@ def _anchor_place(settings: Settings) -> AnchorPlace:
     return FileAnchors(
         Path(settings.audit_anchor).absolute() if settings.audit_anchor else settings.home / "audit-anchors.jsonl"
     )
+
+
+_BOUNDS = (
+    *("image_bytes", "image_pixels", "video_bytes", "video_seconds", "record_bytes", "batch_bytes", "job_bytes"),
+    *("max_connections", "max_waiting", "waiting_bytes", "max_streams", "max_waiting_jobs", "body_seconds"),
+)
+
+
+def _installation(settings: Settings) -> Installation:
+    """Return what a compliance report says of the settings: no secrets, no addresses, no paths."""
+    anchor = settings.audit_anchor
+    return Installation(
+        version=discern.__version__,
+        database="PostgreSQL" if settings.database_url else "SQLite",
+        durability=settings.ledger_durability,
+        has_tls=settings.tls_certificate is not None,
+        takes_client_certificates=settings.tls_client_ca is not None,
+        is_local=_is_local(settings.host),
+        trusted_proxies=_count(settings.trusted_proxies),
+        cors_origins=_count(settings.cors_origins),
+        rate_limits=settings.rate_limits,
+        limits={name: getattr(settings, name) for name in _BOUNDS},
+        anchors_in="URL" if anchor.startswith(("http://", "https://")) else "file" if anchor else "home folder",
+        anchor_seconds=settings.audit_anchor_seconds,
+        kept=(
+            Kept("verdicts", None),
+            Kept("audit log", None),
+            Kept("jobs and their results", settings.job_keep_seconds),
+            Kept("known answers", settings.cache_seconds),
+        ),
+    )
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _count(listed: str) -> int:
+    return sum(bool(part.strip()) for part in listed.split(","))
 
 
 def _outbound(settings: Settings) -> Poster:

@@ -17,6 +17,8 @@ from discern.access.types import IssuedKey, Principal, Token
 from discern.app import Services, job_limits
 from discern.audit.api import audit_routes
 from discern.audit.types import EntryPage
+from discern.compliance.api import compliance_routes
+from discern.compliance.types import Report
 from discern.core.verdict import Verdict
 from discern.detection.api import VERDICT_OPERATION, VerdictEndpoint, ledger_routes
 from discern.detection.api_batch import BATCH_OPERATION, BatchEndpoint
@@ -50,6 +52,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS),
+    Report,
 )
 
 
@@ -177,6 +180,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         session_routes(services.users, principal_of=principal_of),
         user_routes(services.users, access, principal_of=principal_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
+        compliance_routes(services.compliance, access, principal_of=principal_of),
     )
     for router in routers:
         app.include_router(router)

@@ -15,7 +15,7 @@ READ: set[Action] = {"detectors.read", "verdicts.read"}
 ASK: set[Action] = READ | {"detect", "jobs.read", "jobs.cancel"}
 KEYS: set[Action] = {"keys.read", "keys.create", "keys.rotate", "keys.revoke"}
 WATCH: set[Action] = {"statistics.read"}
-AUDIT: set[Action] = {"jobs.read", "keys.read", "users.read", "audit.read"}
+AUDIT: set[Action] = {"jobs.read", "keys.read", "users.read", "audit.read", "compliance.read"}
 MAY: dict[Role, set[Action]] = {
     "owner": set(ACTIONS),
     "operator": ASK | WATCH | KEYS,

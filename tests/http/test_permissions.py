@@ -67,6 +67,7 @@ ASKS: dict[str, Ask] = {
     "POST /v1/keys/{key_id}/rotate": Ask(201),
     "DELETE /v1/keys/{key_id}": Ask(204),
     "GET /v1/audit": Ask(200),
+    "GET /v1/compliance/report": Ask(200),
     "GET /v2": Ask(200),
     "POST /v2/repository/index": Ask(200),
     "GET /v2/models/{name}": Ask(200),

@@ -14,13 +14,14 @@ from functools import cache
 import typer
 
 import discern
-from discern.access.cli import access_commands, key_commands, token_commands, workspace_commands
+from discern.access.cli import access_commands, key_commands, known_workspace, token_commands, workspace_commands
 from discern.access.cli_users import user_commands
 from discern.app import Services, build_services, bulk_parts
 from discern.audit.cli import audit_commands
 from discern.cli.doctor import doctor_command
 from discern.cli.logs import configure_logging
 from discern.cli.up import up_command
+from discern.compliance.cli import compliance_commands
 from discern.core.errors import DiscernError, UnknownDetector
 from discern.detection.bulk.cli import run_commands, score_command
 from discern.detection.bulk.store import RunStore
@@ -93,6 +94,9 @@ def build_cli() -> typer.Typer:
     cli.add_typer(workspace_commands(lambda: opened().workspaces))
     cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys, lambda: opened().users))
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store))
+    cli.add_typer(
+        compliance_commands(lambda: opened().compliance, lambda name: known_workspace(opened().workspaces, name))
+    )
     return cli
 
 

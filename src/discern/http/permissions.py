@@ -54,6 +54,7 @@ NEEDS: dict[str, Action | None] = {
     "POST /v1/keys/{key_id}/rotate": "keys.rotate",
     "DELETE /v1/keys/{key_id}": "keys.revoke",
     "GET /v1/audit": "audit.read",
+    "GET /v1/compliance/report": "compliance.read",
     "GET /v2": "detectors.read",
     "POST /v2/repository/index": "detectors.read",
     "GET /v2/models/{name}": "detectors.read",
