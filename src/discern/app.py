@@ -114,16 +114,7 @@ def build_services(settings: Settings) -> Services:
     """Put the parts together."""
     limits = _input_limits(settings)
     database = _database(settings)
-    catalogue = Catalogue(
-        builtin=BUILTIN,
-        home=settings.home,
-        limits=VettingLimits(
-            memory_bytes=settings.vetting_bytes,
-            wall_seconds=settings.vetting_seconds,
-            processor_seconds=math.ceil(settings.vetting_seconds),
-        ),
-        inference_threads=settings.inference_threads,
-    )
+    catalogue = _catalogue(settings)
     locator = face_locator(settings.face_model)
     counts = Counts()
     batcher = Batcher(
@@ -158,17 +149,7 @@ def build_services(settings: Settings) -> Services:
         rate_limits=RateLimits(settings.rate_limits, settings.redis_url, counts),
         audit=audit,
         audit_store=audit_store,
-        compliance=Compliance(
-            Sources(
-                installation=_installation(settings),
-                keys=keys,
-                users=users,
-                ways_in=lambda _: ("password",),
-                audit=audit,
-                detectors=catalogue,
-                policies=policies.in_force,
-            )
-        ),
+        compliance=_compliance(settings, keys, users, audit, catalogue, policies),
         catalogue=catalogue,
         verdicts=verdicts,
         locator=locator,
@@ -181,6 +162,19 @@ def build_services(settings: Settings) -> Services:
         counts=counts,
         detect=detect,
         detect_batch=plane.asking_many(detect, committer),
+    )
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    return Catalogue(
+        builtin=BUILTIN,
+        home=settings.home,
+        limits=VettingLimits(
+            memory_bytes=settings.vetting_bytes,
+            wall_seconds=settings.vetting_seconds,
+            processor_seconds=math.ceil(settings.vetting_seconds),
+        ),
+        inference_threads=settings.inference_threads,
     )
 
 
@@ -204,6 +198,22 @@ def _anchor_place(settings: Settings) -> AnchorPlace:
         return HttpAnchors(settings.audit_anchor, _outbound(settings))
     return FileAnchors(
         Path(settings.audit_anchor).absolute() if settings.audit_anchor else settings.home / "audit-anchors.jsonl"
+    )
+
+
+def _compliance(
+    settings: Settings, keys: Keys, users: Users, audit: AuditTrail, catalogue: Catalogue, policies: Policies
+) -> Compliance:
+    return Compliance(
+        Sources(
+            installation=_installation(settings),
+            keys=keys,
+            users=users,
+            ways_in=lambda _: ("password",),
+            audit=audit,
+            detectors=catalogue,
+            policies=policies.in_force,
+        )
     )
 
 

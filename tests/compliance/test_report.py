@@ -76,6 +76,8 @@ def test_settings_that_leave_something_open_want_attention_and_others_do_not() -
     for look in (*looks, rules.retention):
         assert (look(PLAIN).state, look(full).state) == ("attention", "shown")
     assert rules.limits(full).facts == {"rate_limits": "key 5/second", "image_bytes": 5}
+    one_route = rules.limits(replace(PLAIN, rate_limits="key 5/second POST /v1/keys"))
+    assert (one_route.state, "single routes alone" in one_route.says) == ("attention", True)
     assert rules.retention(PLAIN).facts == {"verdicts": None, "jobs": 7200}
     assert "jobs 2 h" in rules.retention(PLAIN).says
     assert rules.version(PLAIN).says == "Discern 1.2.3 on SQLite."

@@ -60,10 +60,12 @@ def proxies(installation: Installation) -> Evidence:
 def limits(installation: Installation) -> Evidence:
     """Tell what bounds requests and inputs."""
     facts: Facts = {"rate_limits": installation.rate_limits, **installation.limits}
-    if not installation.rate_limits:
-        says = "Inputs, connections and what waits are bounded; requests a time are not: rate_limits is not set."
+    given = installation.rate_limits
+    if not any(len(rule.split()) == 2 for rule in given.split(",")):  # a third word is a route
+        which = f"are on single routes alone ({given})" if given else "are not: rate_limits is not set"
+        says = f"Inputs, connections and what waits are bounded; requests a time {which}."
         return Evidence("limits", "attention", says, facts)
-    says = f"Requests a time are bounded ({installation.rate_limits}), inputs, connections and what waits too."
+    says = f"Requests a time are bounded ({given}), inputs, connections and what waits too."
     return Evidence("limits", "shown", says, facts)
 
 
