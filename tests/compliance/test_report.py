@@ -264,6 +264,17 @@ def test_owners_and_auditors_ask_over_http_and_see_the_detectors_they_may(servic
     assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_parameter")
 
 
+def test_the_policies_it_tells_of_are_those_that_were_read(services: Services, home: Path) -> None:
+    def digest(of: Services) -> Any:
+        return evidence_of(of.compliance.report("default"))["policies"]["facts"]["sha256"]
+
+    before = digest(services)
+    (home / "policies").mkdir()
+    (home / "policies" / "own.cedar").write_text("permit (principal, action, resource);")
+    assert digest(services) == before  # this process decides by what it read when it started
+    assert digest(build_services(services.settings)) != before
+
+
 def test_a_workspace_is_told_of_its_own_alone(services: Services) -> None:
     services.workspaces.create("other")
     for _ in range(3):
