@@ -13,26 +13,28 @@ import typer
 from discern.app import build_services
 from discern.app_http import create_app
 from discern.cli.main import build_cli
+from discern.compliance.service_standards import standards
+from discern.compliance.types import Framework, Standard
 from discern.core.verdict import Verdict
 from discern.detectors.schema import manifest_schema
 from discern.http.problems import FRAMEWORK_PROBLEMS, PROBLEMS
 from discern.settings import PREFIX, Settings, load_settings
 
-REFERENCE = Path(__file__).parent / "reference"
+DOCS = Path(__file__).parent
 _NOTE = "<!-- Written by `make docs`; change the code, not this page. -->"
 
 
 def pages() -> dict[str, str]:
-    """Return every generated page by its file name."""
+    """Return every generated page by its path in this folder."""
     services = build_services(load_settings({}))
     return {
-        "settings.md": _settings(),
-        "errors.md": _errors(),
-        "commands.md": _commands(),
-        "openapi.json": _json(create_app(services).openapi()),
-        "detector.schema.json": _json(manifest_schema()),
-        "verdict.schema.json": _json(msgspec.json.schema(Verdict)),
-    }
+        "reference/settings.md": _settings(),
+        "reference/errors.md": _errors(),
+        "reference/commands.md": _commands(),
+        "reference/openapi.json": _json(create_app(services).openapi()),
+        "reference/detector.schema.json": _json(manifest_schema()),
+        "reference/verdict.schema.json": _json(msgspec.json.schema(Verdict)),
+    } | {f"compliance/{name}.md": _standard(name, standard) for name, standard in standards().items()}
 
 
 def _settings() -> str:
@@ -96,15 +98,37 @@ def _describe(command: Any, name: str, lines: list[str]) -> None:  # noqa: ANN40
         _describe(inner, f"{name} {child}", lines)
 
 
+def _standard(name: Framework, standard: Standard) -> str:
+    lines = [
+        f"# {standard.title}",
+        _NOTE,
+        "",
+        f"{standard.source}. {standard.scope}",
+        "",
+        "The numbers are the source's, the words are ours: read it beside this page. The last column is what is left",
+        "to whoever runs the installation.",
+        f"`discern compliance report --framework {name}` says what a running installation shows for each row.",
+        "",
+        "| no. | what it is about | what Discern does | shown by | left to the operator |",
+        "|---|---|---|---|---|",
+    ]
+    for control in standard.controls:
+        shown = "; ".join(one if one.startswith("PENDING") else f"`{one}`" for one in control.shown_by)
+        cells = (control.number, control.asks, control.discern, shown, control.operator)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _json(value: object) -> str:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
     """Write the pages."""
-    REFERENCE.mkdir(exist_ok=True)
     for name, text in pages().items():
-        (REFERENCE / name).write_text(text, encoding="utf-8")
+        path = DOCS / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "discern"
 FILES = sorted(path for path in SOURCE.rglob("*.py") if not {"subject_keys", "versions"} & {*path.parts})
-FEATURES = {"access", "audit", "detection", "objects", "privacy", "quotas", "registry", "retention"}
+FEATURES = {"access", "audit", "compliance", "detection", "objects", "privacy", "quotas", "registry", "retention"}
 # Features inside a feature. They build on it, and it knows nothing of them.
 SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams"}
 # What a sub-feature may import of the feature it lies in.
@@ -20,7 +20,17 @@ OF_THE_PARENT = {"types", "ports", "records", "sources", "store"}
 RANKS = (
     {"core": 0, "inputs": 1, "detectors": 2, "store": 2}
     | dict.fromkeys(FEATURES, 3)
-    | {"http": 4, "app_storage": 5, "app_jobs": 6, "app_people": 6, "app": 7, "app_http": 8, "library": 8, "cli": 9}
+    | {
+        "http": 4,
+        "app_storage": 5,
+        "app_jobs": 6,
+        "app_people": 6,
+        "app_evidence": 7,
+        "app": 8,
+        "app_http": 9,
+        "library": 9,
+        "cli": 10,
+    }
 )
 # Rank of the files inside a feature.
 PARTS = {

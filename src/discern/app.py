@@ -25,6 +25,7 @@ from discern.access.store import KeyStore, WorkspaceStore
 from discern.access.store_factors import FactorStore
 from discern.access.store_users import UserStore
 from discern.access.types import LOCAL, Principal, Resource
+from discern.app_evidence import compliance_of
 from discern.app_jobs import bulk_parts_of, jobs_of
 from discern.app_people import federation_of, proofs_of, second_factor_roles
 from discern.app_storage import (
@@ -39,6 +40,7 @@ from discern.app_storage import (
 from discern.audit.service import AuditTrail
 from discern.audit.store import AuditStore
 from discern.audit.types import Act
+from discern.compliance.service import Compliance
 from discern.core.counts import Counts
 from discern.detection.batching import Batcher
 from discern.detection.bulk.store import RunStore
@@ -100,6 +102,7 @@ class Services:
     audit_store: AuditStore
     retention: Retention
     quotas: Quotas
+    compliance: Compliance
     catalogue: Catalogue
     verdicts: VerdictStore
     locator: FaceLocator
@@ -140,14 +143,12 @@ class Services:
 def build_services(settings: Settings) -> Services:
     """Put the parts together."""
     limits, database = _input_limits(settings), database_of(settings)
-    catalogue = _catalogue(settings)
+    catalogue, counts = _catalogue(settings), Counts()
     locator = face_locator(settings.face_model)
-    counts = Counts()
     batcher, cache = _batcher(settings, counts), answer_cache(settings, counts)
     audit_store = AuditStore(database)
     audit = AuditTrail(audit_store, anchor_place(settings), settings.audit_anchor_seconds)
-    watch = ProbingWatch(settings.probing_alike, audit, counts)
-    plane = Plane(catalogue, limits, locator, batcher, watch)
+    plane = Plane(catalogue, limits, locator, batcher, ProbingWatch(settings.probing_alike, audit, counts))
     consents = ConsentStore(database, audit)
     subjects = subjects_of(settings, consents)
     objects, rotation = objects_of(settings, database, subjects, audit)
@@ -160,6 +161,7 @@ def build_services(settings: Settings) -> Services:
     jobs = jobs_of(settings, job_store, objects, verdicts, detect, runs, subjects, counts)
     keys, policies = Keys(KeyStore(database, audit)), Policies(settings.home / "policies")
     users = Users(UserStore(database, audit), second_factor_roles=second_factor_roles(settings))
+    retention = retention_of(database, audit, jobs)
     factors, proofs = FactorStore(database, audit), proofs_of(settings)
     return Services(
         settings=settings,
@@ -178,9 +180,10 @@ def build_services(settings: Settings) -> Services:
         rate_limits=RateLimits(settings.rate_limits, settings.redis_url, counts),
         audit=audit,
         audit_store=audit_store,
+        compliance=compliance_of(settings, keys, users, factors, audit, catalogue, policies, retention),
         objects=objects,
         rotation=rotation,
-        retention=retention_of(database, audit, jobs),
+        retention=retention,
         quotas=quotas,
         catalogue=catalogue,
         verdicts=verdicts,

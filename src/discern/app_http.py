@@ -20,6 +20,8 @@ from discern.app import Services
 from discern.app_jobs import job_limits
 from discern.audit.api import audit_routes
 from discern.audit.types import EntryPage
+from discern.compliance.api import compliance_routes
+from discern.compliance.types import Report
 from discern.core.verdict import Verdict
 from discern.detection.api import VERDICT_OPERATION, VerdictEndpoint, ledger_routes
 from discern.detection.api_batch import BATCH_OPERATION, BatchEndpoint
@@ -61,7 +63,7 @@ _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
     *(Keeping, KeepingChange, Usage),
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS, *SCHEMAS_FEDERATION),
-    *(SubjectRequest, ConsentRequest, PrivacyRequest, PrivacyState, Consent, SubjectExport, Erasure),
+    *(SubjectRequest, ConsentRequest, PrivacyRequest, PrivacyState, Consent, SubjectExport, Erasure, Report),
 )
 
 
@@ -200,6 +202,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         usage_routes(services.quotas, principal_of=principal_of),
         retention_routes(services.retention, principal_of=principal_of, body_of=body_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
+        compliance_routes(services.compliance, access, principal_of=principal_of),
     )
     for router in routers:
         app.include_router(router)

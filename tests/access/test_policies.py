@@ -16,6 +16,7 @@ ASK: set[Action] = READ | {"detect", "jobs.read", "jobs.cancel"}
 KEYS: set[Action] = {"keys.read", "keys.create", "keys.rotate", "keys.revoke"}
 WATCH: set[Action] = {"statistics.read", "usage.read"}
 AUDIT: set[Action] = {"jobs.read", "keys.read", "users.read", "audit.read", "privacy.read", "retention.read"}
+AUDIT |= {"compliance.read"}
 MAY: dict[Role, set[Action]] = {
     "owner": set(ACTIONS),
     "operator": ASK | WATCH | KEYS | {"privacy.read", "privacy.consent", "privacy.export"},

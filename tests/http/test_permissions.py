@@ -84,6 +84,7 @@ ASKS: dict[str, Ask] = {
     "GET /v1/usage": Ask(200),
     "GET /v1/retention": Ask(200),
     "PATCH /v1/retention": Ask(200, json={"kind": "runs", "days": 30}),
+    "GET /v1/compliance/report": Ask(200),
     "GET /v2": Ask(200),
     "POST /v2/repository/index": Ask(200),
     "GET /v2/models/{name}": Ask(200),

@@ -26,12 +26,20 @@ class Policies:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._engine: _Engine | None = None
+        self._texts: Mapping[str, str] = {}
         self._remembered: dict[_Question, bool] = {}
 
     def open(self) -> None:
         """Read them. Raises InvalidSettings where a file is wrong, MissingExtra without the engine."""
         if self._engine is None:
-            self._engine = _Engine(sources(self.folder))
+            texts = sources(self.folder)
+            self._engine = _Engine(texts)
+            self._texts = texts
+
+    def in_force(self) -> Mapping[str, str]:
+        """Return the text of each policy file that was read, by its name. Raises what `open` does."""
+        self.open()
+        return self._texts
 
     def allows(self, principal: Principal, action: Action, resource: Resource) -> bool:
         """Tell whether `principal` may do `action` to `resource`."""

@@ -15,6 +15,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 Action = Literal[
     "audit.read",
+    "compliance.read",
     "detect",
     "detectors.read",
     "jobs.cancel",

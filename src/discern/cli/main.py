@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable
 from functools import cache
 
 import typer
@@ -23,6 +24,7 @@ from discern.audit.cli import audit_commands
 from discern.cli.doctor import doctor_command
 from discern.cli.logs import configure_logging
 from discern.cli.up import up_command
+from discern.compliance.cli import compliance_commands
 from discern.core.errors import DiscernError, UnknownDetector
 from discern.detection.bulk.cli import run_commands, score_command
 from discern.detection.bulk.store import RunStore
@@ -72,11 +74,6 @@ def build_cli() -> typer.Typer:
         services().open()
         return services()
 
-    @cache
-    def federation() -> Federation:
-        opened().federation.open()
-        return opened().federation
-
     def close() -> None:
         if opened.cache_info().currsize:
             opened().close()
@@ -95,6 +92,21 @@ def build_cli() -> typer.Typer:
     detect_command(cli, lambda: Tools(opened().detect, opened().catalogue, opened().limits, opened().subjects))
     score_command(cli, lambda: bulk_parts(opened()))
     doctor_command(cli, load_settings)
+    _add_groups(cli, services, opened)
+    return cli
+
+
+def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Callable[[], Services]) -> None:
+    """Add the groups of commands; `opened` opens the installation where one needs it open."""
+
+    @cache
+    def federation() -> Federation:
+        opened().federation.open()
+        return opened().federation
+
+    def is_known(name: str) -> None:
+        known_workspace(opened().workspaces, name)
+
     cli.add_typer(detector_commands(lambda: services().catalogue, lambda: load_settings().home))
     cli.add_typer(verdict_commands(lambda: opened().verdicts))
     cli.add_typer(privacy_commands(lambda: opened().privacy))
@@ -107,11 +119,9 @@ def build_cli() -> typer.Typer:
     cli.add_typer(workspace_commands(lambda: opened().workspaces))
     cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys, lambda: opened().users))
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store))
-    cli.add_typer(quota_commands(lambda: opened().quotas, lambda name: known_workspace(opened().workspaces, name)))
-    cli.add_typer(
-        retention_commands(lambda: opened().retention, lambda name: known_workspace(opened().workspaces, name))
-    )
-    return cli
+    cli.add_typer(quota_commands(lambda: opened().quotas, is_known))
+    cli.add_typer(compliance_commands(lambda: opened().compliance, is_known))
+    cli.add_typer(retention_commands(lambda: opened().retention, is_known))
 
 
 def _print_version(asked: bool) -> None:

@@ -73,6 +73,7 @@ NEEDS: dict[str, Action | None] = {
     "GET /v1/usage": "usage.read",
     "GET /v1/retention": "retention.read",
     "PATCH /v1/retention": "retention.change",
+    "GET /v1/compliance/report": "compliance.read",
     "GET /v2": "detectors.read",
     "POST /v2/repository/index": "detectors.read",
     "GET /v2/models/{name}": "detectors.read",

@@ -1,0 +1,1 @@
+"""What a running installation can show for the controls of standards and laws."""
