@@ -58,9 +58,7 @@ bench-peers: $(VENV)/.test
 lock: $(VENV)/.test
 	$(PIP) uv
 	$(COMPILE) --extra server --extra bulk --output-file requirements/runtime.txt pyproject.toml
-	$(COMPILE) --extra server --extra bulk --extra saml --extra ldap --extra dask --extra test --extra train --extra lint --extra docs \
-	  --constraint requirements/runtime.txt \
-	  --output-file requirements/development.txt pyproject.toml
+	$(COMPILE) --all-extras --constraint requirements/runtime.txt --output-file requirements/development.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache site dist

@@ -243,10 +243,10 @@ def test_what_cannot_be_looked_at_is_said_and_keeps_nothing_else_out(services: S
     services.database.close()
     report = services.compliance.report("default")
     found = evidence_of(report)
-    for name in ("audit_log", "users", "keys"):
+    for name in ("audit_log", "users", "keys", "retention"):
         assert (found[name]["state"], found[name]["facts"]) == ("attention", {"error": "storage_unavailable"})
     assert found["detectors"]["state"] == "shown"
-    assert len([one for one in report.not_established if "storage_unavailable" in one]) == 3
+    assert len([one for one in report.not_established if "storage_unavailable" in one]) == 4
     services.database.open()
 
 
