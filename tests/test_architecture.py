@@ -18,7 +18,7 @@ OF_THE_PARENT = {"types", "ports", "records", "sources", "store"}
 
 # Rank of the folders: a file imports only from its own folder and from lower ranks.
 RANKS = (
-    {"core": 0, "inputs": 1, "detectors": 2, "store": 2}
+    {"core": 0, "inputs": 1, "detectors": 2, "store": 2, "routes": 2}
     | dict.fromkeys(FEATURES, 3)
     | {
         "http": 4,
@@ -52,7 +52,15 @@ PARTS = {
 # Which files may touch a framework; everything else does without.
 OWNERS = {
     "fastapi": ("http/", "app_http.py", "/api.py", "/api_users.py", "/api_factors.py", "/api_federation.py"),
-    "starlette": ("http/", "/api.py", "/api_batch.py", "/api_users.py", "/api_factors.py", "/api_federation.py"),
+    "starlette": (
+        "http/",
+        "/routes.py",
+        "/api.py",
+        "/api_batch.py",
+        "/api_users.py",
+        "/api_factors.py",
+        "/api_federation.py",
+    ),
     "uvicorn": ("cli/serving.py", "http/connections.py", "http/exchange.py", "http/web_sockets.py"),
     "typer": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py", "/cli_federation.py"),
     "rich": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py", "/cli_federation.py"),

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 import discern
-from discern.access.api import KeyList, KeyRequest, access_routes, body_of
+from discern.access.api import KeyList, KeyRequest, access_routes
 from discern.access.api_factors import FACTOR_SCHEMAS, factor_routes, reset_routes, sign_in_routes
 from discern.access.api_federation import SCHEMAS_FEDERATION, federation_routes
 from discern.access.api_users import SCHEMAS, session_routes, user_routes
@@ -198,9 +198,9 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         factor_routes(services.factors, services.users, principal_of=principal_of),
         reset_routes(services.factors, services.users, access, principal_of=principal_of),
         user_routes(services.users, access, principal_of=principal_of),
-        privacy_routes(services.privacy, body_of=body_of, principal_of=principal_of),
+        privacy_routes(services.privacy, principal_of=principal_of),
         usage_routes(services.quotas, principal_of=principal_of),
-        retention_routes(services.retention, principal_of=principal_of, body_of=body_of),
+        retention_routes(services.retention, principal_of=principal_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
         compliance_routes(services.compliance, access, principal_of=principal_of),
     )

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -21,12 +20,8 @@ from discern.access.service import Keys
 from discern.access.service_tokens import Tokens, looks_like_a_token
 from discern.access.types import Action, ApiKey, IssuedKey, Principal, Resource, Role
 from discern.core.clock import utc_now
-from discern.core.errors import CallerError, MalformedRequest, SlowSender
-
-_MOST_BODY = 64 * 1024
-_BODY_SECONDS = 10.0
-_encode = msgspec.json.Encoder().encode
-T = TypeVar("T")
+from discern.core.errors import CallerError, MalformedRequest
+from discern.routes import answers, body_of, json_answer, takes
 
 
 class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,12 +58,7 @@ def access_routes(keys: Keys, tokens: Tokens, permit: Permit, *, principal_of: P
         status_code=201,
         response_class=Response,
         responses=answers("IssuedKey", 201),
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/KeyRequest"}}},
-            }
-        },
+        openapi_extra=takes("KeyRequest"),
     )
     async def create_key(request: Request) -> Response:
         principal, asked = principal_of(request), await body_of(request, KeyRequest)
@@ -151,24 +141,6 @@ def _check(keys: Keys, permit: Permit, principal: Principal, action: Action, key
     permit.check(principal, action, Resource("Key", str(key.id), key.workspace, role=key.role))
 
 
-async def body_of(request: Request, kind: type[T]) -> T:
-    """Return the JSON body of a request. Raises MalformedRequest and SlowSender."""
-    content = b""
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for chunk in request.stream():
-                content += chunk
-                if len(content) > _MOST_BODY:
-                    raise MalformedRequest(f"The body has more than {_MOST_BODY} bytes.", mend="Send less.")
-    except TimeoutError as error:
-        raise SlowSender(f"The body took more than {_BODY_SECONDS:g} seconds.", mend="Send it faster.") from error
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        detail = f"The body is not what the route takes: {error}."
-        raise MalformedRequest(detail, mend=f"It takes {kind.__name__}: see /docs.") from error
-
-
 def _end(asked: KeyRequest) -> datetime | None:
     seconds = asked.expires_in_seconds
     if seconds is None:
@@ -176,14 +148,3 @@ def _end(asked: KeyRequest) -> datetime | None:
     if not 0 < seconds <= 10 * 366 * 86_400:
         raise MalformedRequest(f"expires_in_seconds is {seconds}.", mend="Give seconds within ten years.")
     return utc_now() + timedelta(seconds=seconds)
-
-
-def json_answer(value: object, status: int = 200) -> Response:
-    """Return an answer that no cache keeps."""
-    return Response(_encode(value), status, media_type="application/json", headers={"Cache-Control": "no-store"})
-
-
-def answers(schema: str, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    """Return what a route says of its answer."""
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {status: {"description": "As it is.", "content": content}}

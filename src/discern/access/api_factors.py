@@ -11,8 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from discern.access.api import answers, body_of, json_answer
-from discern.access.api_users import check_json, check_user, cookie_of, session_answer, set_cookie, takes
+from discern.access.api_users import check_json, check_user, cookie_of, said_of, session_answer, set_cookie
 from discern.access.ports import Permit, PrincipalReader
 from discern.access.rules import fingerprint
 from discern.access.service_factors import Factors
@@ -30,6 +29,7 @@ from discern.access.types_factors import (
     RecoveryCodes,
     Visitor,
 )
+from discern.routes import answers, body_of, json_answer
 
 # Somebody else's endpoint that takes its time with codes holds up nobody but those who wait for one.
 _ASKED_AT_A_TIME = 8
@@ -105,7 +105,7 @@ def sign_in_routes(sign_in: SignIn) -> APIRouter:
     asking = CapacityLimiter(_ASKED_AT_A_TIME)
 
     @router.post(
-        "/login/challenge", summary="Ask a second factor of mine", **takes("TicketChallenge", "Challenge", 200)
+        "/login/challenge", summary="Ask a second factor of mine", **said_of("TicketChallenge", "Challenge", 200)
     )
     async def ask_in_sign_in(request: Request) -> Response:
         check_json(request)
@@ -113,7 +113,7 @@ def sign_in_routes(sign_in: SignIn) -> APIRouter:
         found = await to_thread.run_sync(sign_in.ask, asked.ticket, asked.kind, asked.factor_id, limiter=asking)
         return json_answer(found)
 
-    @router.post("/login/factor", summary="Show a second factor", **takes("TicketProof", "SessionView", 201))
+    @router.post("/login/factor", summary="Show a second factor", **said_of("TicketProof", "SessionView", 201))
     async def finish_sign_in(request: Request) -> Response:
         check_json(request)
         asked = await body_of(request, TicketProof)
@@ -144,7 +144,7 @@ def factor_routes(factors: Factors, users: Users, *, principal_of: PrincipalRead
     async def list_factors(request: Request) -> Response:
         return json_answer(await visit(request, factors.list))
 
-    @router.post("/factors", summary="Begin to enrol a factor", **takes("FactorRequest", "Enrolment", 201))
+    @router.post("/factors", summary="Begin to enrol a factor", **said_of("FactorRequest", "Enrolment", 201))
     async def enrol_factor(request: Request) -> Response:
         asked = await body_of(request, FactorRequest)
 
@@ -156,7 +156,7 @@ def factor_routes(factors: Factors, users: Users, *, principal_of: PrincipalRead
     @router.post(
         "/factors/{factor_id}/confirm",
         summary="Confirm a factor by its first answer",
-        **takes("FactorConfirmation", "ConfirmedFactor", 200),
+        **said_of("FactorConfirmation", "ConfirmedFactor", 200),
     )
     async def confirm_factor(request: Request, factor_id: UUID) -> Response:
         asked = await body_of(request, FactorConfirmation)
@@ -174,7 +174,7 @@ def factor_routes(factors: Factors, users: Users, *, principal_of: PrincipalRead
 
 def _add_proofs(router: APIRouter, factors: Factors, visit: Callable[..., Any], asking: CapacityLimiter) -> None:
     @router.post(
-        "/session/challenge", summary="Ask a factor of mine, here", **takes("SessionChallenge", "Challenge", 200)
+        "/session/challenge", summary="Ask a factor of mine, here", **said_of("SessionChallenge", "Challenge", 200)
     )
     async def ask_in_session(request: Request) -> Response:
         asked = await body_of(request, SessionChallenge)
@@ -184,7 +184,7 @@ def _add_proofs(router: APIRouter, factors: Factors, visit: Callable[..., Any], 
 
         return json_answer(await visit(request, ask, asking))
 
-    @router.post("/session/proof", summary="Prove afresh who I am", **takes("SessionProof", None, 204))
+    @router.post("/session/proof", summary="Prove afresh who I am", **said_of("SessionProof", None, 204))
     async def prove_session(request: Request) -> Response:
         asked = await body_of(request, SessionProof)
         await visit(request, lambda visitor: factors.prove(visitor, asked.password, asked.proof))
@@ -192,7 +192,7 @@ def _add_proofs(router: APIRouter, factors: Factors, visit: Callable[..., Any], 
 
 
 def _add_changes(router: APIRouter, factors: Factors, visit: Callable[..., Any]) -> None:
-    @router.patch("/factors/{factor_id}", summary="Name a factor", **takes("FactorName", "Factor", 200))
+    @router.patch("/factors/{factor_id}", summary="Name a factor", **said_of("FactorName", "Factor", 200))
     async def rename_factor(request: Request, factor_id: UUID) -> Response:
         asked = await body_of(request, FactorName)
         return json_answer(await visit(request, lambda visitor: factors.rename(visitor, factor_id, asked.name)))

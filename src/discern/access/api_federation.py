@@ -18,13 +18,13 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from discern.access.api import answers, json_answer
-from discern.access.api_users import Login, Logins, login_of, session_answer, set_cookie, takes
+from discern.access.api_users import Login, Logins, login_of, said_of, session_answer, set_cookie
 from discern.access.rules_saml import MOST_BYTES
 from discern.access.service_federation import ATTEMPT, Federation
 from discern.access.types import SignedIn
 from discern.access.types_federation import Begun, ProviderList
 from discern.core.errors import MalformedRequest, Overloaded, SlowSender
+from discern.routes import answers, json_answer
 
 SCHEMAS_FEDERATION = (ProviderList,)
 _COOKIE, _SECURE_COOKIE = "discern_sign_in", "__Host-discern_sign_in"
@@ -84,7 +84,7 @@ def federation_routes(federation: Federation) -> APIRouter:
         _keep(answer, request, begun, cross_site=federation.is_posted_back(provider))
         return answer
 
-    @router.post("/sign-in/{provider}", summary="Sign in through a directory", **takes("Login", "SessionView", 201))
+    @router.post("/sign-in/{provider}", summary="Sign in through a directory", **said_of("Login", "SessionView", 201))
     async def sign_in(request: Request, provider: str) -> Response:
         asked: Login = await login_of(request)
         agent = request.headers.get("user-agent", "")

@@ -19,13 +19,13 @@ from fastapi import APIRouter, Request
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from discern.access.api import answers, body_of, json_answer
 from discern.access.ports import Permit, PrincipalReader
 from discern.access.service_sign_in import SignIn
 from discern.access.service_users import LONGEST, Users, csrf_token
 from discern.access.types import Action, Principal, Resource, Role, Session, SignedIn, User
 from discern.access.types_factors import PendingSignIn
 from discern.core.errors import Overloaded, UnsupportedInput, WrongPassword
+from discern.routes import answers, body_of, json_answer, takes
 
 _MOST_LOGINS = 40
 _REFUSAL_SECONDS = 0.1
@@ -123,7 +123,7 @@ def session_routes(users: Users, sign_in: SignIn, *, principal_of: PrincipalRead
         await to_thread.run_sync(users.end, principal_of(request), session_id)
         return Response(status_code=204)
 
-    @router.post("/password", summary="Change my password", **takes("PasswordChange", None, 204))
+    @router.post("/password", summary="Change my password", **said_of("PasswordChange", None, 204))
     async def change_password(request: Request) -> Response:
         asked = await body_of(request, PasswordChange)
         await to_thread.run_sync(users.change_own_password, principal_of(request), asked.old, asked.new)
@@ -141,7 +141,7 @@ def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) 
         found = await to_thread.run_sync(users.list, principal_of(request).workspace)
         return json_answer(UserList(tuple(found)))
 
-    @router.post("/users", summary="Make a user", **takes("UserRequest", "User", 201))
+    @router.post("/users", summary="Make a user", **said_of("UserRequest", "User", 201))
     async def create_user(request: Request) -> Response:
         principal, asked = principal_of(request), await body_of(request, UserRequest)
 
@@ -158,7 +158,7 @@ def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) 
 
         return json_answer(await to_thread.run_sync(create), 201)
 
-    @router.patch("/users/{user_id}", summary="Change a user; their sessions end", **takes("UserChange", "User", 200))
+    @router.patch("/users/{user_id}", summary="Change a user; their sessions end", **said_of("UserChange", "User", 200))
     async def change_user(request: Request, user_id: UUID) -> Response:
         principal, asked = principal_of(request), await body_of(request, UserChange)
 
@@ -255,17 +255,12 @@ def check_user(permit: Permit, principal: Principal, action: Action, user_id: st
     permit.check(principal, action, Resource("User", user_id, principal.workspace, role=role))
 
 
-def takes(given: str, answered: str | None, status: int) -> dict[str, Any]:
+def said_of(given: str, answered: str | None, status: int) -> dict[str, Any]:
     """Return what a route says of itself that takes JSON."""
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{given}"}}}
-    said: dict[str, Any] = {
-        "status_code": status,
-        "response_class": Response,
-        "openapi_extra": {"requestBody": {"required": True, "content": content}},
-    }
+    said: dict[str, Any] = {"status_code": status, "response_class": Response, "openapi_extra": takes(given)}
     return said if answered is None else said | {"responses": answers(answered, status)}
 
 
 def _login_operation() -> dict[str, Any]:
-    said = takes("Login", "SessionView", 201)
+    said = said_of("Login", "SessionView", 201)
     return said | {"responses": said["responses"] | answers("PendingSignIn", 202)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from discern.access.types import Action, Principal, Resource
 from discern.access.types_federation import Attempt, Found, Identity
@@ -22,17 +22,6 @@ class Permit(Protocol):
 
     def allows(self, principal: Principal, action: Action, resource: Resource) -> bool:
         """Tell whether it is permitted; nothing goes on record."""
-        ...
-
-
-Body = TypeVar("Body")
-
-
-class BodyReader(Protocol):
-    """Reads the JSON body of an HTTP request."""
-
-    async def __call__(self, request: Any, kind: type[Body], /) -> Body:  # noqa: ANN401
-        """Return the body as `kind`. Raises MalformedRequest and SlowSender."""
         ...
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-import msgspec
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -14,32 +13,25 @@ from discern.access.ports import Permit, PrincipalReader
 from discern.access.types import Principal, Resource
 from discern.compliance.service import Compliance
 from discern.compliance.types import FRAMEWORKS, Framework
-
-_encode = msgspec.json.Encoder().encode
+from discern.routes import answers, json_answer
 
 
 def compliance_routes(compliance: Compliance, permit: Permit, *, principal_of: PrincipalReader) -> APIRouter:
     """Return the route."""
     router = APIRouter(prefix="/v1/compliance", tags=["compliance"])
-    schema = {"$ref": "#/components/schemas/Report"}
 
     @router.get(
         "/report",
         summary="Tell what is shown for the controls of standards and laws",
         response_class=Response,
-        responses={
-            200: {
-                "description": "Evidence once, and each control with the names of what stands for it.",
-                "content": {"application/json": {"schema": schema}},
-            }
-        },
+        responses=answers("Report", description="Evidence, and each control with the names of what stands for it."),
     )
     async def report(request: Request, framework: Annotated[Framework | None, Query()] = None) -> Response:
         principal = principal_of(request)
         asked = FRAMEWORKS if framework is None else (framework,)
         may_see = partial(_may_see, permit, principal)
         make = partial(compliance.report, principal.workspace, asked, told_by="server", may_see=may_see)
-        return Response(_encode(await to_thread.run_sync(make)), media_type="application/json")
+        return json_answer(await to_thread.run_sync(make))
 
     return router
 

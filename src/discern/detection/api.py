@@ -27,6 +27,7 @@ from discern.detectors.manifest import Manifest
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import InputLimits
 from discern.privacy.ports import subject_of
+from discern.routes import answers, json_answer
 
 _SMALL_BYTES = 64 * 1024
 _encode = msgspec.json.Encoder().encode
@@ -151,7 +152,7 @@ def ledger_routes(verdicts: VerdictStore, permit: Permit, *, principal_of: Princ
         "/verdicts",
         summary="Read the ledger, newest first",
         response_class=Response,
-        responses=_answers("VerdictPage", "A page; give its `next` as `after` to go on."),
+        responses=answers("VerdictPage", description="A page; give its `next` as `after` to go on."),
     )
     async def list_verdicts(
         request: Request,
@@ -166,16 +167,16 @@ def ledger_routes(verdicts: VerdictStore, permit: Permit, *, principal_of: Princ
             return permit.allows(principal, "verdicts.read", _any_of(principal, name))
 
         query = VerdictQuery(principal.workspace, limit, after, detector, decision, may_read)
-        return _json(await to_thread.run_sync(verdicts.page, query))
+        return json_answer(await to_thread.run_sync(verdicts.page, query))
 
     @router.get(
         "/verdicts/{verdict_id}",
         summary="Read one verdict",
         response_class=Response,
-        responses=_answers("Verdict", "The verdict as it was answered."),
+        responses=answers("Verdict", description="The verdict as it was answered."),
     )
     async def show_verdict(request: Request, verdict_id: UUID) -> Response:
-        return _json(await to_thread.run_sync(_visible, verdicts, permit, principal_of(request), verdict_id))
+        return json_answer(await to_thread.run_sync(_visible, verdicts, permit, principal_of(request), verdict_id))
 
     return router
 
@@ -239,21 +240,12 @@ async def _send(send: Send, value: object) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
-
-
-def _answers(schema: str, description: str) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {200: {"description": description, "content": content}}
-
-
 VERDICT_OPERATION: dict[str, Any] = {
     "tags": ["verdicts"],
     "summary": "Ask a detector about one input",
     "operationId": "create_verdict",
     "parameters": QUESTION_PARAMETERS,
     "requestBody": _BODY,
-    "responses": _answers("Verdict", "The verdict; it is on the ledger."),
+    "responses": answers("Verdict", description="The verdict; it is on the ledger."),
 }
 """The entry of the route in the OpenAPI document."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from anyio import to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from discern.access.ports import BodyReader, PrincipalReader
+from discern.access.ports import PrincipalReader
 from discern.privacy.service_privacy import Privacy
 from discern.privacy.types import PrivacyRules
-
-_encode = msgspec.json.Encoder().encode
+from discern.routes import answers, body_of, json_answer, takes
 
 
 class SubjectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,23 +41,23 @@ class PrivacyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consent_required: bool
 
 
-def privacy_routes(privacy: Privacy, *, body_of: BodyReader, principal_of: PrincipalReader) -> APIRouter:
+def privacy_routes(privacy: Privacy, *, principal_of: PrincipalReader) -> APIRouter:
     """Return the routes."""
     router = APIRouter(prefix="/v1/privacy", tags=["privacy"])
 
     def state(workspace: str) -> PrivacyState:
         return PrivacyState(privacy.rules(workspace), *privacy.counts(workspace))
 
-    @router.get("", summary="What holds here", response_class=Response, responses=_answers("PrivacyState"))
+    @router.get("", summary="What holds here", response_class=Response, responses=answers("PrivacyState"))
     async def show_privacy(request: Request) -> Response:
-        return _json(await to_thread.run_sync(state, principal_of(request).workspace))
+        return json_answer(await to_thread.run_sync(state, principal_of(request).workspace))
 
     @router.put(
         "",
         summary="Ask for consent, or no more",
         response_class=Response,
-        responses=_answers("PrivacyState"),
-        openapi_extra=_takes("PrivacyRequest"),
+        responses=answers("PrivacyState"),
+        openapi_extra=takes("PrivacyRequest"),
     )
     async def change_privacy(request: Request) -> Response:
         principal, asked = principal_of(request), await body_of(request, PrivacyRequest)
@@ -69,15 +66,15 @@ def privacy_routes(privacy: Privacy, *, body_of: BodyReader, principal_of: Princ
             privacy.set_rules(principal.workspace, PrivacyRules(asked.consent_required), principal)
             return state(principal.workspace)
 
-        return _json(await to_thread.run_sync(change))
+        return json_answer(await to_thread.run_sync(change))
 
     @router.post(
         "/consents",
         summary="Record what a subject has said",
         status_code=201,
         response_class=Response,
-        responses=_answers("Consent", 201),
-        openapi_extra=_takes("ConsentRequest"),
+        responses=answers("Consent", 201),
+        openapi_extra=takes("ConsentRequest"),
     )
     async def record_consent(request: Request) -> Response:
         principal, asked = principal_of(request), await body_of(request, ConsentRequest)
@@ -86,46 +83,32 @@ def privacy_routes(privacy: Privacy, *, body_of: BodyReader, principal_of: Princ
                 principal.workspace, asked.subject, given=asked.given, source=asked.source, by=principal
             )
         )
-        return _json(found, 201)
+        return json_answer(found, 201)
 
-    _add_rights(router, privacy, body_of, principal_of)
+    _add_rights(router, privacy, principal_of)
     return router
 
 
-def _add_rights(router: APIRouter, privacy: Privacy, body_of: BodyReader, principal_of: PrincipalReader) -> None:
+def _add_rights(router: APIRouter, privacy: Privacy, principal_of: PrincipalReader) -> None:
     @router.post(
         "/export",
         summary="All that is kept of a subject",
         response_class=Response,
-        responses=_answers("SubjectExport"),
-        openapi_extra=_takes("SubjectRequest"),
+        responses=answers("SubjectExport"),
+        openapi_extra=takes("SubjectRequest"),
     )
     async def export_subject(request: Request) -> Response:
         principal, asked = principal_of(request), await body_of(request, SubjectRequest)
-        return _json(await to_thread.run_sync(privacy.export, principal.workspace, asked.subject, principal))
+        return json_answer(await to_thread.run_sync(privacy.export, principal.workspace, asked.subject, principal))
 
     @router.post(
         "/erase",
         summary="Forget a subject",
         description="What is kept of the subject cannot be read from then on, in backups either, and is deleted.",
         response_class=Response,
-        responses=_answers("Erasure"),
-        openapi_extra=_takes("SubjectRequest"),
+        responses=answers("Erasure"),
+        openapi_extra=takes("SubjectRequest"),
     )
     async def erase_subject(request: Request) -> Response:
         principal, asked = principal_of(request), await body_of(request, SubjectRequest)
-        return _json(await to_thread.run_sync(privacy.erase, principal.workspace, asked.subject, principal))
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(_encode(value), status, media_type="application/json", headers={"Cache-Control": "no-store"})
-
-
-def _answers(schema: str, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {status: {"description": "As it is.", "content": content}}
-
-
-def _takes(schema: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {"requestBody": {"required": True, "content": content}}
+        return json_answer(await to_thread.run_sync(privacy.erase, principal.workspace, asked.subject, principal))

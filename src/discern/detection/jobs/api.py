@@ -11,7 +11,7 @@ import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
-from typing import Annotated, Any, BinaryIO, Literal, Protocol
+from typing import Annotated, Any, BinaryIO, Protocol
 from urllib.parse import parse_qs
 from uuid import UUID
 
@@ -50,6 +50,7 @@ from discern.inputs.spec import RecordSpec
 from discern.objects.ports import KeyWrapper, Writing
 from discern.objects.types import Address
 from discern.privacy.ports import subject_of, wrapper_of
+from discern.routes import answers, json_answer
 
 _BUFFER_BYTES = 1024 * 1024
 _LEAST_BYTES_A_SECOND = 10_000
@@ -201,7 +202,7 @@ def job_routes(
     async def found(request: Request, job_id: UUID, action: Action = "jobs.read") -> Job:
         return await to_thread.run_sync(_visible, store, permit, principal_of(request), action, job_id)
 
-    @router.get("/jobs", summary="List jobs, newest first", response_class=Response, responses=_answers("JobPage"))
+    @router.get("/jobs", summary="List jobs, newest first", response_class=Response, responses=answers("JobPage"))
     async def list_jobs(
         request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 50, after: UUID | None = None
     ) -> Response:
@@ -210,11 +211,11 @@ def job_routes(
         def may_read(detector: str) -> bool:
             return permit.allows(principal, "jobs.read", Resource("Job", "", principal.workspace, detector))
 
-        return _json(await to_thread.run_sync(store.page, principal.workspace, limit, after, may_read))
+        return json_answer(await to_thread.run_sync(store.page, principal.workspace, limit, after, may_read))
 
-    @router.get("/jobs/{job_id}", summary="Look at a job", response_class=Response, responses=_answers("Job"))
+    @router.get("/jobs/{job_id}", summary="Look at a job", response_class=Response, responses=answers("Job"))
     async def show_job(request: Request, job_id: UUID) -> Response:
-        return _json(await found(request, job_id))
+        return json_answer(await found(request, job_id))
 
     @router.get(
         "/jobs/{job_id}/events",
@@ -238,11 +239,11 @@ def job_routes(
         description="A job that waits is not begun. Of one that runs what has not been written yet is given up. A job "
         "that has ended stays as it is.",
         response_class=Response,
-        responses=_answers("Job"),
+        responses=answers("Job"),
     )
     async def cancel_job(request: Request, job_id: UUID) -> Response:
         job = await found(request, job_id, "jobs.cancel")
-        return _json(await jobs.cancel(job.workspace, job_id))
+        return json_answer(await jobs.cancel(job.workspace, job_id))
 
     _add_result(router, jobs, verdicts, found)
     return router
@@ -264,7 +265,7 @@ def _add_result(router: APIRouter, jobs: Jobs, verdicts: VerdictStore, found: Fi
             if verdict is None:
                 detail = f"The verdict {job.verdict_id} of the job was deleted."
                 raise UnknownVerdict(detail, mend="`GET /v1/retention` says for how long verdicts are kept.")
-            return _json(verdict)
+            return json_answer(verdict)
         try:
             file = await to_thread.run_sync(jobs.objects.open, object_of(job, RESULT))
         except UnreadableInput as error:
@@ -385,15 +386,6 @@ def _slow(found: int, allowed: float) -> SlowSender:
     )
 
 
-def _json(value: object) -> Response:
-    return Response(_encode(value), media_type="application/json")
-
-
-def _answers(schema: Literal["Job", "JobPage"], status: int = 200) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {status: {"description": "The job." if schema == "Job" else "A page of jobs.", "content": content}}
-
-
 _FILE = {"type": "string", "format": "binary"}
 JOB_OPERATION: dict[str, Any] = {
     "tags": ["jobs"],
@@ -418,6 +410,6 @@ JOB_OPERATION: dict[str, Any] = {
             **{kind: {"schema": _FILE} for kind in _TABLES},
         },
     },
-    "responses": _answers("Job", 202),
+    "responses": answers("Job", 202),
 }
 """The entry of the route in the OpenAPI document."""
