@@ -14,11 +14,20 @@ from starlette.testclient import TestClient
 
 from discern.app import Services, build_services
 from discern.app_http import create_app
-from discern.core.errors import ConsentMissing, InvalidSettings, MalformedRequest, StorageUnavailable, UnknownSubject
+from discern.core.clock import utc_now
+from discern.core.errors import (
+    ConsentMissing,
+    InvalidSettings,
+    MalformedRequest,
+    ObjectRefused,
+    StorageUnavailable,
+    UnknownSubject,
+)
 from discern.core.sealing import key_id_of
 from discern.detection.jobs.types import folder_of
 from discern.detection.types import VerdictQuery
 from discern.library import Discern
+from discern.objects.types import Address
 from discern.privacy.service import REMEMBERED_SECONDS
 from discern.settings import Settings, load_settings
 from tests.media import jpeg
@@ -336,3 +345,29 @@ def test_on_postgresql_a_subject_is_exported_and_erased(
 def test_a_name_that_cannot_be_one_is_refused_by_the_library_too(services: Services) -> None:
     with pytest.raises(MalformedRequest):
         services.subjects.admit("default", "x" * 300)
+
+
+def test_rotating_the_master_key_takes_the_subjects_keys_along(client: TestClient, services: Services) -> None:
+    verdict = asked(client, ANN)
+    (old,) = [use.version.id for use in services.rotation.list()]
+    done = services.rotation.rotate("test")
+    assert (done.keys, done.failed) == (2, 0)  # of the subject, and of the names of the workspace
+    uses = {use.version.id: use.uses for use in services.rotation.list()}
+    assert uses == {old: 0, done.key_id: 2}
+    fresh = build_services(services.settings)
+    fresh.open()
+    try:
+        assert fresh.verdicts.get("default", UUID(verdict["id"])) is not None
+        assert len(fresh.privacy.export("default", "customer-81723").verdicts) == 1
+    finally:
+        fresh.close()
+
+
+def test_the_input_of_a_job_hangs_on_the_subjects_key(client: TestClient, services: Services) -> None:
+    job = client.post("/v1/detectors/toy-record/jobs", json=RECORD, headers=ANN).json()
+    address = Address("default", folder_of(job["id"]), "input")
+    with services.objects.open(address) as file:
+        assert json.loads(file.read()) == RECORD
+    services.subjects.shred("default", job["subject"], utc_now())
+    with pytest.raises(ObjectRefused, match="erased"):
+        services.objects.open(address)
