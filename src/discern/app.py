@@ -249,7 +249,8 @@ def _steps(plane: Plane, cache: AnswerCache, locator: FaceLocator, committer: Co
 
 
 def bulk_parts(services: Services) -> Parts:
-    """Return what bulk scoring works with. Needs pyarrow."""
+    """Return what bulk scoring works with. Needs pyarrow; raises ConsentMissing, for rows name no subjects."""
+    services.subjects.admit(LOCAL.workspace, None)
     return bulk_parts_of(
         services.settings,
         services.catalogue,

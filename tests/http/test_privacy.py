@@ -12,7 +12,8 @@ from uuid import UUID
 import pytest
 from starlette.testclient import TestClient
 
-from discern.app import Services, build_services
+from discern.access.types import Role
+from discern.app import Services, build_services, bulk_parts
 from discern.app_http import create_app
 from discern.core.clock import utc_now
 from discern.core.errors import (
@@ -29,6 +30,7 @@ from discern.detection.types import VerdictQuery
 from discern.library import Discern
 from discern.objects.types import Address
 from discern.privacy.service import REMEMBERED_SECONDS
+from discern.privacy.types import PrivacyRules
 from discern.settings import Settings, load_settings
 from tests.media import jpeg
 
@@ -371,3 +373,113 @@ def test_the_input_of_a_job_hangs_on_the_subjects_key(client: TestClient, servic
     services.subjects.shred("default", job["subject"], utc_now())
     with pytest.raises(ObjectRefused, match="erased"):
         services.objects.open(address)
+
+
+def test_who_was_granted_single_detectors_neither_exports_nor_erases(client: TestClient, services: Services) -> None:
+    asked(client, ANN)
+    tries: tuple[tuple[Role, str, str, dict[str, Any]], ...] = (
+        ("operator", "POST", "/v1/privacy/export", {"subject": "customer-81723"}),
+        ("owner", "POST", "/v1/privacy/erase", {"subject": "customer-81723"}),
+        ("owner", "PUT", "/v1/privacy", {"consent_required": True}),
+    )
+    for role, method, path, given in tries:
+        secret = services.keys.issue("default", "k", role=role, detectors=("toy-record",)).secret
+        answer = client.request(method, path, json=given, headers={"Authorization": f"Bearer {secret}"})
+        assert answer.status_code == 403
+    assert len(export(client, "customer-81723")["verdicts"]) == 1
+
+
+def test_an_erasure_that_stopped_half_way_is_finished_by_the_next_and_by_the_server(
+    client: TestClient, services: Services
+) -> None:
+    verdict = asked(client, ANN)
+    client.post("/v1/privacy/consents", json={"subject": "customer-81723", "given": True})
+    reference = services.subjects.reference("default", "customer-81723")
+    stored = services.subjects.store.get("default", reference)
+    assert stored is not None
+    services.subjects.store.shred("default", reference, utc_now())  # and then the process died
+    assert any(stored.wrapped.blob in path.read_bytes() for path in services.settings.home.glob("subject-keys.db*"))
+    done = client.post("/v1/privacy/erase", json={"subject": "customer-81723"}).json()
+    assert done["verdicts"] == 1
+    assert verdict["id"] not in bodies(services)
+    assert not any(stored.wrapped.blob in path.read_bytes() for path in services.settings.home.rglob("*.db*"))
+    assert client.post("/v1/privacy/erase", json={"subject": "customer-81723"}).status_code == 404
+
+
+def test_a_restored_ledger_brings_back_no_consent(settings: Settings, tmp_path: Path) -> None:
+    home, backup = settings.home, tmp_path / "backup"
+    services = build_services(settings)
+    services.open()
+    services.privacy.set_rules("default", PrivacyRules(consent_required=True))
+    services.privacy.record("default", "customer-81723", given=True, source="form of somebody")
+    services.close()
+    backup.mkdir()
+    shutil.copy(home / "discern.db", backup)
+    services = build_services(settings)
+    services.open()
+    assert services.subjects.admit("default", "customer-81723") is not None
+    services.privacy.erase("default", "customer-81723")
+    services.close()
+    for path in home.glob("discern.db*"):
+        path.unlink()
+    shutil.copy(backup / "discern.db", home)
+    services = build_services(settings)
+    services.open()
+    try:
+        services.privacy.reapply()
+        with pytest.raises(ConsentMissing):
+            services.subjects.admit("default", "customer-81723")
+    finally:
+        services.close()
+
+
+def test_nothing_that_somebody_sent_is_left_in_their_jobs(client: TestClient, services: Services) -> None:
+    job = client.post(
+        "/v1/detectors/toy-record/jobs?webhook=https://93.184.215.14/?who=ann", json=RECORD, headers=ANN
+    ).json()
+    problem = {"code": "invalid_record", "detail": "a: 'Ann Smith' is not a number"}
+    services.job_store.finish(UUID(job["id"]), "failed", utc_now(), error=problem)
+    assert "Ann Smith" in client.get(f"/v1/jobs/{job['id']}").text
+    client.post("/v1/privacy/erase", json={"subject": "customer-81723"})
+    left = client.get(f"/v1/jobs/{job['id']}").json()
+    assert (left["state"], left["error"], left["webhook"], left["subject"]) == ("failed", None, None, None)
+
+
+def test_who_is_refused_for_want_of_consent_leaves_no_key(client: TestClient, services: Services) -> None:
+    client.put("/v1/privacy", json={"consent_required": True})
+    for number in range(5):
+        assert client.post(ASK, json=RECORD, headers={"Discern-Subject": f"stranger-{number}"}).status_code == 403
+    assert client.get("/v1/privacy").json()["subjects"] == 0
+
+
+def test_jobs_and_streams_from_before_consent_was_asked_for_are_held_to_it(
+    client: TestClient, services: Services
+) -> None:
+    job = client.post("/v1/detectors/toy-record/jobs", json=RECORD).json()
+    with client.websocket_connect("/v1/detectors/toy-record/stream") as stream:
+        stream.send_text(json.dumps(RECORD))
+        stream.receive_json()
+        client.put("/v1/privacy", json={"consent_required": True})
+        message = stream.receive()
+    assert (message["type"], message["code"]) == ("websocket.close", 1008)
+    taken = services.job_store.take(UUID(job["id"]), "here", utc_now(), utc_now())
+    assert taken is not None
+    with pytest.raises(ConsentMissing):
+        services.jobs._subject_of(taken)
+    with pytest.raises(ConsentMissing):
+        bulk_parts(services)
+
+
+def test_one_damaged_verdict_hides_no_other(client: TestClient, services: Services) -> None:
+    good, bad = asked(client, ANN, a=1), asked(client, ANN, a=2)
+    with sqlite3.connect(services.settings.home / "discern.db") as database:
+        damaged = bodies(services)[bad["id"]][:-1] + b"?"
+        database.execute("UPDATE verdicts SET body = ? WHERE id = ?", (damaged, bad["id"].replace("-", "")))
+    assert [one["id"] for one in client.get("/v1/verdicts").json()["verdicts"]] == [good["id"]]
+    assert client.get(f"/v1/verdicts/{bad['id']}").status_code == 503
+
+
+def test_where_a_consent_can_be_looked_up_is_not_on_the_audit_log(client: TestClient, services: Services) -> None:
+    given = {"subject": "customer-81723", "given": True, "source": "signed by Ann Smith"}
+    assert client.post("/v1/privacy/consents", json=given).status_code == 201
+    assert "Ann Smith" not in str(services.audit_store.page("default", 50, None))

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -38,6 +39,7 @@ from sqlalchemy import (
     select,
 )
 
+from discern.core.errors import StorageUnavailable
 from discern.core.months import least_id
 from discern.core.sealing import key_id_of, opened, sealed
 from discern.core.verdict import Decision, Verdict
@@ -49,6 +51,7 @@ from discern.store.metadata import metadata, workspace_column
 from discern.store.old_rows import OldRows
 from discern.store.types import UtcDateTime
 
+log = logging.getLogger(__name__)
 verdicts = Table(
     "verdicts",
     metadata,
@@ -191,7 +194,16 @@ class VerdictStore:
             if key_id is None:
                 return _decode(body)
             key = keys.get(key_id)
-            return None if key is None else _decode(opened(key, body, _place(workspace, str(verdict_id))))
+            if key is None:
+                return None
+            try:
+                return _decode(opened(key, body, _place(workspace, str(verdict_id))))
+            except StorageUnavailable as error:
+                if len(rows) == 1:
+                    raise
+                # One that was tampered with is no reason to show nobody the others.
+                log.error("verdict_not_opened", extra={"verdict": str(verdict_id), "detail": error.detail})  # noqa: TRY400
+                return None
 
         return [verdict_in(verdict_id, body) for verdict_id, body in rows]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from discern.core.errors import CallerError, DiscernError, RateLimited
 from discern.http.authentication import principal_at_once
 from discern.http.permissions import DETECT, resource_of, standing_headers
-from discern.http.problems import defect_response, problem_response
+from discern.http.problems import defect_response, problem_response, told_in_the_log
 
 if TYPE_CHECKING:
     from discern.access.types import Principal
@@ -108,7 +108,7 @@ def _answering(exchange: Exchange) -> Done:
             return
         if isinstance(result, DiscernError):
             level = logging.INFO if isinstance(result, CallerError) else logging.ERROR
-            facts = {"detector": exchange.name, "code": result.code, "detail": str(result)}
+            facts = {"detector": exchange.name, **told_in_the_log(result)}
             log.log(level, "request_refused", extra=facts)
             response = problem_response(result)
         else:

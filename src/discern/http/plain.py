@@ -25,7 +25,7 @@ from discern.http.edge import Edge, Network
 from discern.http.guards import Guards
 from discern.http.inference_protocol import FOLDER, in_the_protocols_words
 from discern.http.permissions import DETECT, NEEDS, admit, check, check_query, count, pattern_of
-from discern.http.problems import answer_defect, method_not_allowed, problem_response
+from discern.http.problems import answer_defect, method_not_allowed, problem_response, told_in_the_log
 
 log = logging.getLogger(__name__)
 Drain = Callable[[], Awaitable[None]]
@@ -124,7 +124,7 @@ class Application(FastAPI):
             await route.endpoint(scope, receive, telling)
         except DiscernError as error:
             level = logging.INFO if isinstance(error, CallerError) else logging.ERROR
-            log.log(level, "request_refused", extra={"path": scope["path"], "code": error.code, "detail": str(error)})
+            log.log(level, "request_refused", extra={"path": scope["path"], **told_in_the_log(error)})
             await problem_response(error)(scope, receive, send)
 
 

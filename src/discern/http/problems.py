@@ -113,6 +113,14 @@ def problem_members(error: errors.DiscernError) -> dict[str, Any]:
     return _members(row.status, error.code, row.title, error.detail, mend=error.mend, **error.facts)
 
 
+def told_in_the_log(error: errors.DiscernError) -> dict[str, str]:
+    """Return what the log says of an error: of a caller's nothing that they have sent, for that may be personal."""
+    limit = error.facts.get("limit")
+    if isinstance(error, errors.CallerError):
+        return {"code": error.code} | ({"limit": str(limit)} if limit is not None else {})
+    return {"code": error.code, "detail": str(error)}
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Make every error of `app`, the framework's own included, a problem document."""
     app.add_exception_handler(errors.DiscernError, _answer_ours)
@@ -124,7 +132,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 async def _answer_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.DiscernError)  # noqa: S101 - by registration
     level = logging.INFO if isinstance(error, errors.CallerError) else logging.ERROR
-    log.log(level, "request_refused", extra={"path": request.url.path, "code": error.code, "detail": str(error)})
+    log.log(level, "request_refused", extra={"path": request.url.path, **told_in_the_log(error)})
     return problem_response(error)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from discern.core.verdict import Verdict
@@ -105,6 +106,9 @@ class HeldVerdicts(Protocol):
 class HeldJobs(Protocol):
     """The jobs over inputs of subjects."""
 
-    def forget_about(self, workspace: str, reference: str) -> int:
-        """End and delete those about a subject, with their inputs; return how many. Raises StorageUnavailable."""
+    def forget_about(self, workspace: str, reference: str, *, before: datetime) -> int:
+        """End those about a subject from before a time, and leave nothing of inputs, errors and webhooks.
+
+        Return how many there were. Raises StorageUnavailable.
+        """
         ...

@@ -88,10 +88,11 @@ class SubjectKeys:
                     mend="Name the person: in the header Discern-Subject, or with `--subject`.",
                 )
             return None
-        subject = self._of(workspace, self.reference(workspace, name))
-        if required and not self._has_consented(subject):
+        reference = self.reference(workspace, name)
+        # Before a key is made: whoever is refused leaves nothing behind.
+        if required and not self._has_consented(workspace, reference):
             raise _no_consent()
-        return subject
+        return self._subject(reference, self._stored(workspace, reference))
 
     def may_be_unnamed(self, workspace: str) -> bool:
         """Tell without waiting whether a question may go without a subject; see the port."""
@@ -104,7 +105,7 @@ class SubjectKeys:
         if stored is None:
             return None
         subject = self._subject(reference, stored)
-        return None if self._is_required(workspace) and not self._has_consented(subject) else subject
+        return None if self._is_required(workspace) and not self._has_consented(workspace, reference) else subject
 
     def keys(self, workspace: str, key_ids: Collection[bytes]) -> dict[bytes, bytes]:
         """Return those keys that have not been shredded; see the port."""
@@ -135,6 +136,7 @@ class SubjectKeys:
         key_id = self.store.shred(workspace, reference, now)
         if key_id is not None:
             self._remembered.pop(key_id, None)
+        self.store.wipe()
         return key_id
 
     def forget_rules(self, workspace: str) -> None:
@@ -175,9 +177,6 @@ class SubjectKeys:
             stored = self.store.add(reference, made, self._clock())
         return stored
 
-    def _of(self, workspace: str, reference: str) -> Subject:
-        return self._subject(reference, self._stored(workspace, reference))
-
     def _subject(self, reference: str, stored: StoredKey) -> Subject:
         return Subject(stored.workspace, reference, stored.key_id, self._unwrapped(stored))
 
@@ -199,8 +198,8 @@ class SubjectKeys:
             self._required[workspace] = required, now + REMEMBERED_SECONDS
         return required
 
-    def _has_consented(self, subject: Subject) -> bool:
-        latest = self._consents.latest(subject.workspace, subject.reference)
+    def _has_consented(self, workspace: str, reference: str) -> bool:
+        latest = self._consents.latest(workspace, reference)
         return latest is not None and latest.given
 
 

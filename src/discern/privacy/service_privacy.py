@@ -73,7 +73,7 @@ class Privacy:
             )
         reference = self._subjects.reference(workspace, name)
         consent = Consent(given, self._clock(), by.id, source)
-        act = Act(workspace, by.id, "privacy.consent", f"subject:{reference}", after={"given": given, "source": source})
+        act = Act(workspace, by.id, "privacy.consent", f"subject:{reference}", after={"given": given})
         self._consents.add(workspace, reference, consent, act)
         return consent
 
@@ -92,15 +92,17 @@ class Privacy:
     def erase(self, workspace: str, name: str, by: Principal = LOCAL) -> Erasure:
         """Forget a subject. Raises UnknownSubject where nothing is kept of them; nothing is forgotten half."""
         reference = self._subjects.reference(workspace, name)
-        now = self._clock()
-        stored = self._subjects.store.get(workspace, reference)
-        if stored is None and not self._consents.all(workspace, reference):
+        now, store = self._clock(), self._subjects.store
+        known = store.get(workspace, reference) is not None or self._consents.all(workspace, reference)
+        if not known and not self._is_half_done(workspace, reference):
             raise _unknown()
         # On record before it is done: what is shredded cannot be brought back to be put on record.
         self._trail.record(Act(workspace, by.id, "privacy.erase", f"subject:{reference}", reason="begun"))
-        jobs = self._jobs.forget_about(workspace, reference)
-        key_id = self._subjects.shred(workspace, reference, now)
-        verdicts = 0 if key_id is None else self._verdicts.forget_about(workspace, key_id)
+        jobs = self._jobs.forget_about(workspace, reference, before=now)
+        self._subjects.shred(workspace, reference, now)
+        # Of an erasure that stopped half-way before, too.
+        erased = store.erased_of(workspace, reference)
+        verdicts = sum(self._verdicts.forget_about(workspace, one.key_id) for one in erased)
         erasure = Erasure(reference, verdicts, jobs, now)
         act = Act(
             workspace,
@@ -121,18 +123,27 @@ class Privacy:
     def reapply(self) -> int:
         """Delete what was erased and has come back, or came while it was erased; return how many verdicts went.
 
-        Nobody could read them. Raises StorageUnavailable.
+        Nobody could read these; what the subject had said, and who jobs are about, goes too. Raises StorageUnavailable.
         """
         deleted, after = 0, ("", b"")
         if not self._subjects.has_any():
             return 0
         while page := self._subjects.store.erased(after, _AT_A_TIME):
-            after = page[-1]
-            for workspace in {workspace for workspace, _ in page}:
-                key_ids = [key_id for of, key_id in page if of == workspace]
+            after = page[-1].workspace, page[-1].key_id
+            for workspace in {one.workspace for one in page}:
+                key_ids = [one.key_id for one in page if one.workspace == workspace]
                 for key_id in self._verdicts.keys_in_use(workspace, key_ids):
                     deleted += self._verdicts.forget_about(workspace, key_id)
+            for one in page:
+                self._consents.forget_before(one.workspace, one.reference, one.at)
+                self._jobs.forget_about(one.workspace, one.reference, before=one.at)
+        if after[0]:
+            self._subjects.store.wipe()
         return deleted
+
+    def _is_half_done(self, workspace: str, reference: str) -> bool:
+        erased = self._subjects.store.erased_of(workspace, reference)
+        return bool(self._verdicts.keys_in_use(workspace, [one.key_id for one in erased]))
 
     def reapply_quietly(self) -> None:
         """Do the same beside the server's work. Raises nothing."""

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     Index,
     PrimaryKeyConstraint,
     Select,
@@ -96,12 +97,20 @@ class ConsentStore:
 
     def forget(self, workspace: str, reference: str, act: Act) -> None:
         """Delete what a subject has said."""
-        mine = consents.c.workspace == workspace, consents.c.reference == reference
         with self._database.write() as connection:
-            connection.execute(delete(consents).where(*mine))
+            connection.execute(delete(consents).where(*_by(workspace, reference)))
             self._trail.append(connection, act)
+
+    def forget_before(self, workspace: str, reference: str, at: datetime) -> int:
+        """Delete what a subject said until a time; return how many consents there were."""
+        with self._database.write() as connection:
+            return connection.execute(delete(consents).where(*_by(workspace, reference), consents.c.at <= at)).rowcount
 
 
 def _of(workspace: str, reference: str) -> Select[Any]:
     columns = consents.c.given, consents.c.at, consents.c.by, consents.c.source
-    return select(*columns).where(consents.c.workspace == workspace, consents.c.reference == reference)
+    return select(*columns).where(*_by(workspace, reference))
+
+
+def _by(workspace: str, reference: str) -> tuple[ColumnElement[bool], ...]:
+    return consents.c.workspace == workspace, consents.c.reference == reference

@@ -54,6 +54,7 @@ erasures = Table(
     PrimaryKeyConstraint("workspace", "key_id"),
 )
 
+_ERASED = select(erasures.c.workspace, erasures.c.key_id, erasures.c.reference, erasures.c.erased_at)
 _KEYS = select(*(subject_keys.c[name] for name in ("workspace", "key_id", "wrapped_by", "wrapped")))
 
 
@@ -63,6 +64,15 @@ class StoredKey(NamedTuple):
     workspace: str
     key_id: bytes
     wrapped: WrappedKey
+
+
+class Erased(NamedTuple):
+    """A subject who was erased, and the id of the key that was shredded."""
+
+    workspace: str
+    key_id: bytes
+    reference: str
+    at: datetime
 
 
 class SubjectKeyStore:
@@ -126,16 +136,24 @@ class SubjectKeyStore:
             row = {"workspace": workspace, "key_id": key_id, "reference": reference, "erased_at": now}
             connection.execute(insert(erasures).values(row))
             connection.execute(delete(subject_keys).where(*mine))
-        self._database.wipe_deleted("subject_keys")
         return bytes(key_id)
 
-    def erased(self, after: tuple[str, bytes], most: int) -> list[tuple[str, bytes]]:
-        """Return workspaces and ids of keys that were shredded, in their order, after one of them."""
+    def wipe(self) -> None:
+        """Leave nothing of keys that were shredded in the files."""
+        self._database.wipe_deleted("subject_keys")
+
+    def erased(self, after: tuple[str, bytes], most: int) -> list[Erased]:
+        """Return what was erased, in the order of workspaces and keys, after one of them."""
         place = tuple_(erasures.c.workspace, erasures.c.key_id)
-        query = select(erasures.c.workspace, erasures.c.key_id).where(place > after)
+        query = _ERASED.where(place > after).order_by(erasures.c.workspace, erasures.c.key_id).limit(most)
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(erasures.c.workspace, erasures.c.key_id).limit(most)).all()
-        return [(workspace, bytes(key_id)) for workspace, key_id in rows]
+            return [_erased(row) for row in connection.execute(query)]
+
+    def erased_of(self, workspace: str, reference: str) -> list[Erased]:
+        """Return the erasures of a subject."""
+        mine = erasures.c.workspace == workspace, erasures.c.reference == reference
+        with self._database.read() as connection:
+            return [_erased(row) for row in connection.execute(_ERASED.where(*mine))]
 
     def _found(self, query: Select[Any]) -> list[StoredKey]:
         with self._database.read() as connection:
@@ -154,3 +172,7 @@ class SubjectKeyStore:
                 select(func.count()).select_from(erasures).where(erasures.c.workspace == workspace)
             ).scalar_one()
         return known, gone
+
+
+def _erased(row: Any) -> Erased:  # noqa: ANN401 - a row of SQLAlchemy
+    return Erased(row.workspace, bytes(row.key_id), row.reference, row.erased_at)

@@ -128,9 +128,9 @@ class Retention:
 
     def _drop_months(self) -> dict[str, int]:
         """Drop the months that are old for everybody, the oldest first; return how many rows each workspace had."""
-        cutoffs = {workspace: before for workspace, kind, before in self._cutoffs() if kind == "verdicts"}
         sums: dict[str, int] = {}
         for month in self._ledger.months():
+            cutoffs = {workspace: before for workspace, kind, before in self._cutoffs() if kind == "verdicts"}
             if self._stopping.is_set() or not has_expired(month, self._ledger.workspaces(month), cutoffs):
                 break
             rows = self._ledger.rows(month)
@@ -154,13 +154,18 @@ class Retention:
             log.warning("ledger_month_not_dropped", extra={"month": str(month), "detail": str(error)})
             return False
 
+    def _still_goes(self, workspace: str, kind: Kind, before: datetime) -> bool:
+        days = self.show(workspace).days(kind)
+        return days is not None and cutoff(self._clock(), days) >= before
+
     def _delete(self, workspace: str, kind: Kind, before: datetime) -> int:
         deleted = 0
 
         def note(connection: Any, rows: int) -> None:  # noqa: ANN401 - likewise
             self._store.note(connection, workspace, kind, rows)
 
-        while not self._stopping.is_set():
+        # Whoever says meanwhile that it is to be kept is heard before the next rows go.
+        while not self._stopping.is_set() and self._still_goes(workspace, kind, before):
             started = time.monotonic()
             gone = len(self._kinds[kind].delete(workspace, before, _BATCH_ROWS, note))
             deleted += gone

@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
@@ -141,7 +141,7 @@ class Jobs:
             await asyncio.wait(list(self._running.values()))
         if self._queue is not None:
             await to_thread.run_sync(self._queue.close)
-            await to_thread.run_sync(self._parts.store.release, self._holder)
+            await to_thread.run_sync(self._parts.store.release, self._holder, utc_now())
 
     async def submit(self, job: Job) -> None:
         """Take a job whose input is kept. Raises StorageUnavailable."""
@@ -162,14 +162,14 @@ class Jobs:
             await to_thread.run_sync(self._clean, job)
         return job
 
-    def forget_about(self, workspace: str, reference: str) -> int:
+    def forget_about(self, workspace: str, reference: str, *, before: datetime) -> int:
         """End the jobs about a subject, with their inputs; return how many there were. Raises StorageUnavailable."""
-        found = self._parts.store.about(workspace, reference)
+        found = self._parts.store.about(workspace, reference, before)
         for job_id, has_ended in found:
             if not has_ended:
                 self._parts.store.cancel(workspace, UUID(job_id), utc_now())
             self._parts.objects.erase(workspace, folder_of(job_id))
-        self._parts.store.let_go_of(workspace, reference)
+        self._parts.store.let_go_of(workspace, [UUID(job_id) for job_id, _ in found])
         return len(found)
 
     def judge(self, job_id: str) -> None:
@@ -271,7 +271,7 @@ class Jobs:
     async def _run_input(self, job: Job) -> tuple[int, int]:
         assert job.verdict_id is not None  # noqa: S101 - every job of this kind has one
         principal = Principal(job.principal, job.workspace)
-        subject = None if job.subject is None else await to_thread.run_sync(self._subject_of, job)
+        subject = await to_thread.run_sync(self._subject_of, job)
         content = Held(partial(self._parts.objects.open, object_of(job, INPUT)), job.bytes)
         request = DetectionRequest(principal, job.detector, content, job.version, UUID(job.verdict_id), subject)
         while True:
@@ -286,8 +286,10 @@ class Jobs:
             else:
                 return 1, 0
 
-    def _subject_of(self, job: Job) -> Subject:
-        assert job.subject is not None  # noqa: S101 - asked by the caller
+    def _subject_of(self, job: Job) -> Subject | None:
+        """Return whom a job is about. Raises ConsentMissing, also where consent is asked for since it was handed in."""
+        if job.subject is None:
+            return self._parts.subjects.admit(job.workspace, None)
         subject = self._parts.subjects.again(job.workspace, job.subject)
         if subject is None:
             raise ConsentMissing(
@@ -305,6 +307,7 @@ class Jobs:
                 raise _LeftOff
             self._parts.store.advance(UUID(job.id), min(share, 1.0), rows)
 
+        await to_thread.run_sync(self._subject_of, job)
         principal = Principal(job.principal, job.workspace)
         given, detector = object_of(job, INPUT), (job.detector, job.version)
         while True:

@@ -145,10 +145,13 @@ class JobStore:
     def take(self, job_id: UUID, holder: str, now: datetime, until: datetime) -> Job | None:
         """Take a job until then, unless nothing is left to do for it, or somebody else's lease still holds."""
         free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, jobs.c.holder == holder)
-        mine = (jobs.c.id == job_id, _UNFINISHED, free)
+        mine, running = (jobs.c.id == job_id, _UNFINISHED, free), jobs.c.state.in_(_OPEN)
         taken: dict[str, Any] = {"holder": holder, "lease_until": until, "takes": jobs.c.takes + 1}
         started = {"state": "running", "started_at": func.coalesce(jobs.c.started_at, now)}
+        ended = {"state": "cancelled", "finished_at": now, "holder": None, "lease_until": None}
         with self._database.write() as connection:
+            # Whoever ran it died before it could end what somebody had cancelled.
+            connection.execute(update(jobs).where(*mine, jobs.c.cancelled.is_(True), running).values(**ended))
             if not connection.execute(update(jobs).where(*mine).values(**taken)).rowcount:
                 return None
             open_ = (jobs.c.id == job_id, jobs.c.state.in_(_OPEN))
@@ -165,11 +168,14 @@ class JobStore:
             found = connection.execute(cancelled).scalars()
             return {str(job_id) for job_id in found}
 
-    def release(self, holder: str) -> None:
-        """Let go of what is held, for others to take over at once."""
+    def release(self, holder: str, now: datetime) -> None:
+        """Let go of what is held, for others to take over at once; what was cancelled has ended."""
         with self._database.write() as connection:
             held = and_(jobs.c.holder == holder, _UNFINISHED)
-            connection.execute(update(jobs).where(held).values(state="waiting", holder=None, lease_until=None))
+            free = {"holder": None, "lease_until": None}
+            ended = {"state": "cancelled", "finished_at": now, **free}
+            connection.execute(update(jobs).where(held, jobs.c.cancelled.is_(True)).values(**ended))
+            connection.execute(update(jobs).where(held).values(state="waiting", **free))
 
     def due_to_tell(self, now: datetime, claim: timedelta, most: int) -> list[Job]:
         """Claim jobs whose webhooks are due, and return them with their deliveries."""
@@ -224,17 +230,19 @@ class JobStore:
             connection.execute(waits.values(state="cancelled", cancelled=True, finished_at=now))
             connection.execute(update(jobs).where(*mine, jobs.c.state == "running").values(cancelled=True))
 
-    def about(self, workspace: str, reference: str) -> list[tuple[str, bool]]:
-        """Return the ids of the jobs about a subject, each with whether it has ended."""
-        query = select(jobs.c.id, jobs.c.state).where(jobs.c.workspace == workspace, jobs.c.subject == reference)
+    def about(self, workspace: str, reference: str, before: datetime) -> list[tuple[str, bool]]:
+        """Return the ids of the jobs about a subject from before a time, each with whether it has ended."""
+        theirs = jobs.c.workspace == workspace, jobs.c.subject == reference, jobs.c.created_at <= before
+        query = select(jobs.c.id, jobs.c.state).where(*theirs)
         with self._database.read() as connection:
             return [(str(job_id), state not in _OPEN) for job_id, state in connection.execute(query)]
 
-    def let_go_of(self, workspace: str, reference: str) -> None:
-        """Delete who the jobs about a subject are about."""
-        mine = (jobs.c.workspace == workspace, jobs.c.subject == reference)
+    def let_go_of(self, workspace: str, job_ids: Sequence[UUID]) -> None:
+        """Delete who jobs are about, and what may tell of them: errors, webhooks and what came of telling these."""
+        mine = (jobs.c.workspace == workspace, jobs.c.id.in_(job_ids))
         with self._database.write() as connection:
-            connection.execute(update(jobs).where(*mine).values(subject=None))
+            connection.execute(delete(deliveries).where(deliveries.c.job.in_(job_ids)))
+            connection.execute(update(jobs).where(*mine).values(subject=None, error=None, webhook=None, told=True))
 
     def unheld(self, now: datetime) -> list[tuple[str, int]]:
         """Return the ids of unfinished jobs that nobody holds, and how often each was taken."""

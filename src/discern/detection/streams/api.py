@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from discern.access.ports import PrincipalReader
 from discern.core.counts import Counts
-from discern.core.errors import Overloaded, StorageUnavailable
+from discern.core.errors import DiscernError, Overloaded, StorageUnavailable
 from discern.detection.ports import DetectorSource, ProblemReader
 from discern.detection.streams.service import Held, Parts, Stream
 from discern.detection.streams.types import KeyCheck, Record, StreamLimits
@@ -131,16 +131,23 @@ class StreamEndpoint:
                     await self._close(stream, _POLICY, "the key is not valid any more")
 
     async def _look_at_the_subjects(self) -> None:
-        for stream, subject in [(stream, stream.subject) for stream in self._open]:
-            if subject is not None and not await to_thread.run_sync(self._may_go_on, subject):
-                await self._close(stream, _POLICY, "the subject was erased, or has withdrawn their consent")
+        for stream in list(self._open):
+            workspace = stream.principal.workspace
+            if stream.subject is None and self._subjects.may_be_unnamed(workspace):
+                continue
+            if not await to_thread.run_sync(self._may_go_on, workspace, stream.subject):
+                await self._close(stream, _POLICY, "the subject was erased, or consent is missing")
 
-    def _may_go_on(self, subject: Subject) -> bool:
-        """Tell whether a subject is still who they were; where the database does not answer, they are."""
+    def _may_go_on(self, workspace: str, subject: Subject | None) -> bool:
+        """Tell whether a stream may go on, about whom it is; where the database does not answer, it may."""
         try:
-            found = self._subjects.again(subject.workspace, subject.reference)
+            if subject is None:
+                return self._subjects.admit(workspace, None) is None
+            found = self._subjects.again(workspace, subject.reference)
         except StorageUnavailable:
             return True
+        except DiscernError:  # consent is missing, or a key of theirs cannot be had
+            return False
         return found is not None and found.key_id == subject.key_id
 
     async def _close(self, stream: Stream, code: int, reason: str) -> None:
