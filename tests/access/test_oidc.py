@@ -96,6 +96,17 @@ def test_somebody_comes_in_with_the_role_and_the_detectors_of_their_group(
     assert (made.act, made.who) == ("users.create", "provider:company")
 
 
+def test_coming_back_ends_the_session_that_the_browser_still_sends(company: Installation, provider: Provider) -> None:
+    assert come_back(company, provider).status_code == 200
+    first = dict(company.browser.cookies)
+    assert come_back(company, provider).status_code == 200
+    assert len(company.browser.get("/v1/sessions").json()["sessions"]) == 1
+    company.browser.cookies.clear()
+    company.browser.cookies.update(first)
+    assert company.browser.get("/v1/session").status_code == 401
+    assert [act.reason for act in company.acts() if act.act == "sessions.end"] == ["signed in again"]
+
+
 def test_nobody_is_let_in_whose_groups_were_granted_nothing(company: Installation, provider: Provider) -> None:
     for groups in ([], ["strangers"], None, "admin", {"admins": True}, ["Reviewers"]):
         provider.claims = {"groups": groups}

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
-from discern.access.service_users import FREE_FAILURES, IDLE, LONGEST, Users
+from discern.access.service_users import FREE_FAILURES, IDLE, LONGEST, LONGEST_PASSWORD, Users
 from discern.access.store_users import UserStore
 from discern.access.types import Principal, Role, SignedIn
 from discern.app import Services
@@ -70,7 +70,8 @@ def test_somebody_signs_in_asks_and_signs_out(browser: TestClient) -> None:
     assert browser.post("/v1/detectors/toy-record/verdicts", json=RECORD, headers=token).status_code == 200
     assert browser.get("/v1/keys").status_code == 403
     old = dict(browser.cookies)
-    assert browser.delete("/v1/session", headers=token).status_code == 204
+    left = browser.delete("/v1/session", headers=token)
+    assert (left.status_code, left.headers["clear-site-data"]) == (204, '"cookies", "storage"')
     assert browser.get("/v1/session").status_code == 401
     browser.cookies.update(old)
     assert browser.get("/v1/session").status_code == 401  # a copy of the cookie is worth nothing
@@ -115,6 +116,26 @@ def test_a_session_that_was_brought_along_is_never_the_one_that_is_begun(browser
     assert (
         browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD}).headers["set-cookie"] != first
     )
+
+
+def test_signing_in_again_ends_the_session_that_the_browser_still_had(browser: TestClient, services: Services) -> None:
+    services.users.create("default", "bob", PASSWORD, role="reviewer")
+    elsewhere = TestClient(browser.app, base_url="https://testserver")
+    signed_in(elsewhere)
+    signed_in(browser)
+    first = dict(browser.cookies)
+    wrong = browser.post("/v1/login", json={"name": "bob", "password": "wrong words altogether"})
+    assert (wrong.status_code, browser.get("/v1/session").status_code) == (401, 200)
+    signed_in(browser, "bob")  # whoever it was before
+    assert browser.get("/v1/session").json()["principal"]["role"] == "reviewer"
+    assert len(elsewhere.get("/v1/sessions").json()["sessions"]) == 1  # only the one of another browser goes on
+    browser.cookies.clear()
+    browser.cookies.update(first)
+    assert browser.get("/v1/session").status_code == 401
+    key = services.keys.issue("default", "o", role="owner").secret
+    entries = browser.get("/v1/audit", headers={"Authorization": f"Bearer {key}"}).json()["entries"]
+    ended = [entry["act"]["reason"] for entry in entries if entry["act"]["act"] == "sessions.end"]
+    assert ended == ["signed in again"]
 
 
 def test_a_cookie_opens_no_stream_and_gives_way_to_a_key(browser: TestClient, services: Services) -> None:
@@ -221,6 +242,15 @@ def test_whatever_changes_about_somebody_ends_their_sessions(users: Users, chang
 def test_a_password_that_is_easily_guessed_is_refused(users: Users, password: str) -> None:
     with pytest.raises(CallerError, match="password"):
         users.create("default", "bobby", password, role="reviewer")
+
+
+def test_what_is_longer_than_a_password_may_be_fits_none(users: Users) -> None:
+    longest = ("several words of a long story " * 9)[:LONGEST_PASSWORD]
+    users.create("default", "bob", longest, role="reviewer")
+    for password in (longest + "x", longest * 1000):
+        with pytest.raises(WrongPassword):
+            sign_in(users, "bob", password, "")
+    assert sign_in(users, "bob", longest, "").principal.role == "reviewer"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 101, "-a", "ä@example.org", "bob\n"])

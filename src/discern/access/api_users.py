@@ -96,7 +96,9 @@ def session_routes(users: Users, sign_in: SignIn, *, principal_of: PrincipalRead
     @router.post("/login", summary="Sign in", **_login_operation())
     async def login(request: Request) -> Response:
         found = await logins.run(sign_in.begin, await login_of(request), request.headers.get("user-agent", ""))
-        return json_answer(found, 202) if isinstance(found, PendingSignIn) else session_answer(request, found)
+        if isinstance(found, PendingSignIn):
+            return json_answer(found, 202)
+        return await session_answer(request, users, found)
 
     @router.get("/session", summary="Who is signed in here?", response_class=Response, responses=answers("SessionView"))
     async def show_session(request: Request) -> Response:
@@ -109,7 +111,7 @@ def session_routes(users: Users, sign_in: SignIn, *, principal_of: PrincipalRead
         principal = principal_of(request)
         session = await to_thread.run_sync(users.session_of, principal, cookie_of(request))
         await to_thread.run_sync(users.end, principal, session.id)
-        answer = Response(status_code=204)
+        answer = Response(status_code=204, headers={"Clear-Site-Data": '"cookies", "storage"'})
         secure = request.scope["scheme"] == "https"
         answer.delete_cookie(SECURE_COOKIE if secure else COOKIE, secure=secure, httponly=True, samesite="strict")
         return answer
@@ -228,12 +230,18 @@ def check_json(request: Request) -> None:
         raise UnsupportedInput("A login is JSON.", mend="Send the header `Content-Type: application/json`.")
 
 
-def session_answer(request: Request, signed_in: SignedIn) -> Response:
-    """Return the answer that begins a session in a browser."""
+async def session_answer(request: Request, users: Users, signed_in: SignedIn) -> Response:
+    """Return the answer that begins a session in a browser, and end the one that it brought along."""
     view = SessionView(signed_in.principal, signed_in.session, signed_in.csrf_token)
     answer = json_answer(view, 201)
-    set_cookie(answer, request, signed_in.secret)
+    await begin_in_browser(answer, request, users, signed_in)
     return answer
+
+
+async def begin_in_browser(answer: Response, request: Request, users: Users, signed_in: SignedIn) -> None:
+    """Have a browser keep a session instead of the one that it brought along, which ends."""
+    await to_thread.run_sync(users.end_brought_along, cookie_of(request))
+    set_cookie(answer, request, signed_in.secret)
 
 
 def set_cookie(answer: Response, request: Request, secret: str) -> None:

@@ -7,7 +7,8 @@
 - A session's secret is made when somebody signs in, never taken from the browser, and kept as its SHA-256.
 - Whoever has a second factor gets no session without it; where their role demands one and they have none, a session
   that is good for enrolling one alone.
-- A session ends after `IDLE` without use or `LONGEST`; a change of the password, the role or the grants ends them all.
+- A session ends after `IDLE` without use or `LONGEST`, and when its browser signs in again; a change of the password,
+  the role or the grants ends them all.
 - A request that changes something proves by its CSRF token that it comes from a page that could read our answer.
 """
 
@@ -269,6 +270,17 @@ class Users:
             raise UnknownSession(f"You have no session {session_id}.", mend="`GET /v1/sessions` lists yours.")
         self._remembered = {}
 
+    def end_brought_along(self, secret: str) -> None:
+        """End the session of a browser that has just begun another, if it brought one."""
+        found = self._store.by_secret(fingerprint(secret)) if _SECRET.match(secret) else None
+        if found is None:
+            return
+        session, user = found
+        who, what = f"user:{user.id}", f"session:{session.id}"
+        act = Act(user.workspace, who, "sessions.end", what, reason="signed in again")
+        if self._store.end(user.id, session.id, self._clock(), act):
+            self._remembered = {}
+
     def write_down_uses(self) -> None:
         """Write down when the sessions were last used that were used since this was last called. Raises nothing."""
         used, self._used = self._used, {}
@@ -320,9 +332,11 @@ class Users:
         from argon2.exceptions import InvalidHashError, VerificationError  # noqa: PLC0415 - an extra
 
         try:
-            return bool(hasher.verify(hashed, password[:LONGEST_PASSWORD]))
+            fits = bool(hasher.verify(hashed, password[:LONGEST_PASSWORD]))
         except (VerificationError, InvalidHashError):
             return False
+        # A longer one was never set, and takes as long to be refused as any other wrong one.
+        return fits and len(password) <= LONGEST_PASSWORD
 
     def _nobody(self) -> str:
         if not self._nobodys:
