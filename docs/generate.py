@@ -113,7 +113,7 @@ def _standard(name: Framework, standard: Standard) -> str:
         "|---|---|---|---|---|",
     ]
     for control in standard.controls:
-        shown = "; ".join(one if one.startswith("PENDING") else f"`{one}`" for one in control.shown_by)
+        shown = "; ".join(f"`{one}`" for one in control.shown_by)
         cells = (control.number, control.asks, control.discern, shown, control.operator)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -19,6 +19,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jwk, jwt
 
+from discern.app import build_services
+from discern.core.errors import InvalidSettings
+from discern.settings import load_settings
 from tests.access.conftest import Furnish
 from tests.access.federated import Installation, Provider, query_of, running
 
@@ -94,6 +97,17 @@ def test_somebody_comes_in_with_the_role_and_the_detectors_of_their_group(
         {"factor": "provider", "provider": "company", "group": "reviewers", "role": "reviewer"},
     )
     assert (made.act, made.who) == ("users.create", "provider:company")
+
+
+def test_coming_back_ends_the_session_that_the_browser_still_sends(company: Installation, provider: Provider) -> None:
+    assert come_back(company, provider).status_code == 200
+    first = dict(company.browser.cookies)
+    assert come_back(company, provider).status_code == 200
+    assert len(company.browser.get("/v1/sessions").json()["sessions"]) == 1
+    company.browser.cookies.clear()
+    company.browser.cookies.update(first)
+    assert company.browser.get("/v1/session").status_code == 401
+    assert [act.reason for act in company.acts() if act.act == "sessions.end"] == ["signed in again"]
 
 
 def test_nobody_is_let_in_whose_groups_were_granted_nothing(company: Installation, provider: Provider) -> None:
@@ -476,3 +490,33 @@ def test_a_whole_sign_in_at_a_real_provider(home: Path, furnish: Furnish) -> Non
         landed = at.browser.get("/v1/sign-in/company/callback", params=query_of(back))
         assert landed.status_code == 200, landed.text
     assert [user.name for user in at.services.users.list("default")] == ["company:alice"]
+
+
+def test_who_lets_in_a_role_that_needs_a_second_factor_has_to_ask_for_one(home: Path) -> None:
+    (home / "hidden-word").write_text("hidden-word")
+    text = """
+[oidc.company]
+issuer = "https://id.example.org"
+client_id = "discern"
+client_secret_file = "hidden-word"
+{extra}
+[[oidc.company.grant]]
+group = "fraud"
+role = "owner"
+"""
+
+    def opened(extra: str, roles: str) -> None:
+        (home / "sign-in.toml").write_text(text.format(extra=extra))
+        environment = {"DISCERN_HOME": str(home), "DISCERN_PUBLIC_URL": "https://discern.example.org"}
+        services = build_services(load_settings(environment | {"DISCERN_SECOND_FACTOR_ROLES": roles}))
+        services.open()
+        try:
+            services.federation.open()
+        finally:
+            services.close()
+
+    opened("", "operator")
+    opened('require_amr = ["mfa"]', "owner")
+    opened("has_second_factor = true", "owner")
+    with pytest.raises(InvalidSettings, match="company lets in owner without the second factor"):
+        opened("", "owner")

@@ -59,6 +59,17 @@ def test_the_first_start_shows_a_key_once(home: Path) -> None:
     assert "curl -H" in out or "curl" not in out
 
 
+def test_several_processes_leave_nothing_to_complain_of_when_they_stop(home: Path) -> None:
+    with server(home, DISCERN_WORKERS="2", DISCERN_AUDIT_ANCHOR=str(home / "anchors.jsonl")) as (process, _, port):
+        while b"200 OK" not in ask(port, b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert not re.search(r'"level": *"(warning|error)"', err), err
+    assert "default" in (home / "anchors.jsonl").read_text()
+
+
 def test_answers_do_not_wait_for_the_client_to_acknowledge_headers(home: Path) -> None:
     with server(home) as (_, _, port), socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         ask(port, b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

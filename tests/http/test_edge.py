@@ -21,6 +21,8 @@ from starlette.testclient import TestClient
 
 from discern.app import Services, build_services
 from discern.app_http import create_app
+from discern.core.errors import MissingCsrfToken
+from discern.http.authentication import _check_site
 from discern.http.edge import client_address
 from discern.settings import load_settings
 from discern.store.outbound import networks
@@ -183,3 +185,15 @@ def test_a_certificate_that_cannot_be_used_is_said(tmp_path: Path, furnished_hom
     assert ended.returncode == 1
     assert "tls_certificate" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_page_of_another_site_changes_nothing_by_a_client_certificate() -> None:
+    def scope(method: str, *headers: tuple[bytes, bytes]) -> dict[str, object]:
+        return {"type": "http", "method": method, "headers": list(headers)}
+
+    _check_site(scope("POST"))
+    _check_site(scope("POST", (b"sec-fetch-site", b"same-origin")))
+    _check_site(scope("GET", (b"sec-fetch-site", b"cross-site")))
+    for header in ((b"sec-fetch-site", b"cross-site"), (b"sec-fetch-site", b"same-site"), (b"origin", b"https://evil")):
+        with pytest.raises(MissingCsrfToken):
+            _check_site(scope("POST", header))

@@ -70,6 +70,7 @@ def test_an_app_is_enrolled_and_asked_for_from_then_on(ann: Person, house: House
     finished = ann.finish(answer.json()["ticket"], kind="totp", code=ann.code())
     assert (finished.status_code, finished.json()["session"]["factor"]) == (201, "totp")
     assert ann.browser.get("/v1/verdicts").status_code == 200
+    assert len(ann.browser.get("/v1/sessions").json()["sessions"]) == 1  # the one it still had has ended
 
 
 def test_a_code_opens_once_and_no_earlier_one_after_it(ann: Person, house: House) -> None:
@@ -258,6 +259,24 @@ def test_with_the_first_factor_every_other_session_ends_and_this_one_is_another(
     stolen = TestClient(house.app, base_url="https://testserver", cookies={"__Host-discern_session": before})
     assert stolen.get("/v1/session").status_code == 401
     assert other.browser.get("/v1/session").status_code == 401
+
+
+def test_when_a_factor_goes_every_other_session_ends(ann: Person, house: House) -> None:
+    factor = ann.enrol_app()
+    other = Person(house, "ann")
+    assert other.finish(other.ticket(), kind="totp", code=ann.code()).status_code == 201
+    assert other.browser.get("/v1/session").status_code == 200
+    assert ann.delete(f"/v1/factors/{factor}").status_code == 204
+    assert other.browser.get("/v1/session").status_code == 401
+    assert ann.browser.get("/v1/session").status_code == 200
+
+
+def test_a_password_that_was_set_anew_gets_nobody_past_a_factor(ann: Person, house: House) -> None:
+    ann.enrol_app()
+    house.users.change(house.users.named("default", "ann"), password="several words of late")
+    assert ann.browser.get("/v1/session").status_code == 401
+    answer = ann.log_in("several words of late")
+    assert (answer.status_code, "set-cookie" in answer.headers) == (202, False)
 
 
 def test_recovery_codes_open_once_each_and_a_new_set_replaces_the_old(anywhere: tuple[House, Services]) -> None:
@@ -553,6 +572,7 @@ def test_all_that_is_done_is_on_record_and_all_that_is_refused(ann: Person, hous
         ("sessions.begin", "denied", "wrong totp"),
         ("sessions.begin", "denied", "wrong recovery code"),
         ("sessions.begin", "done", None),
+        ("sessions.end", "done", "signed in again"),
         ("factors.prove", "denied", "wrong totp"),
         ("factors.remove", "done", None),
     ]

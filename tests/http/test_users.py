@@ -13,12 +13,13 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
-from discern.access.service_users import FREE_FAILURES, IDLE, LONGEST, Users
-from discern.access.store_users import UserStore
+from discern.access.service_users import FREE_FAILURES, IDLE, LONGEST, LONGEST_PASSWORD, Users
+from discern.access.store_users import UserStore, sessions
 from discern.access.types import Principal, Role, SignedIn
 from discern.app import Services
 from discern.app_http import create_app
 from discern.core.errors import CallerError, StorageUnavailable, Unauthenticated, WrongPassword
+from discern.settings import Settings
 
 pytestmark = pytest.mark.system
 PASSWORD = "several words of a person"
@@ -70,7 +71,8 @@ def test_somebody_signs_in_asks_and_signs_out(browser: TestClient) -> None:
     assert browser.post("/v1/detectors/toy-record/verdicts", json=RECORD, headers=token).status_code == 200
     assert browser.get("/v1/keys").status_code == 403
     old = dict(browser.cookies)
-    assert browser.delete("/v1/session", headers=token).status_code == 204
+    left = browser.delete("/v1/session", headers=token)
+    assert (left.status_code, left.headers["clear-site-data"]) == (204, '"storage"')
     assert browser.get("/v1/session").status_code == 401
     browser.cookies.update(old)
     assert browser.get("/v1/session").status_code == 401  # a copy of the cookie is worth nothing
@@ -115,6 +117,26 @@ def test_a_session_that_was_brought_along_is_never_the_one_that_is_begun(browser
     assert (
         browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD}).headers["set-cookie"] != first
     )
+
+
+def test_signing_in_again_ends_the_session_that_the_browser_still_had(browser: TestClient, services: Services) -> None:
+    services.users.create("default", "bob", PASSWORD, role="reviewer")
+    elsewhere = TestClient(browser.app, base_url="https://testserver")
+    signed_in(elsewhere)
+    signed_in(browser)
+    first = dict(browser.cookies)
+    wrong = browser.post("/v1/login", json={"name": "bob", "password": "wrong words altogether"})
+    assert (wrong.status_code, browser.get("/v1/session").status_code) == (401, 200)
+    signed_in(browser, "bob")  # whoever it was before
+    assert browser.get("/v1/session").json()["principal"]["role"] == "reviewer"
+    assert len(elsewhere.get("/v1/sessions").json()["sessions"]) == 1  # only the one of another browser goes on
+    browser.cookies.clear()
+    browser.cookies.update(first)
+    assert browser.get("/v1/session").status_code == 401
+    key = services.keys.issue("default", "o", role="owner").secret
+    entries = browser.get("/v1/audit", headers={"Authorization": f"Bearer {key}"}).json()["entries"]
+    ended = [entry["act"]["reason"] for entry in entries if entry["act"]["act"] == "sessions.end"]
+    assert ended == ["signed in again"]
 
 
 def test_a_cookie_opens_no_stream_and_gives_way_to_a_key(browser: TestClient, services: Services) -> None:
@@ -221,6 +243,15 @@ def test_whatever_changes_about_somebody_ends_their_sessions(users: Users, chang
 def test_a_password_that_is_easily_guessed_is_refused(users: Users, password: str) -> None:
     with pytest.raises(CallerError, match="password"):
         users.create("default", "bobby", password, role="reviewer")
+
+
+def test_what_is_longer_than_a_password_may_be_fits_none(users: Users) -> None:
+    longest = ("several words of a long story " * 9)[:LONGEST_PASSWORD]
+    users.create("default", "bob", longest, role="reviewer")
+    for password in (longest + "x", longest * 1000):
+        with pytest.raises(WrongPassword):
+            sign_in(users, "bob", password, "")
+    assert sign_in(users, "bob", longest, "").principal.role == "reviewer"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 101, "-a", "ä@example.org", "bob\n"])
@@ -370,3 +401,52 @@ def test_only_an_owner_makes_and_changes_users(browser: TestClient, services: Se
     entries = browser.get("/v1/audit", headers=owner).json()["entries"]
     assert [entry["act"]["act"] for entry in entries[:4]] == ["users.change"] * 4
     assert "argon2" not in str(entries)
+
+
+def test_what_hands_out_access_needs_a_fresh_proof(browser: TestClient, services: Services) -> None:
+    services.users.create("default", "olga", PASSWORD, role="owner")
+    token = signed_in(browser, "olga")
+    key = {"name": "k", "role": "service"}
+    assert browser.post("/v1/keys", json=key, headers=token).status_code == 201
+    # Somebody finds the browser open, ten minutes later.
+    with services.database.write() as connection:
+        earlier = datetime.now(UTC) - timedelta(minutes=10)
+        connection.execute(sessions.update().values(proven_at=earlier))
+    services.users.forget()
+    ann = services.users.named("default", "ann@example.org")
+    for method, path, given in (
+        ("POST", "/v1/keys", key),
+        ("POST", "/v1/users", {"name": "n", "role": "owner", "password": PASSWORD}),
+        ("PATCH", f"/v1/users/{ann.id}", {"password": "several words of another"}),
+        ("DELETE", f"/v1/users/{ann.id}/factors", None),
+    ):
+        answer = browser.request(method, path, json=given, headers=token)
+        assert (answer.status_code, answer.json()["code"]) == (403, "fresh_proof_needed"), path
+    assert browser.get("/v1/users").status_code == 200
+    proof = browser.post("/v1/session/proof", json={"password": PASSWORD}, headers=token)
+    assert proof.status_code in {200, 204}, proof.text
+    assert browser.post("/v1/keys", json=key, headers=token).status_code == 201
+
+
+def test_nobody_sets_their_own_password_without_the_old_one(browser: TestClient, services: Services) -> None:
+    olga = services.users.create("default", "olga", PASSWORD, role="owner")
+    token = signed_in(browser, "olga")
+    answer = browser.patch(f"/v1/users/{olga.id}", json={"password": "several words of another"}, headers=token)
+    assert answer.status_code == 400
+    assert browser.post("/v1/login", json={"name": "olga", "password": PASSWORD}).status_code == 201
+
+
+def test_who_may_change_some_roles_makes_no_others_of_them(services: Services, settings: Settings) -> None:
+    policies = settings.home / "policies"
+    policies.mkdir()
+    (policies / "own.cedar").write_text(
+        """@id("operators-keep-analysts")
+        permit (principal in Role::"operator", action == Action::"users.change", resource)
+        when { resource is Workspace || resource.role == "analyst" };"""
+    )
+    client = TestClient(create_app(services), raise_server_exceptions=False)
+    secret = services.keys.issue("default", "k", role="operator").secret
+    user = services.users.create("default", "mia", PASSWORD, role="analyst")
+    headers = {"Authorization": f"Bearer {secret}"}
+    assert client.patch(f"/v1/users/{user.id}", json={"role": "owner"}, headers=headers).status_code == 403
+    assert client.patch(f"/v1/users/{user.id}", json={"disabled": True}, headers=headers).status_code == 200

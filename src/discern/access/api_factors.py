@@ -99,7 +99,7 @@ FACTOR_SCHEMAS = (
 )
 
 
-def sign_in_routes(sign_in: SignIn) -> APIRouter:
+def sign_in_routes(sign_in: SignIn, users: Users) -> APIRouter:
     """Return the routes that end a sign-in which waits for a factor."""
     router = APIRouter(prefix="/v1", tags=["access"])
     asking = CapacityLimiter(_ASKED_AT_A_TIME)
@@ -118,7 +118,8 @@ def sign_in_routes(sign_in: SignIn) -> APIRouter:
         check_json(request)
         asked = await body_of(request, TicketProof)
         agent = request.headers.get("user-agent", "")
-        return session_answer(request, await to_thread.run_sync(sign_in.finish, asked.ticket, asked.proof, agent))
+        begun = await to_thread.run_sync(sign_in.finish, asked.ticket, asked.proof, agent)
+        return await session_answer(request, users, begun)
 
     return router
 

@@ -18,9 +18,10 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from discern.access.api_users import Login, Logins, login_of, said_of, session_answer, set_cookie
+from discern.access.api_users import Login, Logins, begin_in_browser, login_of, said_of, session_answer
 from discern.access.rules_saml import MOST_BYTES
 from discern.access.service_federation import ATTEMPT, Federation
+from discern.access.service_users import Users
 from discern.access.types import SignedIn
 from discern.access.types_federation import Begun, ProviderList
 from discern.core.errors import MalformedRequest, Overloaded, SlowSender
@@ -56,7 +57,7 @@ class _Threads:
             self._going_on -= 1
 
 
-def federation_routes(federation: Federation) -> APIRouter:
+def federation_routes(federation: Federation, users: Users) -> APIRouter:
     """Return the routes; nobody has to be signed in for them."""
     router = APIRouter(prefix="/v1", tags=["access"])
     threads = {name: _Threads() for name in federation.providers}
@@ -93,13 +94,15 @@ def federation_routes(federation: Federation) -> APIRouter:
             return federation.sign_in(provider, name, password, agent)
 
         signed_in = await logins.get(provider, Logins()).run(check, asked, agent)
-        return session_answer(request, signed_in)
+        return await session_answer(request, users, signed_in)
 
-    _add_ways_back(router, federation, lambda name: threads.get(name, unknown))
+    _add_ways_back(router, federation, users, lambda name: threads.get(name, unknown))
     return router
 
 
-def _add_ways_back(router: APIRouter, federation: Federation, threads_of: Callable[[str], _Threads]) -> None:
+def _add_ways_back(
+    router: APIRouter, federation: Federation, users: Users, threads_of: Callable[[str], _Threads]
+) -> None:
     """Add the routes that providers lead browsers back to, and what tells them of these."""
 
     async def finish(request: Request, provider: str, state: str, given: dict[str, str]) -> Response:
@@ -108,7 +111,7 @@ def _add_ways_back(router: APIRouter, federation: Federation, threads_of: Callab
             lambda: federation.finish(provider, sealed, state, given, agent)
         )
         answer = _leading_on(path)
-        set_cookie(answer, request, signed_in.secret)
+        await begin_in_browser(answer, request, users, signed_in)
         for cookie in (_COOKIE, _SECURE_COOKIE):
             answer.delete_cookie(cookie, path="/", secure=cookie == _SECURE_COOKIE, httponly=True)
         return answer

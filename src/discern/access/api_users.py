@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -96,7 +97,9 @@ def session_routes(users: Users, sign_in: SignIn, *, principal_of: PrincipalRead
     @router.post("/login", summary="Sign in", **_login_operation())
     async def login(request: Request) -> Response:
         found = await logins.run(sign_in.begin, await login_of(request), request.headers.get("user-agent", ""))
-        return json_answer(found, 202) if isinstance(found, PendingSignIn) else session_answer(request, found)
+        if isinstance(found, PendingSignIn):
+            return json_answer(found, 202)
+        return await session_answer(request, users, found)
 
     @router.get("/session", summary="Who is signed in here?", response_class=Response, responses=answers("SessionView"))
     async def show_session(request: Request) -> Response:
@@ -109,7 +112,7 @@ def session_routes(users: Users, sign_in: SignIn, *, principal_of: PrincipalRead
         principal = principal_of(request)
         session = await to_thread.run_sync(users.session_of, principal, cookie_of(request))
         await to_thread.run_sync(users.end, principal, session.id)
-        answer = Response(status_code=204)
+        answer = Response(status_code=204, headers={"Clear-Site-Data": '"storage"'})
         secure = request.scope["scheme"] == "https"
         answer.delete_cookie(SECURE_COOKIE if secure else COOKIE, secure=secure, httponly=True, samesite="strict")
         return answer
@@ -126,7 +129,8 @@ def session_routes(users: Users, sign_in: SignIn, *, principal_of: PrincipalRead
     @router.post("/password", summary="Change my password", **said_of("PasswordChange", None, 204))
     async def change_password(request: Request) -> Response:
         asked = await body_of(request, PasswordChange)
-        await to_thread.run_sync(users.change_own_password, principal_of(request), asked.old, asked.new)
+        hashing = partial(users.change_own_password, principal_of(request), asked.old, asked.new)
+        await to_thread.run_sync(hashing, limiter=logins.threads)
         return Response(status_code=204)
 
     return router
@@ -165,6 +169,8 @@ def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) 
         def change() -> User:
             user = users.get(principal.workspace, user_id)
             check_user(permit, principal, "users.change", str(user.id), user.role)
+            if asked.role is not None:
+                check_user(permit, principal, "users.change", str(user.id), asked.role)
             return users.change(
                 user,
                 role=asked.role,
@@ -196,7 +202,7 @@ class Logins:
     """Those who are signing in, in threads of their own: nobody else waits for them, and not too many wait."""
 
     def __init__(self) -> None:
-        self._threads = CapacityLimiter(2)
+        self.threads = CapacityLimiter(2)
         self._going_on = 0
 
     async def run(self, begin: Callable[[str, str, str], T], login: Login, agent: str) -> T:
@@ -209,16 +215,17 @@ class Logins:
                 limit="logins",
                 allowed=_MOST_LOGINS,
             )
-        self._going_on += 1
         started = time.monotonic()
         try:
-            return await to_thread.run_sync(begin, login.name, login.password, agent, limiter=self._threads)
+            self._going_on += 1
+            try:
+                return await to_thread.run_sync(begin, login.name, login.password, agent, limiter=self.threads)
+            finally:
+                self._going_on -= 1
         except WrongPassword:
             # Writing down a failure takes time, and only a name that exists has one.
             await asyncio.sleep(_REFUSAL_SECONDS - (time.monotonic() - started) % _REFUSAL_SECONDS)
             raise
-        finally:
-            self._going_on -= 1
 
 
 def check_json(request: Request) -> None:
@@ -228,12 +235,18 @@ def check_json(request: Request) -> None:
         raise UnsupportedInput("A login is JSON.", mend="Send the header `Content-Type: application/json`.")
 
 
-def session_answer(request: Request, signed_in: SignedIn) -> Response:
-    """Return the answer that begins a session in a browser."""
+async def session_answer(request: Request, users: Users, signed_in: SignedIn) -> Response:
+    """Return the answer that begins a session in a browser, and end the one that it brought along."""
     view = SessionView(signed_in.principal, signed_in.session, signed_in.csrf_token)
     answer = json_answer(view, 201)
-    set_cookie(answer, request, signed_in.secret)
+    await begin_in_browser(answer, request, users, signed_in)
     return answer
+
+
+async def begin_in_browser(answer: Response, request: Request, users: Users, signed_in: SignedIn) -> None:
+    """Have a browser keep a session instead of the one that it brought along, which ends."""
+    await to_thread.run_sync(users.end_brought_along, cookie_of(request))
+    set_cookie(answer, request, signed_in.secret)
 
 
 def set_cookie(answer: Response, request: Request, secret: str) -> None:

@@ -20,6 +20,10 @@ class Permit(Protocol):
         """Raise SecondFactorNeeded, which is on record then, for whoever must enrol a second factor first."""
         ...
 
+    def check_fresh(self, principal: Principal, route: str) -> None:
+        """Raise FreshProofNeeded, which is on record then, for a session whose proof is old."""
+        ...
+
     def allows(self, principal: Principal, action: Action, resource: Resource) -> bool:
         """Tell whether it is permitted; nothing goes on record."""
         ...

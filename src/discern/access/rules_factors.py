@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from discern.core.errors import CallerError, MissingExtra
+from discern.core.errors import CallerError, FreshProofNeeded, MissingExtra
 
 if TYPE_CHECKING:
     from pyotp import TOTP
@@ -122,3 +122,12 @@ def _totp(secret: str) -> TOTP:
             extra="server",
         ) from error
     return pyotp.TOTP(secret, interval=_STEP_SECONDS)
+
+
+def no_fresh_proof() -> FreshProofNeeded:
+    """Return the error for what needs a proof that is not older than `FRESH_TIME`."""
+    minutes = int(FRESH_TIME.total_seconds()) // 60
+    return FreshProofNeeded(
+        f"This needs a proof of who you are that is not older than {minutes} minutes.",
+        mend="Give your password and a factor: POST /v1/session/proof; or sign in again.",
+    )

@@ -160,3 +160,10 @@ def unseal(key: bytes, sealed: str) -> Attempt | None:
 
 def _wrong(where: str, what: str, mend: str) -> InvalidSettings:
     return InvalidSettings(f"{where}: {what}.", mend=mend, setting="identity_providers")
+
+
+def asks_for_a_factor(provider: Provider) -> bool:
+    """Tell whether a provider's word counts only where it says how somebody has proven who they are."""
+    if isinstance(provider, OidcProvider):
+        return bool(provider.require_acr or provider.require_amr)
+    return isinstance(provider, SamlProvider) and bool(provider.require_context)

@@ -28,6 +28,7 @@ from discern.access.rules_factors import (
     check_number,
     make_recovery_codes,
     make_totp_secret,
+    no_fresh_proof,
     totp_url,
 )
 from discern.access.service_passkeys import AnswerRefused
@@ -49,7 +50,7 @@ from discern.access.types_factors import (
 )
 from discern.audit.types import Act
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import CallerError, Forbidden, FreshProofNeeded, Unauthenticated
+from discern.core.errors import CallerError, Forbidden, Unauthenticated
 from discern.core.ids import uuid7
 
 
@@ -89,9 +90,11 @@ class Factors:
                 held.prove_session(visitor.session.id, self._clock())
                 held.forgive()
                 held.record(_act(visitor, "factors.prove", f"session:{visitor.session.id}"))
-                return
-            self._proofs.refuse(held, "factors.prove", refused)
-        raise wrong_factor()
+            else:
+                self._proofs.refuse(held, "factors.prove", refused)
+        if refused is not None:
+            raise wrong_factor()
+        self._users.forget()
 
     def enrol(self, visitor: Visitor, kind: FactorKind, name: str, number: str | None) -> Enrolment:
         """Begin to enrol a factor. Raises FreshProofNeeded, CallerError, FactorUnavailable, RateLimited."""
@@ -257,11 +260,7 @@ class Factors:
         proven = visitor.session.proven_at
         if proven is None or self._clock() >= proven + FRESH_TIME:
             self._store.record(_denied(visitor, act, "no fresh proof"))
-            minutes = int(FRESH_TIME.total_seconds()) // 60
-            raise FreshProofNeeded(
-                f"This needs a proof of who you are that is not older than {minutes} minutes.",
-                mend="Give your password and a factor: POST /v1/session/proof.",
-            )
+            raise no_fresh_proof()
 
 
 def _mine(held: Held, factor_id: UUID) -> Factor:

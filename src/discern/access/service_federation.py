@@ -27,6 +27,7 @@ import msgspec
 from discern.access.ports import Asking, Fetch, Redirecting
 from discern.access.rules_federation import (
     KINDS,
+    asks_for_a_factor,
     grant_of,
     identity_digest,
     is_safe_url,
@@ -115,10 +116,22 @@ class Federation:
             if provider.workspace not in known:
                 detail = f"{self._settings.file}: the workspace {provider.workspace[:100]!r} of {name} does not exist."
                 raise InvalidSettings(detail, mend="`discern workspace create` makes it.", setting="identity_providers")
+            self._check_factor(name, provider)
             if isinstance(provider, LdapProvider):
                 self._asking[name] = Ldap(name, provider, self._secret(provider.bind_password_file))
                 continue
             self._redirecting[name] = self._built(name, provider, self._base())
+
+    def _check_factor(self, name: str, provider: Provider) -> None:
+        """Raise InvalidSettings where a provider lets in roles that must have a second factor, without one."""
+        demanded = sorted({one.role for one in provider.grants if self._parts.users.demands_factor(one.role)})
+        if demanded and not provider.has_second_factor and not asks_for_a_factor(provider):
+            roles = ", ".join(demanded)
+            raise InvalidSettings(
+                f"{self._settings.file}: {name} lets in {roles} without the second factor that they must have.",
+                mend="Set require_amr, require_acr or require_context, or has_second_factor = true.",
+                setting="identity_providers",
+            )
 
     def listed(self) -> list[ProviderView]:
         """Return the providers in the order of the file."""
@@ -165,7 +178,9 @@ class Federation:
         try:
             identity = redirecting.finish(attempt, answer)
         except SignInRefused as error:
-            self._parts.trail.record(self._act(name, None, None, str(error.detail)))
+            # What a provider is said to have said may be anybody's words.
+            why = "The provider refused." if "error" in answer else str(error.detail)
+            self._parts.trail.record(self._act(name, None, None, why))
             raise
         return self._enter(name, identity, agent), attempt.next
 

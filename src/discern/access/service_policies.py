@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from discern.access.rules_factors import no_fresh_proof
 from discern.access.types import ACTIONS, ROLES, Action, Explanation, Principal, Resource, Role
 from discern.core.errors import Forbidden, InvalidSettings, MissingExtra, SecondFactorNeeded
 
@@ -105,6 +106,14 @@ class Access:
         about = Resource("Workspace", principal.workspace, principal.workspace)
         self._on_denial(principal, "sessions.use", about, f"{detail} Asked for {route}.")
         raise SecondFactorNeeded(detail, mend="Enrol one: POST /v1/factors.", role=principal.role)
+
+    def check_fresh(self, principal: Principal, route: str) -> None:
+        """Raise FreshProofNeeded, which is on record then, for a session whose proof is old."""
+        if principal.is_fresh or not principal.id.startswith("user:"):
+            return
+        about = Resource("Workspace", principal.workspace, principal.workspace)
+        self._on_denial(principal, "sessions.use", about, f"No fresh proof. Asked for {route}.")
+        raise no_fresh_proof()
 
 
 def sources(folder: Path) -> dict[str, str]:

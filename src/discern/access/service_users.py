@@ -7,7 +7,8 @@
 - A session's secret is made when somebody signs in, never taken from the browser, and kept as its SHA-256.
 - Whoever has a second factor gets no session without it; where their role demands one and they have none, a session
   that is good for enrolling one alone.
-- A session ends after `IDLE` without use or `LONGEST`; a change of the password, the role or the grants ends them all.
+- A session ends after `IDLE` without use or `LONGEST`, and when its browser signs in again; a change of the password,
+  the role or the grants ends them all.
 - A request that changes something proves by its CSRF token that it comes from a page that could read our answer.
 """
 
@@ -29,6 +30,7 @@ from uuid import UUID
 import msgspec
 
 from discern.access.rules import check_given, fingerprint
+from discern.access.rules_factors import FRESH_TIME
 from discern.access.service import check_role
 from discern.access.types import LOCAL, Principal, Role, Session, SignedIn, User
 from discern.audit.types import Act
@@ -139,6 +141,7 @@ class Users:
         all_detectors: bool = False,
         disabled: bool | None = None,
         password: str | None = None,
+        own: bool = False,
         by: Principal = LOCAL,
     ) -> User:
         """Change a user, and end their sessions. What is None stays. Raises CallerError and Forbidden."""
@@ -149,6 +152,8 @@ class Users:
                 f"{user.name} comes from {user.provider}, which decides on password, role and detectors.",
                 mend="Change their groups there, or what the groups may in sign-in.toml; here they can be disabled.",
             )
+        if password is not None and by.id == f"user:{user.id}" and not own:
+            raise CallerError("Your own password is changed with the old one.", mend="POST /v1/password.")
         changes: dict[str, Any] = {}
         if role is not None:
             check_role(role)
@@ -178,7 +183,7 @@ class Users:
         if user.provider is not None:
             raise CallerError(f"You have no password here: you come from {user.provider}.", mend="Change it there.")
         self.check(user.name, old)
-        self.change(user, password=new, by=_principal(user))
+        self.change(user, password=new, own=True, by=_principal(user))
 
     def begin(
         self,
@@ -195,7 +200,9 @@ class Users:
         `factor` says what they have shown beside the password or, for whoever has none, who vouches for them; None only
         for a password alone. `password` is the hash that the password fitted. `came_by` is put on record.
         """
-        begun = self.prepare(user, agent, factor=factor, is_proven=password is not None, ends_at=ends_at)
+        # Who comes from a provider has proven there who they are.
+        is_proven = password is not None or user.provider is not None
+        begun = self.prepare(user, agent, factor=factor, is_proven=is_proven, ends_at=ends_at)
         act = begin_act(begun, came_by)
         if not self._store.sign_in(begun.session, fingerprint(begun.secret), password, act):
             raise wrong()
@@ -269,6 +276,17 @@ class Users:
             raise UnknownSession(f"You have no session {session_id}.", mend="`GET /v1/sessions` lists yours.")
         self._remembered = {}
 
+    def end_brought_along(self, secret: str) -> None:
+        """End the session of a browser that has just begun another, if it brought one."""
+        found = self._store.by_secret(fingerprint(secret)) if _SECRET.match(secret) else None
+        if found is None:
+            return
+        session, user = found
+        who, what = f"user:{user.id}", f"session:{session.id}"
+        act = Act(user.workspace, who, "sessions.end", what, reason="signed in again")
+        if self._store.end(user.id, session.id, self._clock(), act):
+            self._remembered = {}
+
     def write_down_uses(self) -> None:
         """Write down when the sessions were last used that were used since this was last called. Raises nothing."""
         used, self._used = self._used, {}
@@ -309,7 +327,8 @@ class Users:
 
     def _principal(self, user: User, session: Session) -> Principal:
         enrolling = session.factor is None and self.demands_factor(user.role)
-        return msgspec.structs.replace(_principal(user), enrolling=enrolling)
+        is_fresh = session.proven_at is not None and self._clock() < session.proven_at + FRESH_TIME
+        return msgspec.structs.replace(_principal(user), enrolling=enrolling, is_fresh=is_fresh)
 
     def _hash(self, password: str) -> str:
         with self._hashing:
@@ -320,9 +339,11 @@ class Users:
         from argon2.exceptions import InvalidHashError, VerificationError  # noqa: PLC0415 - an extra
 
         try:
-            return bool(hasher.verify(hashed, password[:LONGEST_PASSWORD]))
+            fits = bool(hasher.verify(hashed, password[:LONGEST_PASSWORD]))
         except (VerificationError, InvalidHashError):
             return False
+        # A longer one was never set, and takes as long to be refused as any other wrong one.
+        return fits and len(password) <= LONGEST_PASSWORD
 
     def _nobody(self) -> str:
         if not self._nobodys:

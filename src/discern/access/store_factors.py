@@ -181,9 +181,10 @@ class Held:
         tried = update(challenges).where(challenges.c.id == challenge_id)
         self._connection.execute(tried.values(tries=challenges.c.tries + 1))
 
-    def codes_sent(self, target: bytes, since: datetime) -> list[datetime]:
-        """Return when codes were sent to this user or to this number, by whomever, the latest last."""
-        mine_or_there = or_(challenges.c.user_id == self.user.id, challenges.c.target == target)
+    def codes_sent(self, target: bytes | None, since: datetime) -> list[datetime]:
+        """Return when codes were sent to this user, or to the number `target` by whomever, the latest last."""
+        mine = challenges.c.user_id == self.user.id
+        mine_or_there = mine if target is None else or_(mine, challenges.c.target == target)
         sent = challenges.c.target.is_not(None), challenges.c.created_at > since
         query = select(challenges.c.created_at).where(mine_or_there, *sent).order_by(challenges.c.created_at)
         return list(self._connection.execute(query).scalars())

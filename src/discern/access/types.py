@@ -48,7 +48,8 @@ class Principal(msgspec.Struct, frozen=True):
     """Who asks, and the workspace the question is asked in.
 
     `id` is `key:UUID`, `user:UUID`, `local` for the command line or `library` for Python code. `detectors` are those
-    that were granted; None means all. Who is `enrolling` has come in by a password alone where their role demands a
+    that were granted; None means all. Who `is_fresh` has proved a few minutes ago who they are. Who is
+    `enrolling` has come in by a password alone where their role demands a
     second factor: they may enrol one, and nothing else.
     """
 
@@ -57,6 +58,7 @@ class Principal(msgspec.Struct, frozen=True):
     role: Role = "service"
     detectors: tuple[str, ...] | None = None
     enrolling: bool = False
+    is_fresh: bool = False
 
 
 LOCAL = Principal("local", DEFAULT_WORKSPACE, "owner")

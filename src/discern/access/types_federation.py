@@ -25,13 +25,15 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What every kind has: `title` is shown to people, `workspace` is where its people belong.
 
-    Of `grants` the first whose group somebody is in counts; who is in none is let in nowhere.
+    Of `grants` the first whose group somebody is in counts; who is in none is let in nowhere. `has_second_factor` says
+    that the provider asks everybody for one, where it cannot tell us so.
     """
 
     title: str = ""
     workspace: str = DEFAULT_WORKSPACE
     grants: tuple[Grant, ...] = msgspec.field(default=(), name="grant")
     ca_file: str | None = None
+    has_second_factor: bool = False
 
 
 class OidcProvider(_Provider, frozen=True, tag_field="kind", tag="oidc"):

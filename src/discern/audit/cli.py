@@ -22,13 +22,16 @@ _MOST_FAULTS = 20
 _WORKSPACE = typer.Option(DEFAULT_WORKSPACE, "--workspace", "-w", help="Whose log.")
 
 
-def audit_commands(trail: Callable[[], AuditTrail], store: Callable[[], AuditStore]) -> typer.Typer:
-    """Return the `audit` group."""
+def audit_commands(
+    trail: Callable[[], AuditTrail], store: Callable[[], AuditStore], check_workspace: Callable[[str], None]
+) -> typer.Typer:
+    """Return the `audit` group; `check_workspace` raises for a workspace there is not."""
     group = typer.Typer(name="audit", help="Who did what.", no_args_is_help=True)
 
     @group.command("list")
     def list_entries(workspace: str = _WORKSPACE, limit: int = typer.Option(50, min=1, max=500)) -> None:
         """Show the latest entries."""
+        check_workspace(workspace)
         table = Table(Column("No.", justify="right"), "When", "Who", "From", "Act", "To", "", box=None, pad_edge=False)
         for entry in store().page(workspace, limit, None).entries:
             act = entry.act
@@ -41,6 +44,7 @@ def audit_commands(trail: Callable[[], AuditTrail], store: Callable[[], AuditSto
     @group.command("export")
     def export(workspace: str = _WORKSPACE) -> None:
         """Print every entry as a JSON line, oldest first."""
+        check_workspace(workspace)
         for entry in store().all(workspace):
             sys.stdout.buffer.write(msgspec.json.encode(entry) + b"\n")
 
@@ -51,7 +55,8 @@ def audit_commands(trail: Callable[[], AuditTrail], store: Callable[[], AuditSto
             None, "--anchors", help="File of anchors to hold it against, instead of what `audit_anchor` names."
         ),
     ) -> None:
-        """Tell whether the log holds; exit code 1 where it does not."""
+        """Tell whether the log of a workspace holds; exit code 1 where it does not."""
+        check_workspace(workspace)
         known = read_anchors(anchors) if anchors is not None else None
         count, faults, held = trail().faults(workspace, known)
         for fault in islice(faults, _MOST_FAULTS):

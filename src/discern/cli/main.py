@@ -118,7 +118,7 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
     cli.add_typer(sign_in_commands(federation))
     cli.add_typer(workspace_commands(lambda: opened().workspaces))
     cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys, lambda: opened().users))
-    cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store))
+    cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store, is_known))
     cli.add_typer(quota_commands(lambda: opened().quotas, is_known))
     cli.add_typer(compliance_commands(lambda: opened().compliance, is_known))
     cli.add_typer(retention_commands(lambda: opened().retention, is_known))

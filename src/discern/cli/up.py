@@ -43,19 +43,23 @@ def up_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
         try:
             listeners = _bind(settings)
             _announce(services, listeners[0])
-            if settings.workers > 1:
-                from discern.cli.supervisor import Supervisor  # noqa: PLC0415 - other commands do without
-
-                services.close()
-                raise typer.Exit(Supervisor(listeners, settings.drain_seconds).run())
-            from discern.cli.serving import serve  # noqa: PLC0415 - likewise
-            from discern.http.statistics import Place  # noqa: PLC0415
-
-            # The first question need not wait for the models; a detector asked for earlier is loaded then and there.
-            threading.Thread(target=services.catalogue.load_all, name="load-detectors", daemon=True).start()
-            serve(services, listeners[0], Place())
+            if settings.workers == 1:
+                _serve(services, listeners[0])
         finally:
             services.close()
+        if settings.workers > 1:
+            from discern.cli.supervisor import Supervisor  # noqa: PLC0415 - other commands do without
+
+            raise typer.Exit(Supervisor(listeners, settings.drain_seconds).run())
+
+
+def _serve(services: Services, listener: socket.socket) -> None:
+    from discern.cli.serving import serve  # noqa: PLC0415 - other commands do without
+    from discern.http.statistics import Place  # noqa: PLC0415
+
+    # The first question need not wait for the models; a detector asked for earlier is loaded then and there.
+    threading.Thread(target=services.catalogue.load_all, name="load-detectors", daemon=True).start()
+    serve(services, listener, Place())
 
 
 def _raise_file_limit() -> None:

@@ -73,6 +73,8 @@ class Authentication:
             principal = self._keys.remembered(secret) or await to_thread.run_sync(ask)
             if cookie is not None and certificate is None:
                 _check_csrf(scope, cookie)
+            elif secret is None and certificate is not None:
+                _check_site(scope)
         except DiscernError as error:
             await refuse(error, scope, receive, send)
             return
@@ -126,6 +128,17 @@ def _check_csrf(scope: Scope, secret: str) -> None:
         raise MissingCsrfToken(
             "A request by cookie that changes something needs the header X-CSRF-Token.",
             mend="Send `csrf_token` of POST /v1/login or GET /v1/session.",
+        )
+
+
+def _check_site(scope: Scope) -> None:
+    """Raise MissingCsrfToken where a page has a browser show its client certificate to change something."""
+    if scope["type"] != "http" or scope["method"] in _HARMLESS:
+        return
+    headers = dict(scope["headers"])
+    if headers.get(b"sec-fetch-site", b"none") not in {b"same-origin", b"none"} or b"origin" in headers:
+        raise MissingCsrfToken(
+            "A client certificate that a page has shown changes nothing.", mend="Send a key, or ask without a browser."
         )
 
 

@@ -109,6 +109,18 @@ def resource_of(principal: Principal, name: str | None) -> Resource:
     return Resource("Detector", name, principal.workspace, name)
 
 
+NEED_A_FRESH_PROOF = frozenset(
+    {
+        "POST /v1/keys",
+        "POST /v1/keys/{key_id}/rotate",
+        "POST /v1/users",
+        "PATCH /v1/users/{user_id}",
+        "DELETE /v1/users/{user_id}/factors",
+    }
+)
+"""By these somebody with a session that is not theirs could stay: they need more than the session."""
+
+
 async def check(permit: Permit, principal: Principal, route: str, action: Action | None, name: str | None) -> None:
     """Raise Forbidden or SecondFactorNeeded, which is on record then, unless it is permitted."""
     if principal.enrolling and route not in WHILE_ENROLLING:
@@ -119,6 +131,8 @@ async def check(permit: Permit, principal: Principal, route: str, action: Action
     if not permit.allows(principal, action, resource):
         # Putting it on record takes the database.
         await to_thread.run_sync(permit.check, principal, action, resource)
+    if route in NEED_A_FRESH_PROOF and principal.id.startswith("user:"):
+        await to_thread.run_sync(permit.check_fresh, principal, route)
 
 
 async def admit(subjects: Subjects, scope: Scope) -> None:
