@@ -101,8 +101,10 @@ def services(home: Path, standby: Standby) -> Iterator[Services]:
 def until_level(services: Services, standby: Standby) -> None:
     """Wait until the replica has what the primary has written, and is asked."""
     assert services.replica is not None
+    # Nothing is left to be written later; where it would go next may lie behind the head of a page that nobody sends.
+    standby.primary.psql("CHECKPOINT")
     with services.database.read() as connection:
-        written = connection.execute(text("SELECT pg_current_wal_insert_lsn()")).scalar()
+        written = connection.execute(text("SELECT pg_current_wal_flush_lsn()")).scalar()
     for _ in range(600):
         if standby.execute(f"SELECT pg_last_wal_replay_lsn() >= '{written}'"):
             services.replica._look_at = float("-inf")
