@@ -334,7 +334,15 @@ def test_a_login_is_json_and_a_directory_leads_no_browser_anywhere(at: Installat
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_provider")
 
 
-def test_the_certificate_is_what_ssl_itself_would_take(directory: Directory) -> None:
-    context = ssl.create_default_context(cafile=str(directory.authority))
-    with socket.create_connection(("127.0.0.1", directory.secure_port), 5) as plain:
-        context.wrap_socket(plain, server_hostname="127.0.0.1").close()
+def test_the_certificate_is_what_ssl_itself_would_take_by_the_authority_alone(directory: Directory) -> None:
+    def subject(authority: str | None) -> object:
+        context = ssl.create_default_context(cafile=authority)
+        with (
+            socket.create_connection(("127.0.0.1", directory.secure_port), 5) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+        ):
+            return (secure.getpeercert() or {}).get("subject")
+
+    assert subject(str(directory.authority))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        subject(None)

@@ -159,6 +159,7 @@ def opened(home: Path, furnish: Furnish, keys: tuple[Path, Path], more: str = ""
 def refused(answer: Any, why: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (403, "sign_in_refused"), answer.text
     assert re.search(why, answer.json()["detail"]), answer.json()["detail"]
+    assert "discern_session" not in answer.headers.get("set-cookie", "")
 
 
 def test_somebody_comes_in_by_a_response_of_a_real_identity_provider(company: Company) -> None:
