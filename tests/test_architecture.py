@@ -10,7 +10,18 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "discern"
 FILES = sorted(path for path in SOURCE.rglob("*.py") if not {"subject_keys", "versions"} & {*path.parts})
-FEATURES = {"access", "audit", "compliance", "detection", "objects", "privacy", "quotas", "registry", "retention"}
+FEATURES = {
+    "access",
+    "audit",
+    "compliance",
+    "detection",
+    "evaluation",
+    "objects",
+    "privacy",
+    "quotas",
+    "registry",
+    "retention",
+}
 # Features inside a feature. They build on it, and it knows nothing of them.
 SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams"}
 # What a sub-feature may import of the feature it lies in.
