@@ -20,7 +20,12 @@ WARM := home=$$(mktemp -d) && env -u PYTHONDONTWRITEBYTECODE DISCERN_HOME=$$home
 NO_SECRETS := --exclude-files '^requirements/|^docs/reference/|/builtin/.*/(signature\.json|detector\.yaml)$$' \
   --exclude-secrets '^(dsc_|dss_|password|p|word|hidden-word|s3cr3t|several words of .*|.*-not-a-real-secret|tests/\S+::test_\w+)$$'
 
-.PHONY: up test unit lint types docs bench bench-peers lock clean
+# Known vulnerabilities of what is locked, where the database of them can be asked.
+ADVISORIES := api.osv.dev
+REACHES_ADVISORIES := $(BIN)/python -c 'import socket; socket.create_connection(("$(ADVISORIES)", 443), 5)'
+AUDIT := $(BIN)/pip-audit --vulnerability-service osv --disable-pip --require-hashes --requirement requirements/runtime.txt
+
+.PHONY: up test unit lint types docs sbom bench bench-peers lock clean
 .DEFAULT_GOAL := test
 
 up: $(VENV)/.runtime
@@ -37,6 +42,12 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook $(NO_SECRETS)
+	@if $(REACHES_ADVISORIES) 2>/dev/null; then $(AUDIT); else echo "pip-audit is skipped: $(ADVISORIES) is not reached."; fi
+
+# What is installed, as CycloneDX, for whoever has to keep an inventory.
+sbom: $(VENV)/.test
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements requirements/runtime.txt --output-reproducible --output-file dist/sbom.json
 
 types: $(VENV)/.test
 	$(BIN)/mypy

@@ -134,6 +134,13 @@ class Settings:
     cors_origins: str = _setting(
         "", "Origins whose pages may read answers in a browser, with commas: `https://console.example.org`."
     )
+    hsts_subdomains: int = _setting(
+        0,
+        "1: over TLS, tell browsers for a year that every name below the server's own is reached by TLS alone; 0: its "
+        "own name.",
+        minimum=0,
+        maximum=1,
+    )
     rate_limits: str = _setting(
         "",
         "Requests a time, with commas: `key 100/second, workspace 5000/minute, address 50/second`.",

@@ -17,13 +17,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.types import ASGIApp
 
 from discern.app import Services, build_services
 from discern.app_http import create_app
 from discern.core.errors import MissingCsrfToken
 from discern.http.authentication import _check_site
-from discern.http.edge import client_address
+from discern.http.edge import client_address, standing_headers
 from discern.settings import load_settings
 from discern.store.outbound import networks
 from tests.http.test_connections import running
@@ -185,6 +186,34 @@ def test_a_certificate_that_cannot_be_used_is_said(tmp_path: Path, furnished_hom
     assert ended.returncode == 1
     assert "tls_certificate" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_page_of_another_site_opens_no_stream(services: Services, home: Path) -> None:
+    secret = services.keys.issue("default", "stream", role="device").secret
+
+    def is_let_in(app: ASGIApp, origin: str | None) -> bool:
+        client = TestClient(app, headers={"Authorization": f"Bearer {secret}"} | ({"Origin": origin} if origin else {}))
+        try:
+            with client.websocket_connect("/v1/detectors/toy-record/stream"):
+                return True
+        except WebSocketDenialResponse as refused:
+            return (refused.status_code, refused.json()["code"]) != (403, "forbidden")
+
+    pages = (None, "http://testserver", "https://console.example.org", "http://testserver.evil.example", "null")
+    assert [is_let_in(create_app(services), page) for page in pages] == [True, True, False, False, False]
+    settings = {"DISCERN_HOME": str(home), "DISCERN_CORS_ORIGINS": "https://console.example.org"}
+    opened = build_services(load_settings(settings))
+    opened.open()
+    assert [is_let_in(create_app(opened), page) for page in pages] == [True, True, True, False, False]
+    opened.close()
+
+
+def test_names_below_the_server_s_come_by_tls_too_where_that_is_set() -> None:
+    plain, tls = standing_headers(tls=False, subdomains=True), dict(standing_headers(tls=True, subdomains=False))
+    assert plain == [("x-content-type-options", "nosniff")]
+    assert tls["strict-transport-security"] == "max-age=31536000"
+    below = dict(standing_headers(tls=True, subdomains=True))
+    assert below["strict-transport-security"] == "max-age=31536000; includeSubDomains"
 
 
 def test_a_page_of_another_site_changes_nothing_by_a_client_certificate() -> None:

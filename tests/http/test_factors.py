@@ -444,6 +444,19 @@ def changes(person: Person, factor: str) -> list[Callable[[], Any]]:
     ]
 
 
+def test_a_password_and_sessions_are_changed_with_a_fresh_proof_alone(ann: Person, house: House) -> None:
+    ann.enrol_app()
+    session = ann.browser.get("/v1/sessions").json()["sessions"][0]["id"]
+    house.clock.wait(FRESH_TIME.total_seconds())
+    change = {"old": PASSWORD, "new": "several words of another"}
+    assert refused(ann.post("/v1/password", change)) == (403, "fresh_proof_needed")
+    assert refused(ann.delete(f"/v1/sessions/{session}")) == (403, "fresh_proof_needed")
+    assert refused(ann.post("/v1/session/proof", {"password": PASSWORD})) == (401, "wrong_factor")
+    good = {"kind": "totp", "code": ann.code()}
+    assert ann.post("/v1/session/proof", {"password": PASSWORD, "proof": good}).status_code == 204
+    assert ann.post("/v1/password", change).status_code == 204
+
+
 def test_factors_are_changed_with_a_fresh_proof_alone(ann: Person, house: House) -> None:
     factor = ann.enrol_app()
     house.clock.wait(FRESH_TIME.total_seconds())

@@ -277,6 +277,8 @@ def test_an_unknown_query_parameter_is_refused(two: Two) -> None:
         assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request"), path
     answer = two.client.post(f"{DETECTORS}/verdicts?versoin=1.0.0", json=RECORD, headers=headers)
     assert (answer.status_code, "version" in answer.json()["mend"]) == (400, True)
+    answer = two.client.get("/v1/verdicts?limit=1&limit=500", headers=headers)
+    assert (answer.status_code, "more than once" in answer.json()["detail"]) == (400, True)
 
 
 def test_denials_and_privileged_acts_are_on_record_with_where_they_came_from(two: Two) -> None:

@@ -22,7 +22,7 @@ from discern.app import Services
 from discern.app_http import create_app
 from discern.core.errors import InvalidSettings, StorageUnavailable
 from discern.http.connections import Connection, ConnectionLimits, connection_class
-from discern.http.edge import STANDING_HEADERS, STANDING_HEADERS_TLS
+from discern.http.edge import standing_headers
 from discern.http.plain import Application
 from discern.http.statistics import Place
 from discern.http.web_sockets import WebSocketConnection, WebSocketLimits, web_socket_class
@@ -141,7 +141,7 @@ def serve(
     )
     config = uvicorn.Config(
         app,
-        headers=list(STANDING_HEADERS_TLS if settings.tls_certificate else STANDING_HEADERS),
+        headers=standing_headers(tls=bool(settings.tls_certificate), subdomains=settings.hsts_subdomains == 1),
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         ssl_ca_certs=None if settings.tls_client_ca is None else str(settings.tls_client_ca),

@@ -5,7 +5,8 @@
 - The address is the peer's. Behind a proxy of `trusted_proxies` it is the last one in `X-Forwarded-For` that is none
   of these: what stands before it, anybody may have written.
 - No answer is framed, sniffed, run with inline script, or kept by a cache unless a route says so.
-- Other sites' pages read answers only where their origin stands in `cors_origins`; keys in cookies are not sent there.
+- Other sites' pages read answers and open streams only where their origin stands in `cors_origins`; keys in cookies are
+  not sent there.
 
 Answers to records that come whole in one read go another way (`http/direct.py`) and carry what the server adds to all.
 """
@@ -19,8 +20,10 @@ from typing import TYPE_CHECKING
 
 from starlette.middleware.cors import CORSMiddleware
 
+from discern.core.errors import Forbidden
 from discern.core.ids import uuid7_text
 from discern.core.origin import Origin, set_origin
+from discern.http.authentication import refuse
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,7 +43,12 @@ _HEADERS = (
 )
 STANDING_HEADERS = (("x-content-type-options", "nosniff"),)
 """What the server adds to every answer."""
-STANDING_HEADERS_TLS = (*STANDING_HEADERS, ("strict-transport-security", "max-age=31536000"))
+
+
+def standing_headers(*, tls: bool, subdomains: bool) -> list[tuple[str, str]]:
+    """Return what the server adds to every answer; with TLS, that browsers come by TLS for a year (RFC 6797)."""
+    transport = "max-age=31536000; includeSubDomains" if subdomains else "max-age=31536000"
+    return [*STANDING_HEADERS, *([("strict-transport-security", transport)] if tls else [])]
 
 
 class Edge:
@@ -50,6 +58,7 @@ class Edge:
         self._trusted = trusted
         allowed = tuple(origins)
         self._app = app
+        self._origins = frozenset(origin.encode() for origin in allowed)
         if allowed:
             self._app = CORSMiddleware(
                 app,
@@ -65,7 +74,7 @@ class Edge:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        forwarded = asked = scheme = b""
+        forwarded = asked = scheme = host = page = b""
         for name, value in scope["headers"]:
             if name == b"x-forwarded-for":
                 forwarded = forwarded + b"," + value if forwarded else value
@@ -73,6 +82,10 @@ class Edge:
                 asked = value
             elif name == b"x-forwarded-proto":
                 scheme = value
+            elif name == b"host":
+                host = value
+            elif name == b"origin":
+                page = value
         request_id = asked if _PLAIN_WORD(asked) else uuid7_text().encode()
         peer = scope["client"][0] if scope.get("client") else ""
         if scheme == b"https" and self._trusted and _is_among(peer, self._trusted):
@@ -84,6 +97,14 @@ class Edge:
                 message["headers"] = _completed(message.get("headers", ()), request_id)
             await send(message)
 
+        # CORS does not hold for WebSockets: a browser opens one for any page, and shows its certificate for it.
+        if page and scope["type"] == "websocket" and page not in self._origins and page.partition(b"://")[2] != host:
+            error = Forbidden(
+                "The page that opens this stream is of another site.",
+                mend="Put its origin into DISCERN_CORS_ORIGINS, or open the stream without a browser.",
+            )
+            await refuse(error, scope, receive, send_hardened)
+            return
         await self._app(scope, receive, send_hardened)
 
 

@@ -116,21 +116,22 @@ NEED_A_FRESH_PROOF = frozenset(
         "POST /v1/users",
         "PATCH /v1/users/{user_id}",
         "DELETE /v1/users/{user_id}/factors",
+        "POST /v1/password",
+        "DELETE /v1/sessions/{session_id}",
     }
 )
-"""By these somebody with a session that is not theirs could stay: they need more than the session."""
+"""By these somebody with a session that is not theirs could stay, or lock others out: they need more than it."""
 
 
 async def check(permit: Permit, principal: Principal, route: str, action: Action | None, name: str | None) -> None:
     """Raise Forbidden or SecondFactorNeeded, which is on record then, unless it is permitted."""
     if principal.enrolling and route not in WHILE_ENROLLING:
         await to_thread.run_sync(permit.check_enrolled, principal, route)
-    if action is None:
-        return
-    resource = resource_of(principal, name)
-    if not permit.allows(principal, action, resource):
-        # Putting it on record takes the database.
-        await to_thread.run_sync(permit.check, principal, action, resource)
+    if action is not None:
+        resource = resource_of(principal, name)
+        if not permit.allows(principal, action, resource):
+            # Putting it on record takes the database.
+            await to_thread.run_sync(permit.check, principal, action, resource)
     if route in NEED_A_FRESH_PROOF and principal.id.startswith("user:"):
         await to_thread.run_sync(permit.check_fresh, principal, route)
 
@@ -154,7 +155,10 @@ async def admit(subjects: Subjects, scope: Scope) -> None:
 
 
 def check_query(scope: Scope, known: Collection[str]) -> None:
-    """Raise MalformedRequest for a parameter that the route does not have: a typing error must not mean the default."""
+    """Raise MalformedRequest for a parameter that the route does not have, or that is there twice.
+
+    A typing error must not mean the default, nor a second value another thing to whoever looked before.
+    """
     if not scope["query_string"]:
         return
     given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -162,6 +166,10 @@ def check_query(scope: Scope, known: Collection[str]) -> None:
     if unknown:
         mend = f"It has: {', '.join(sorted(known))}." if known else "It has none."
         raise MalformedRequest(f"The route has no parameter {unknown[0][:100]!r}.", mend=mend)
+    names = [name for name, _ in given]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise MalformedRequest(f"The parameter {twice} is there more than once.", mend="Give it once.")
 
 
 async def count(limits: RateLimits, scope: Scope, route: str, send: Send) -> Send:
