@@ -11,7 +11,6 @@ from pathlib import Path
 from uuid import UUID
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -23,6 +22,7 @@ from discern.access.types import ACTIONS, ROLES, Action, ApiKey, Principal, Reso
 from discern.core.clock import utc_now
 from discern.core.errors import CallerError, UnknownWorkspace
 from discern.core.workspace import DEFAULT_WORKSPACE
+from discern.tables import print_table
 
 _WORKSPACE = typer.Option(DEFAULT_WORKSPACE, "--workspace", "-w", help="Workspace it belongs to.")
 _ROLE_HELP = f"One of: {', '.join(ROLES)}."
@@ -76,7 +76,7 @@ def key_commands(
         for key in keys().list(workspace):
             times = (key.created_at, key.last_used_at, key.expires_at, key.revoked_at)
             table.add_row(str(key.id), escape(key.name), escape(_may(key)), *map(_time, times))
-        Console().print(table)
+        print_table(table)
 
     @group.command("rotate")
     def rotate(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -18,6 +17,7 @@ from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.inputs.faces import try_locator
 from discern.registry.types import Listed, Refused
 from discern.settings import Settings
+from discern.tables import print_table
 
 _LEAST_FREE_BYTES = 1_000_000_000
 
@@ -44,7 +44,7 @@ def doctor_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
             well = well and finding.well
             state, hint = ("[green]ok[/]", "") if finding.well else ("[red]wrong[/]", finding.hint)
             table.add_row(state, escape(finding.what), escape(finding.found), escape(hint))
-        Console().print(table)
+        print_table(table)
         raise typer.Exit(0 if well else 1)
 
 

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from discern.core.errors import UnknownVerdict
@@ -15,6 +14,7 @@ from discern.core.verdict import Decision
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.detection.store import VerdictStore
 from discern.detection.types import VerdictQuery
+from discern.tables import print_table
 
 
 def verdict_commands(ledger: Callable[[], VerdictStore]) -> typer.Typer:
@@ -47,7 +47,7 @@ def verdict_commands(ledger: Callable[[], VerdictStore]) -> typer.Typer:
                 f"{verdict.detector} {verdict.version}",
                 f"{verdict.input.kind} {verdict.input.sha256[:12]}",
             )
-        Console().print(table)
+        print_table(table)
         if page.next:
             typer.echo(f"There are more: --after {page.next}", err=True)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from discern.core.errors import CallerError
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.retention.service import Retention
 from discern.retention.types import KINDS, Kind
+from discern.tables import print_table
 
 _WORKSPACE = typer.Option(DEFAULT_WORKSPACE, "--workspace", "-w", help="Whose.")
 
@@ -29,7 +29,7 @@ def retention_commands(retention: Callable[[], Retention], check_workspace: Call
         for kind in KINDS:
             days = keeping.days(kind)
             table.add_row(kind, "for ever" if days is None else f"{days} days")
-        Console().print(table)
+        print_table(table)
 
     @group.command("set")
     def change(
@@ -50,7 +50,7 @@ def retention_commands(retention: Callable[[], Retention], check_workspace: Call
         table = Table("Workspace", "Kind", "Before", Column("Rows", justify="right"), box=None, pad_edge=False)
         for one in found:
             table.add_row(one.workspace, one.kind, one.before.isoformat(timespec="seconds"), str(one.rows))
-        Console().print(table)
+        print_table(table)
         total = sum(one.rows for one in found)
         typer.echo(f"{total} rows {'would be' if dry_run else 'were'} deleted.", err=True)
 
