@@ -6,49 +6,20 @@ import json
 import os
 import re
 import shutil
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from discern.app import build_services
-from discern.cli.main import main
 from discern.detectors.signing import generate_key
 from discern.objects.types import Address
 from discern.settings import load_settings
+from tests.cli.conftest import Ran, Run
 from tests.detectors import models
 from tests.media import clip, encoded, jpeg, picture
 
 pytestmark = pytest.mark.system
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("DISCERN_HOME", str(home))
-    monkeypatch.setenv("COLUMNS", "240")
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["discern", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture
