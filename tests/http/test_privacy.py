@@ -87,6 +87,26 @@ def test_an_export_holds_all_that_is_kept_of_a_subject_and_of_nobody_else(client
     assert client.post("/v1/privacy/export", json={"subject": "nobody"}).status_code == 404
 
 
+def test_an_export_lists_the_jobs_of_a_subject_and_of_nobody_else(client: TestClient, services: Services) -> None:
+    ask = "/v1/detectors/toy-record/jobs"
+    ended, waiting = (client.post(ask, json=RECORD, headers=ANN).json() for _ in range(2))
+    client.post(ask, json=RECORD, headers=BEN)
+    problem = {"code": "invalid_record", "detail": "a: 'Ann Smith' is not a number"}
+    services.job_store.finish(UUID(ended["id"]), "failed", utc_now(), error=problem)
+    found = export(client, "customer-81723")["jobs"]
+    assert [one["id"] for one in found] == [ended["id"], waiting["id"]]
+    first, second = found
+    assert (first["state"], first["detector"], first["error"]) == ("failed", "toy-record", problem)
+    assert first["created_at"] == ended["created_at"]
+    assert first["finished_at"] is not None
+    assert [one["input_kept"] for one in found] == [False, True]
+    assert second["bytes"] == waiting["bytes"] > 0
+    (act, *_) = (entry.act for entry in services.audit_store.page("default", 50, None).entries)
+    assert (act.act, act.after) == ("privacy.export", {"verdicts": 0, "jobs": 2, "consents": 0})
+    client.post("/v1/privacy/erase", json={"subject": "customer-81723"})
+    assert client.post("/v1/privacy/export", json={"subject": "customer-81723"}).status_code == 404
+
+
 def test_who_is_erased_is_gone_from_every_answer_and_others_are_not(client: TestClient, services: Services) -> None:
     of_ann, of_ben = asked(client, ANN), asked(client, BEN)
     done = client.post("/v1/privacy/erase", json={"subject": "customer-81723"}).json()

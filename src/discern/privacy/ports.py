@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from discern.core.verdict import Verdict
 from discern.objects.ports import HeldKey, KeyWrapper
-from discern.privacy.types import Subject
+from discern.privacy.types import Subject, SubjectJob
 
 
 class Subjects(Protocol):
@@ -105,6 +105,10 @@ class HeldVerdicts(Protocol):
 
 class HeldJobs(Protocol):
     """The jobs over inputs of subjects."""
+
+    def about(self, workspace: str, reference: str) -> Sequence[SubjectJob]:
+        """Return those about a subject, oldest first. Raises StorageUnavailable."""
+        ...
 
     def forget_about(self, workspace: str, reference: str, *, before: datetime) -> int:
         """End those about a subject from before a time, and leave nothing of inputs, errors and webhooks.
