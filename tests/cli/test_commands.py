@@ -288,6 +288,38 @@ def test_the_doctor_names_what_is_wrong_with_a_hint(run: Run, home: Path, monkey
     assert "nowhere.onnx" in run("doctor").out
 
 
+def test_the_doctor_says_whether_subjects_can_be_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, postgresql_url: str
+) -> None:
+    assert "none was named yet" in run("doctor").out
+    monkeypatch.setenv("DISCERN_DATABASE_URL", postgresql_url)
+    assert "Set DISCERN_SUBJECT_KEYS_URL to another PostgreSQL database." in run("doctor").out
+    monkeypatch.setenv("DISCERN_SUBJECT_KEYS_URL", "postgresql://127.0.0.1:9/keys")
+    ran = run("doctor")
+    assert ran.code == 1
+    (line,) = (line for line in ran.out.splitlines() if "subjects" in line and "wrong" in line)
+    assert "did not answer" in line
+
+
+@pytest.mark.parametrize("command", [("token", "rotate"), ("detector", "list"), ("key", "list")])
+@pytest.mark.parametrize("has_server", [False, True])
+def test_the_home_folder_is_made_for_its_owner_alone(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    command: tuple[str, str],
+    has_server: bool,
+) -> None:
+    if has_server:
+        monkeypatch.setenv("DISCERN_DATABASE_URL", request.getfixturevalue("postgresql_url"))
+    monkeypatch.setenv("DISCERN_HOME", str(tmp_path / "fresh"))
+    before = os.umask(0o022)
+    assert run(*command).code == 0
+    os.umask(before)
+    assert (tmp_path / "fresh").stat().st_mode & 0o777 == 0o700
+
+
 def test_the_version_is_printed(run: Run) -> None:
     assert re.fullmatch(r"discern \d+\.\d+\.\d+\n", run("--version").out)
 

@@ -22,6 +22,7 @@ from discern.core.errors import (
     MalformedRequest,
     ObjectRefused,
     StorageUnavailable,
+    SubjectsUnavailable,
     UnknownSubject,
 )
 from discern.core.sealing import key_id_of
@@ -330,15 +331,23 @@ def test_on_postgresql_the_keys_need_a_database_of_their_own(home: Path, postgre
     services.open()
     try:
         assert services.subjects.admit("default", None) is None
-        with pytest.raises(InvalidSettings, match="database of their own"):
-            services.subjects.admit("default", "customer-81723")
-        with pytest.raises(InvalidSettings):
+        with pytest.raises(SubjectsUnavailable):
             services.privacy.set_rules("default", type(services.privacy.rules("default"))(consent_required=True))
+        key = services.keys.issue("default", "one", role="owner").secret
+        with TestClient(create_app(services), headers={"Authorization": f"Bearer {key}"}) as client:
+            asked(client, {})
+            answers = [
+                client.post(ASK, json=RECORD, headers=ANN),
+                client.post("/v1/privacy/export", json={"subject": "customer-81723"}),
+            ]
+        for answer in answers:
+            problem = answer.json()
+            assert (answer.status_code, problem["code"]) == (503, "subjects_unavailable")
+            assert "DISCERN_SUBJECT_KEYS_URL" in problem["mend"]
     finally:
         services.close()
-    same = build_services(load_settings(environment | {"DISCERN_SUBJECT_KEYS_URL": postgresql_url}))
     with pytest.raises(InvalidSettings, match="names the database of the ledger"):
-        _ = same.subjects.store
+        build_services(load_settings(environment | {"DISCERN_SUBJECT_KEYS_URL": postgresql_url}))
 
 
 def test_on_postgresql_a_subject_is_exported_and_erased(

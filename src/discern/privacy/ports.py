@@ -18,7 +18,7 @@ class Subjects(Protocol):
         """Return the subject of a question, None where none is named. It may wait for the database.
 
         Raises MalformedRequest for what cannot be a name, ConsentMissing where the workspace asks for consent and there
-        is none, and StorageUnavailable: without an answer nobody is judged.
+        is none, SubjectsUnavailable, and StorageUnavailable: without an answer nobody is judged.
         """
         ...
 
