@@ -270,3 +270,8 @@ def test_somebody_who_comes_first_in_many_requests_at_once_is_one_user(furnish: 
         signed_in = list(threads.map(lambda _: at.services.federation._enter("company", identity, "x"), range(6)))
     assert len({one.principal.id for one in signed_in}) == 1
     assert len(at.services.users.list("default")) == 1
+
+
+def test_the_page_tells_of_the_public_address_before_the_commands_that_need_it() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "sign-in.md").read_text(encoding="utf-8")
+    assert page.index("DISCERN_PUBLIC_URL") < page.index("discern sign-in list")

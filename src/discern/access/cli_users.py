@@ -47,12 +47,17 @@ def user_commands(
     def list_users(workspace: str = _WORKSPACE) -> None:
         """List the users."""
         table = Table(
-            "Name", "Role", "Detectors", "From", "State", Column("Id", no_wrap=True), box=None, pad_edge=False
+            *("Name", "Role", "Detectors", "From", "Second factors", "State"),
+            Column("Id", no_wrap=True),
+            box=None,
+            pad_edge=False,
         )
         for user in users().list(workspace):
             granted = "all" if user.detectors is None else ", ".join(user.detectors)
             state = "disabled" if user.disabled_at else "locked" if user.locked_until else ""
-            table.add_row(escape(user.name), user.role, escape(granted), user.provider or "", state, str(user.id))
+            kinds = ", ".join(factors().kinds(user))
+            cells = (escape(user.name), user.role, escape(granted), user.provider or "", kinds, state, str(user.id))
+            table.add_row(*cells)
         print_table(table)
 
     @group.command("role")

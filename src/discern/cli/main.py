@@ -25,6 +25,7 @@ from discern.app_storage import make_home
 from discern.audit.cli import audit_commands
 from discern.cli.doctor import doctor_command
 from discern.cli.logs import configure_logging
+from discern.cli.resources import find_resource
 from discern.cli.up import up_command
 from discern.compliance.cli import compliance_commands
 from discern.core.errors import DiscernError, StorageUnavailable, UnknownDetector
@@ -114,7 +115,7 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
         known_workspace(opened().workspaces, name)
 
     cli.add_typer(detector_commands(lambda: services().catalogue, lambda: services().settings.home))
-    cli.add_typer(verdict_commands(lambda: opened().verdicts))
+    cli.add_typer(verdict_commands(lambda: opened().verdicts, is_known))
     cli.add_typer(privacy_commands(lambda: opened().privacy))
     cli.add_typer(run_commands(lambda: RunStore(opened().database)))
     cli.add_typer(key_commands(lambda: opened().keys, lambda: opened().workspaces, lambda: services().settings.home))
@@ -123,7 +124,14 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
     cli.add_typer(user_commands(lambda: opened().users, lambda: opened().workspaces, lambda: opened().factors))
     cli.add_typer(sign_in_commands(federation))
     cli.add_typer(workspace_commands(lambda: opened().workspaces))
-    cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys, lambda: opened().users))
+    cli.add_typer(
+        access_commands(
+            lambda: services().policies,
+            lambda: opened().keys,
+            lambda: opened().users,
+            lambda kind, name, workspace: find_resource(opened(), kind, name, workspace),
+        )
+    )
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store, is_known))
     cli.add_typer(quota_commands(lambda: opened().quotas, is_known))
     cli.add_typer(compliance_commands(lambda: opened().compliance, is_known))

@@ -34,13 +34,13 @@ def retention_commands(retention: Callable[[], Retention], check_workspace: Call
     @group.command("set")
     def change(
         kind: str = typer.Argument(help=f"One of: {', '.join(KINDS)}."),
-        days: str = typer.Argument(help="Days, or `for-ever`."),
+        days: str = typer.Argument(help="Days, or `none`: for ever."),
         workspace: str = _WORKSPACE,
     ) -> None:
         """Keep something for so many days; what is older is deleted within a day."""
         check_workspace(workspace)
         retention().change(workspace, _kind(kind), _days(days))
-        kept = "for ever" if days == "for-ever" else f"for {days} days"
+        kept = "for ever" if days == "none" else f"for {days} days"
         typer.echo(f"{workspace} keeps its {kind} {kept} from here on.")
 
     @group.command("run")
@@ -65,8 +65,8 @@ def _kind(text: str) -> Kind:
 
 
 def _days(text: str) -> int | None:
-    if text == "for-ever":
+    if text == "none":
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise CallerError(f"{text[:100]!r} is no number of days.", mend="Write 90, or for-ever.")
+        raise CallerError(f"{text[:100]!r} is no number of days.", mend="Write a number such as 90, or none.")
     return int(text)
