@@ -58,7 +58,7 @@ def verified(stored: Iterable[StoredEntry], last: Callable[[], Head], anchors: S
         held.meet(entry)
         number, digest = entry.number, entry.digest
         if entry.act.act == RESUME:
-            gap = _gap(entry)
+            gap = gap_of(entry)
             found += [] if gap else [Fault(number, f"Entry {number} continues the log, and does not say from where.")]
             gaps += [gap] if gap else []
     end = last()
@@ -172,7 +172,8 @@ def _column_faults(stored: StoredEntry, entry: Entry) -> list[Fault]:
     ]
 
 
-def _gap(entry: Entry) -> Gap | None:
+def gap_of(entry: Entry) -> Gap | None:
+    """Return what an entry `audit.resume` acknowledges; None where it cannot be read."""
     try:
         held = msgspec.convert(entry.act.after, Resumption)
     except msgspec.ValidationError:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from discern.audit.ports import AnchorPlace
-from discern.audit.rules import NOTHING_BEFORE, RESUME, Head, check_reason, continued_from, sealed, verified
+from discern.audit.rules import NOTHING_BEFORE, RESUME, Head, check_reason, continued_from, gap_of, sealed, verified
 from discern.audit.store import BEFORE_ALL, AuditStore
 from discern.audit.types import (
     Act,
@@ -154,7 +154,9 @@ class AuditTrail:
         lost_to = max(number for number, _ in seen.lost)
         continuation = Continuation(start, resumption.digest, lost_to, who, reason)
         self._place.put(Anchor(workspace, entry.number, entry.digest, self._clock(), continuation))
-        return self.verify(workspace, known).gaps[-1]
+        gap = gap_of(entry)
+        assert gap is not None  # noqa: S101 - as it was written above
+        return gap
 
     def _digest(self, workspace: str, number: int) -> str:
         return NOTHING_BEFORE if number == 0 else self._store.digest(workspace, number) or ""
