@@ -148,6 +148,7 @@ class AuditTrail:
             made.append(make(head))
             return made[-1]
 
+        self._has_written = True
         self._store.record(workspace, kept)
         # Not the head of the log: others write meanwhile, and this entry is the one to be anchored.
         entry = made[-1]
