@@ -29,7 +29,7 @@ OF_THE_PARENT = {"types", "ports", "records", "sources", "store"}
 
 # Rank of the folders: a file imports only from its own folder and from lower ranks.
 RANKS = (
-    {"core": 0, "inputs": 1, "detectors": 2, "store": 2, "routes": 2}
+    {"core": 0, "inputs": 1, "detectors": 2, "store": 2, "routes": 2, "tables": 2}
     | dict.fromkeys(FEATURES, 3)
     | {
         "http": 4,
@@ -74,7 +74,7 @@ OWNERS = {
     ),
     "uvicorn": ("cli/serving.py", "http/connections.py", "http/exchange.py", "http/web_sockets.py"),
     "typer": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py", "/cli_federation.py"),
-    "rich": ("cli/", "/cli.py", "/cli_verdicts.py", "/cli_users.py", "/cli_federation.py"),
+    "rich": ("cli/", "/tables.py", "/cli.py", "/cli_verdicts.py", "/cli_users.py", "/cli_federation.py"),
     "sqlalchemy": (
         "store/",
         "/store.py",

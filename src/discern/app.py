@@ -32,6 +32,7 @@ from discern.app_storage import (
     anchor_place,
     answer_cache,
     database_of,
+    make_home,
     objects_of,
     replica_of,
     retention_of,
@@ -120,6 +121,7 @@ class Services:
 
     def open(self) -> None:
         """Open the database, and try a face model where one is set. Raises StorageUnavailable or InvalidSettings."""
+        make_home(self.settings)
         if self.settings.face_model is not None:
             try_locator(self.locator)
         self.database.open()

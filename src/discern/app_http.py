@@ -45,7 +45,7 @@ from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
 from discern.privacy.api import ConsentRequest, PrivacyRequest, PrivacyState, SubjectRequest, privacy_routes
 from discern.privacy.ports import SUBJECT_HEADER
-from discern.privacy.types import Consent, Erasure, SubjectExport
+from discern.privacy.types import Consent, Erasure, SubjectExport, SubjectJob
 from discern.quotas.api import usage_routes
 from discern.quotas.types import Usage
 from discern.registry.api import registry_routes
@@ -63,7 +63,17 @@ _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
     *(Keeping, KeepingChange, Usage),
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS, *SCHEMAS_FEDERATION),
-    *(SubjectRequest, ConsentRequest, PrivacyRequest, PrivacyState, Consent, SubjectExport, Erasure, Report),
+    *(
+        SubjectRequest,
+        ConsentRequest,
+        PrivacyRequest,
+        PrivacyState,
+        Consent,
+        SubjectExport,
+        SubjectJob,
+        Erasure,
+        Report,
+    ),
 )
 
 

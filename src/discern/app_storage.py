@@ -13,7 +13,7 @@ from discern.audit.ports import AnchorPlace
 from discern.audit.service import AuditTrail
 from discern.audit.service_anchors import FileAnchors, HttpAnchors, ObjectAnchors
 from discern.core.counts import Counts
-from discern.core.errors import InvalidSettings
+from discern.core.errors import InvalidSettings, StorageUnavailable, SubjectsUnavailable
 from discern.detection.bulk.store import old_runs
 from discern.detection.caching import AnswerCache
 from discern.detection.jobs.ports import Poster
@@ -51,6 +51,17 @@ _MOST_FETCHED = 1_000_000
 BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
 
+def make_home(settings: Settings) -> None:
+    """Make the home folder, for its owner alone, unless it is there. Raises StorageUnavailable."""
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageUnavailable(
+            f"The home folder {settings.home} cannot be made: {error.strerror}.",
+            mend="Set DISCERN_HOME to a writable folder.",
+        ) from error
+
+
 def database_of(settings: Settings) -> Database:
     """Return the database of an installation, closed."""
     durability = cast("Durability", settings.ledger_durability)
@@ -84,7 +95,13 @@ def replica_of(settings: Settings, database: Database, counts: Counts) -> Replic
 
 
 def subjects_of(settings: Settings, consents: ConsentStore) -> SubjectKeys:
-    """Return the subjects of an installation."""
+    """Return the subjects of an installation. Raises InvalidSettings."""
+    if settings.subject_keys_url and settings.subject_keys_url == settings.database_url:
+        raise InvalidSettings(
+            "subject_keys_url names the database of the ledger.",
+            mend="Name another one, which is not in the backups of the ledger.",
+            setting="subject_keys_url",
+        )
     return SubjectKeys(
         partial(_subject_keys, settings),
         lambda: bool(settings.subject_keys_url) or (settings.home / _SUBJECT_KEYS).exists(),
@@ -93,24 +110,25 @@ def subjects_of(settings: Settings, consents: ConsentStore) -> SubjectKeys:
     )
 
 
+def no_subjects(settings: Settings) -> SubjectsUnavailable | None:
+    """Return why no subject can be named, None where one can."""
+    if not settings.database_url or settings.subject_keys_url:
+        return None
+    return SubjectsUnavailable(
+        "No subject can be named: their keys need a database of their own, beside that of the ledger.",
+        mend="Set DISCERN_SUBJECT_KEYS_URL to another PostgreSQL database.",
+    )
+
+
 def _subject_keys(settings: Settings) -> SubjectKeyStore:
+    missing = no_subjects(settings)
+    if missing is not None:
+        raise missing
     if settings.subject_keys_url:
-        if settings.subject_keys_url == settings.database_url:
-            raise InvalidSettings(
-                "subject_keys_url names the database of the ledger.",
-                mend="Name another one, which is not in the backups of the ledger.",
-                setting="subject_keys_url",
-            )
         from discern.store.postgresql import PostgresqlDatabase  # noqa: PLC0415 - needs an extra
 
         url, connections = settings.subject_keys_url, settings.database_connections
         return SubjectKeyStore(PostgresqlDatabase(url, connections=connections, durability="full", schema=SUBJECT_KEYS))
-    if settings.database_url:
-        raise InvalidSettings(
-            "Subjects cannot be named: their keys need a database of their own, beside that of the ledger.",
-            mend="Set DISCERN_SUBJECT_KEYS_URL to another PostgreSQL database.",
-            setting="subject_keys_url",
-        )
     return SubjectKeyStore(SqliteDatabase(settings.home / _SUBJECT_KEYS, durability="full", schema=SUBJECT_KEYS))
 
 

@@ -15,15 +15,22 @@ from discern.access.store_federation import FederationStore
 from discern.access.types_federation import Attempt, Identity
 from discern.app import Services, build_services
 from discern.audit.types import Act
+from discern.cli.doctor import examine
 from discern.cli.main import main
 from discern.core.clock import utc_now
-from discern.core.errors import InvalidSettings
+from discern.core.errors import InvalidSettings, MissingExtra
 from discern.settings import load_settings
 from tests.access.conftest import Furnish
 from tests.access.federated import running
 
 GOOD = {"issuer": "https://idp.example.org", "client_id": "discern"}
 LDAP = {"bind_dn": "cn=s", "bind_password_file": "p", "user_base": "dc=x"}
+DIRECTORY = """[ldap.x]
+url = "ldaps://h"
+bind_dn = "cn=s"
+bind_password_file = "password"
+user_base = "dc=x"
+"""
 KEY = b"k" * 32
 ATTEMPT = Attempt("company", "state", "nonce", "verifier", "/docs", 2_000_000_000)
 
@@ -136,6 +143,34 @@ def test_what_cannot_be_used_stops_the_start(
         services.close()
 
 
+@pytest.mark.parametrize(
+    ("library", "extra", "content"),
+    [
+        ("signxml", "saml", '[saml.x]\nentity_id = "e"\nsign_on_url = "https://a"\ncertificate_file = "x.pem"'),
+        ("lxml", "saml", '[saml.x]\nentity_id = "e"\nsign_on_url = "https://a"\ncertificate_file = "x.pem"'),
+        ("ldap3", "ldap", DIRECTORY),
+        ("authlib", "server", '[oidc.x]\nissuer = "https://a"\nclient_id = "b"'),
+    ],
+)
+def test_a_provider_whose_extra_is_not_installed_stops_the_start(
+    home: Path, named: dict[str, str], monkeypatch: pytest.MonkeyPatch, library: str, extra: str, content: str
+) -> None:
+    (home / "sign-in.toml").write_text(content)
+    (home / "x.pem").write_text("")
+    (home / "password").write_text("several words of the directory")
+    monkeypatch.setitem(sys.modules, library, None)
+    services = build_services(load_settings(named))
+    services.open()
+    try:
+        with pytest.raises(MissingExtra) as refusal:
+            services.federation.open()
+        assert refusal.value.facts == {"extra": extra}
+        hints = [one.hint for one in examine(lambda: load_settings(named)) if one.what == "identity providers"]
+        assert hints == [f"Install it: pip install 'discern-detectors[{extra}]'."]
+    finally:
+        services.close()
+
+
 @pytest.mark.system
 def test_the_providers_are_listed_to_anybody_and_nothing_of_their_settings(furnish: Furnish) -> None:
     with running() as provider:
@@ -235,3 +270,8 @@ def test_somebody_who_comes_first_in_many_requests_at_once_is_one_user(furnish: 
         signed_in = list(threads.map(lambda _: at.services.federation._enter("company", identity, "x"), range(6)))
     assert len({one.principal.id for one in signed_in}) == 1
     assert len(at.services.users.list("default")) == 1
+
+
+def test_the_page_tells_of_the_public_address_before_the_commands_that_need_it() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "sign-in.md").read_text(encoding="utf-8")
+    assert page.index("DISCERN_PUBLIC_URL") < page.index("discern sign-in list")

@@ -58,7 +58,8 @@ def test_a_log_is_held_against_them(place: ObjectAnchors, tmp_path: Path) -> Non
     for number in range(4):
         trail.record(Act("default", "key:1", "keys.create", f"key:{number}"))
         trail.anchor(now=True)
-    assert trail.faults("default") == (4, [], 4)
+    seen = trail.verify("default")
+    assert (seen.entries, seen.faults, seen.anchors) == (4, (), 4)
     with sqlite3.connect(tmp_path / "discern.db") as connection:
         connection.execute("DELETE FROM audit_entries")
         connection.execute("DELETE FROM audit_heads")
@@ -66,7 +67,7 @@ def test_a_log_is_held_against_them(place: ObjectAnchors, tmp_path: Path) -> Non
     for number in range(4):
         trail.record(Act("default", "key:other", "keys.create", f"key:{number}"))
     trail.anchor(now=True)
-    found = [fault.what for fault in trail.faults("default")[1]]
+    found = [fault.what for fault in trail.verify("default").faults]
     assert found[0] == "Entry 1 is not the one that was anchored."
     assert len(found) == 4
     database.close()

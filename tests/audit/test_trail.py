@@ -11,15 +11,20 @@ from pathlib import Path
 import pytest
 
 from discern.access.service import Keys
-from discern.access.store import KeyStore
+from discern.access.store import KeyStore, WorkspaceStore
+from discern.access.types import Workspace
 from discern.audit.service import AuditTrail
 from discern.audit.service_anchors import FileAnchors, HttpAnchors
 from discern.audit.store import AuditStore
-from discern.audit.types import Act, Anchor
+from discern.audit.types import Act, Anchor, Verification
 from discern.core.clock import utc_now
 from discern.core.errors import OperatorError, StorageUnavailable
 from discern.core.origin import Origin, set_origin
 from discern.store.sqlite import SqliteDatabase
+
+
+def summary(seen: Verification) -> tuple[int, int, int | None]:
+    return seen.entries, len(seen.faults), seen.anchors
 
 
 class Log:
@@ -42,7 +47,7 @@ class Log:
         with sqlite3.connect(self.path) as connection:
             for statement in statements:
                 connection.execute(statement)
-        return [fault.what for fault in self.trail.faults("default")[1]]
+        return [fault.what for fault in self.trail.verify("default").faults]
 
 
 @pytest.fixture
@@ -53,14 +58,43 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 def test_a_log_that_nobody_touched_holds(log: Log) -> None:
-    assert log.trail.faults("default") == (5, [], 1)
-    assert log.trail.faults("nobody") == (0, [], 0)
+    assert summary(log.trail.verify("default")) == (5, 0, 1)
+    assert summary(log.trail.verify("nobody")) == (0, 0, 0)
 
 
 def test_an_edit_shows(log: Log) -> None:
     assert log.change("UPDATE audit_entries SET body = replace(body, 'n2', 'nX') WHERE number = 2") == [
         "Entry 2 was changed: its digest does not fit it."
     ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("who", "key:9", "key:9, its body key:2"),
+        ("act", "keys.revoke", "keys.revoke, its body keys.create"),
+        ("outcome", "denied", "denied, its body done"),
+        ("at", "2020-01-01 00:00:00.000000", "2020-01-01 00:00:00+00:00, its body "),
+        ("at", "yesterday", "yesterday, its body "),
+    ],
+)
+def test_an_edit_of_a_column_beside_the_body_shows(log: Log, column: str, value: str, said: str) -> None:
+    (found,) = log.change(f"UPDATE audit_entries SET {column} = '{value}' WHERE number = 2")
+    assert found.startswith(f"Entry 2 was changed: its column `{column}` says {said}")
+
+
+def test_an_entry_that_was_moved_to_another_workspace_shows_in_both(log: Log) -> None:
+    WorkspaceStore(log.database).add(Workspace("acme", utc_now()), Act("acme", "local", "workspaces.create", "x"))
+    found = log.change("UPDATE audit_entries SET workspace = 'acme' WHERE number = 5")
+    assert found == ["The log ends with entry 4, its head says 5."]
+    faults = [fault.what for fault in log.trail.verify("acme").faults]
+    assert "Entry 5 was changed: its column `workspace` says acme, its body default." in faults
+
+
+@pytest.mark.parametrize("body", ["'{}'", "'nothing'", "x'ff'", "body || ' '"])
+def test_a_body_that_is_no_entry_shows_and_stops_nothing(log: Log, body: str) -> None:
+    found = log.change(f"UPDATE audit_entries SET body = {body} WHERE number = 2")
+    assert found[0] == "Entry 2 was changed: its body is none that Discern writes."
 
 
 def test_a_deletion_shows(log: Log) -> None:
@@ -71,7 +105,11 @@ def test_a_deletion_shows(log: Log) -> None:
 def test_an_entry_before_the_first_shows(log: Log) -> None:
     columns = "workspace, number, at, who, act, outcome, body"
     forged = f"INSERT INTO audit_entries ({columns}) SELECT {columns.replace('number', '0')} FROM audit_entries LIMIT 1"
-    assert log.change(forged)[0] == "Entry 1 stands where 2 should: the order was changed."
+    found = log.change(forged)
+    assert found[:2] == [
+        "Entry 1 was changed: its column `number` says 0, its body 1.",
+        "Entry 1 stands where 2 should: the order was changed.",
+    ]
 
 
 def test_a_reordering_shows(log: Log) -> None:
@@ -91,7 +129,7 @@ def test_a_tail_that_was_cut_off_shows_though_the_head_was_mended(log: Log) -> N
         f"UPDATE audit_heads SET number = 2, digest = '{digest}'",
     )
     assert found == ["Entry 3 was anchored and is gone: the log ends with 2."]
-    assert [fault.number for fault in log.trail.faults("default", [])[1]] == []  # without anchors nobody can tell
+    assert [fault.number for fault in log.trail.verify("default", []).faults] == []  # without anchors nobody can tell
 
 
 def test_a_history_that_was_written_anew_is_not_the_one_that_was_anchored(log: Log, tmp_path: Path) -> None:
@@ -100,7 +138,7 @@ def test_a_history_that_was_written_anew_is_not_the_one_that_was_anchored(log: L
         connection.execute("DELETE FROM audit_heads")
     for number in range(1, 6):
         log.trail.record(Act("default", "key:honest", "keys.create", f"key:{number}"))
-    assert [fault.what for fault in log.trail.faults("default")[1]] == ["Entry 3 is not the one that was anchored."]
+    assert [fault.what for fault in log.trail.verify("default").faults] == ["Entry 3 is not the one that was anchored."]
 
 
 def test_an_act_that_cannot_be_put_on_record_is_not_done(tmp_path: Path) -> None:
@@ -131,7 +169,7 @@ def test_writers_at_the_same_time_leave_no_gap(log: Log) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert log.trail.faults("default")[:2] == (125, [])
+    assert summary(log.trail.verify("default"))[:2] == (125, 0)
 
 
 def test_an_entry_says_where_it_came_from(log: Log) -> None:
@@ -160,9 +198,9 @@ def test_anchors_go_where_they_are_to_and_are_tried_again(log: Log) -> None:
     trail.anchor()
     trail.anchor()
     assert [json.loads(body)["number"] for body in sent] == [5, 5]  # what is anchored is not sent again
-    assert trail.faults("default")[2] is None
+    assert trail.verify("default").anchors is None
     known = list(log.anchors.all())
-    assert trail.faults("default", known) == (5, [], 1)
+    assert summary(trail.verify("default", known)) == (5, 0, 1)
 
 
 def test_a_process_anchors_what_it_has_written_when_it_ends(log: Log) -> None:

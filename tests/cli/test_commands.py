@@ -6,49 +6,20 @@ import json
 import os
 import re
 import shutil
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from discern.app import build_services
-from discern.cli.main import main
 from discern.detectors.signing import generate_key
 from discern.objects.types import Address
 from discern.settings import load_settings
+from tests.cli.conftest import Ran, Run
 from tests.detectors import models
 from tests.media import clip, encoded, jpeg, picture
 
 pytestmark = pytest.mark.system
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("DISCERN_HOME", str(home))
-    monkeypatch.setenv("COLUMNS", "240")
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["discern", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture
@@ -315,6 +286,38 @@ def test_the_doctor_names_what_is_wrong_with_a_hint(run: Run, home: Path, monkey
     monkeypatch.delenv("DISCERN_PROT")
     monkeypatch.setenv("DISCERN_FACE_MODEL", str(home / "nowhere.onnx"))
     assert "nowhere.onnx" in run("doctor").out
+
+
+def test_the_doctor_says_whether_subjects_can_be_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, postgresql_url: str
+) -> None:
+    assert "none was named yet" in run("doctor").out
+    monkeypatch.setenv("DISCERN_DATABASE_URL", postgresql_url)
+    assert "Set DISCERN_SUBJECT_KEYS_URL to another PostgreSQL database." in run("doctor").out
+    monkeypatch.setenv("DISCERN_SUBJECT_KEYS_URL", "postgresql://127.0.0.1:9/keys")
+    ran = run("doctor")
+    assert ran.code == 1
+    (line,) = (line for line in ran.out.splitlines() if "subjects" in line and "wrong" in line)
+    assert "did not answer" in line
+
+
+@pytest.mark.parametrize("command", [("token", "rotate"), ("detector", "list"), ("key", "list")])
+@pytest.mark.parametrize("has_server", [False, True])
+def test_the_home_folder_is_made_for_its_owner_alone(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    command: tuple[str, str],
+    has_server: bool,
+) -> None:
+    if has_server:
+        monkeypatch.setenv("DISCERN_DATABASE_URL", request.getfixturevalue("postgresql_url"))
+    monkeypatch.setenv("DISCERN_HOME", str(tmp_path / "fresh"))
+    before = os.umask(0o022)
+    assert run(*command).code == 0
+    os.umask(before)
+    assert (tmp_path / "fresh").stat().st_mode & 0o777 == 0o700
 
 
 def test_the_version_is_printed(run: Run) -> None:

@@ -120,3 +120,22 @@ def test_slow_senders_are_given_up_while_others_are_answered(home: Path) -> None
         for connection in slow:
             assert b"408 " in connection.recv(65_536)
             connection.close()
+
+
+def test_what_is_wrong_with_a_provider_is_said_before_anybody_is_told_that_we_listen(home: Path) -> None:
+    (home / "sign-in.toml").write_text('[saml.x]\nentity_id = "e"\nsign_on_url = "https://a"\ncertificate_file = "x"')
+    environment = {"DISCERN_HOME": str(home), "DISCERN_PORT": "0", "PATH": os.environ["PATH"]}
+    environment |= {"DISCERN_WORKERS": "2", "DISCERN_PUBLIC_URL": "https://discern.example.org"}
+    command = [sys.executable, "-m", "discern.cli.main", "up"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "cannot be read" in ended.stderr
+
+
+def test_the_start_says_that_no_subject_can_be_named(home: Path, postgresql_url: str) -> None:
+    with server(home, DISCERN_DATABASE_URL=postgresql_url) as (process, _, port):
+        while b"200 OK" not in ask(port, b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert "Set DISCERN_SUBJECT_KEYS_URL" in err

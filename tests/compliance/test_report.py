@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from discern.access.types import ApiKey, User
 from discern.app import Services, build_services
 from discern.app_http import create_app
-from discern.audit.types import Fault
+from discern.audit.types import Fault, Gap, Resumption, Verification
 from discern.cli.main import main
 from discern.compliance import rules
 from discern.compliance.service_standards import standards
@@ -86,16 +86,33 @@ def test_settings_that_leave_something_open_want_attention_and_others_do_not() -
 
 
 @pytest.mark.parametrize(
-    ("faults", "anchors", "state", "unknown"),
-    [(0, 3, "shown", False), (0, None, "attention", True), (0, 0, "attention", True), (2, 3, "attention", False)],
+    ("faults", "gaps", "anchors", "state", "unknown"),
+    [
+        (0, 0, 3, "shown", False),
+        (0, 0, None, "attention", True),
+        (0, 0, 0, "attention", True),
+        (2, 0, 3, "attention", False),
+        (0, 1, 3, "attention", False),
+    ],
 )
 def test_whether_the_audit_log_holds_and_against_what(
-    faults: int, anchors: int | None, state: State, unknown: bool
+    faults: int, gaps: int, anchors: int | None, state: State, unknown: bool
 ) -> None:
-    found = rules.audit_log(5, [Fault(n, "Entry 1 of ann was changed.") for n in range(faults)], anchors)
+    seen = Verification(
+        entries=5,
+        faults=tuple(Fault(n, "Entry 1 of ann was changed.") for n in range(faults)),
+        gaps=(Gap(4, Resumption(3, "0" * 64, 3, ((9, "0" * 64),)), "Entries 4 to 9 were anchored and lost."),) * gaps,
+        anchors=anchors,
+        is_chain_whole=not faults,
+        last=5,
+        lost=(),
+        fitting=(),
+    )
+    found = rules.audit_log(seen)
     assert (found.state, bool(found.unknown)) == (state, unknown)
-    assert found.facts == {"entries": 5, "faults": faults, "anchors": anchors}
+    assert found.facts == {"entries": 5, "faults": faults, "gaps": gaps, "anchors": anchors}
     assert ("DOES NOT HOLD" in found.says) == bool(faults)
+    assert ("1 acknowledged gap" in found.says) == bool(gaps)
     assert "5 entries" in found.says
 
 
@@ -195,7 +212,7 @@ def test_the_report_says_what_is_so_in_a_running_installation(services: Services
     services.users.create("default", "ann@example.org", PASSWORD, role="owner")
     services.audit.anchor(now=True)
     found = evidence_of(services.compliance.report("default"))
-    assert found["audit_log"]["facts"] == {"entries": 2, "faults": 0, "anchors": 1}
+    assert found["audit_log"]["facts"] == {"entries": 2, "faults": 0, "gaps": 0, "anchors": 1}
     assert found["audit_log"]["state"] == "shown"
     assert found["keys"]["facts"]["without_end"] == 1
     assert found["users"]["facts"]["owner"] == {"users": 1, "password": 1}

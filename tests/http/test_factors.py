@@ -589,7 +589,7 @@ def test_all_that_is_done_is_on_record_and_all_that_is_refused(ann: Person, hous
         ("factors.prove", "denied", "wrong totp"),
         ("factors.remove", "done", None),
     ]
-    assert house.services.audit.faults("default")[1] == []
+    assert house.services.audit.verify("default").faults == ()
 
 
 def test_with_another_secret_of_the_installation_no_factor_opens_and_it_is_said_why(ann: Person, house: House) -> None:

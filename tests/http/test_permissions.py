@@ -292,4 +292,4 @@ def test_denials_and_privileged_acts_are_on_record_with_where_they_came_from(two
     assert all(entry["act"]["workspace"] == "default" for entry in entries)
     secrets = [*two.keys.values(), *two.owners.values()]
     assert not any(secret in str(entries) for secret in secrets)
-    assert two.services.audit.faults("default")[1] == []
+    assert two.services.audit.verify("default").faults == ()

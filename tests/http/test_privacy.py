@@ -22,6 +22,7 @@ from discern.core.errors import (
     MalformedRequest,
     ObjectRefused,
     StorageUnavailable,
+    SubjectsUnavailable,
     UnknownSubject,
 )
 from discern.core.sealing import key_id_of
@@ -85,6 +86,26 @@ def test_an_export_holds_all_that_is_kept_of_a_subject_and_of_nobody_else(client
     assert found["verdicts"] == of_ann
     assert [(one["given"], one["source"]) for one in found["consents"]] == [(True, "form 7")]
     assert client.post("/v1/privacy/export", json={"subject": "nobody"}).status_code == 404
+
+
+def test_an_export_lists_the_jobs_of_a_subject_and_of_nobody_else(client: TestClient, services: Services) -> None:
+    ask = "/v1/detectors/toy-record/jobs"
+    ended, waiting = (client.post(ask, json=RECORD, headers=ANN).json() for _ in range(2))
+    client.post(ask, json=RECORD, headers=BEN)
+    problem = {"code": "invalid_record", "detail": "a: 'Ann Smith' is not a number"}
+    services.job_store.finish(UUID(ended["id"]), "failed", utc_now(), error=problem)
+    found = export(client, "customer-81723")["jobs"]
+    assert [one["id"] for one in found] == [ended["id"], waiting["id"]]
+    first, second = found
+    assert (first["state"], first["detector"], first["error"]) == ("failed", "toy-record", problem)
+    assert first["created_at"] == ended["created_at"]
+    assert first["finished_at"] is not None
+    assert [one["input_kept"] for one in found] == [False, True]
+    assert second["bytes"] == waiting["bytes"] > 0
+    (act, *_) = (entry.act for entry in services.audit_store.page("default", 50, None).entries)
+    assert (act.act, act.after) == ("privacy.export", {"verdicts": 0, "jobs": 2, "consents": 0})
+    client.post("/v1/privacy/erase", json={"subject": "customer-81723"})
+    assert client.post("/v1/privacy/export", json={"subject": "customer-81723"}).status_code == 404
 
 
 def test_who_is_erased_is_gone_from_every_answer_and_others_are_not(client: TestClient, services: Services) -> None:
@@ -310,15 +331,23 @@ def test_on_postgresql_the_keys_need_a_database_of_their_own(home: Path, postgre
     services.open()
     try:
         assert services.subjects.admit("default", None) is None
-        with pytest.raises(InvalidSettings, match="database of their own"):
-            services.subjects.admit("default", "customer-81723")
-        with pytest.raises(InvalidSettings):
+        with pytest.raises(SubjectsUnavailable):
             services.privacy.set_rules("default", type(services.privacy.rules("default"))(consent_required=True))
+        key = services.keys.issue("default", "one", role="owner").secret
+        with TestClient(create_app(services), headers={"Authorization": f"Bearer {key}"}) as client:
+            asked(client, {})
+            answers = [
+                client.post(ASK, json=RECORD, headers=ANN),
+                client.post("/v1/privacy/export", json={"subject": "customer-81723"}),
+            ]
+        for answer in answers:
+            problem = answer.json()
+            assert (answer.status_code, problem["code"]) == (503, "subjects_unavailable")
+            assert "DISCERN_SUBJECT_KEYS_URL" in problem["mend"]
     finally:
         services.close()
-    same = build_services(load_settings(environment | {"DISCERN_SUBJECT_KEYS_URL": postgresql_url}))
     with pytest.raises(InvalidSettings, match="names the database of the ledger"):
-        _ = same.subjects.store
+        build_services(load_settings(environment | {"DISCERN_SUBJECT_KEYS_URL": postgresql_url}))
 
 
 def test_on_postgresql_a_subject_is_exported_and_erased(

@@ -96,7 +96,7 @@ def test_what_is_older_than_its_workspace_says_is_deleted_and_the_sums_are_on_re
     assert (changed.who, changed.before, changed.after) == ("key:1", {"verdicts": None}, {"verdicts": 30})
     assert rows(services.retention.run()) == {("default", "verdicts"): 0}
     assert len(acts(services)) == 2
-    assert services.audit.faults("default")[1] == []
+    assert services.audit.verify("default").faults == ()
 
 
 def test_jobs_with_their_files_sessions_and_runs_get_old_too(services: Services) -> None:

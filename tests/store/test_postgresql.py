@@ -86,11 +86,12 @@ def test_the_audit_log_has_no_gap_and_shows_an_edit(services: Services) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert services.audit.faults("default")[:2] == (40, [])
+    seen = services.audit.verify("default")
+    assert (seen.entries, seen.faults) == (40, ())
     with services.database.write() as connection:
         changed = "convert_to(replace(convert_from(body, 'UTF8'), 'many', 'more'), 'UTF8')"
         connection.execute(text(f"UPDATE audit_entries SET body = {changed} WHERE number = 7"))
-    assert [fault.number for fault in services.audit.faults("default")[1]] == [7]
+    assert [fault.number for fault in services.audit.verify("default").faults] == [7]
 
 
 def test_processes_that_start_together_upgrade_one_after_the_other(postgresql_url: str) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from uuid import UUID
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -23,6 +22,7 @@ from discern.access.types import ACTIONS, ROLES, Action, ApiKey, Principal, Reso
 from discern.core.clock import utc_now
 from discern.core.errors import CallerError, UnknownWorkspace
 from discern.core.workspace import DEFAULT_WORKSPACE
+from discern.tables import print_table
 
 _WORKSPACE = typer.Option(DEFAULT_WORKSPACE, "--workspace", "-w", help="Workspace it belongs to.")
 _ROLE_HELP = f"One of: {', '.join(ROLES)}."
@@ -34,6 +34,14 @@ _KINDS: dict[str, ResourceKind] = {
     "job": "Job",
     "key": "Key",
     "user": "User",
+}
+_LISTED_BY: dict[ResourceKind, str] = {
+    "Workspace": "`discern workspace list`",
+    "Detector": "`discern detector list`",
+    "Verdict": "`discern verdicts list`",
+    "Job": "GET /v1/jobs",
+    "Key": "`discern key list`",
+    "User": "`discern user list`",
 }
 
 
@@ -76,7 +84,7 @@ def key_commands(
         for key in keys().list(workspace):
             times = (key.created_at, key.last_used_at, key.expires_at, key.revoked_at)
             table.add_row(str(key.id), escape(key.name), escape(_may(key)), *map(_time, times))
-        Console().print(table)
+        print_table(table)
 
     @group.command("rotate")
     def rotate(
@@ -129,24 +137,37 @@ def workspace_commands(workspaces: Callable[[], Workspaces]) -> typer.Typer:
 
 
 def access_commands(
-    policies: Callable[[], Policies], keys: Callable[[], Keys], users: Callable[[], Users]
+    policies: Callable[[], Policies],
+    keys: Callable[[], Keys],
+    users: Callable[[], Users],
+    find: Callable[[ResourceKind, str, str], Resource | None],
 ) -> typer.Typer:
-    """Return the `access` group."""
+    """Return the `access` group.
+
+    `find` returns the resource of a kind and an id or name, of the workspace or else of whichever it belongs to.
+    """
     group = typer.Typer(name="access", help="Who may do what, and why.", no_args_is_help=True)
 
     @group.command("explain")
     def explain(
         who: str = typer.Argument(metavar="USER", help="`key:ID` from `discern key list`, a user's name, or a role."),
         action: str = typer.Argument(help="Such as detect or verdicts.read; `discern access actions` lists them."),
-        resource: str = typer.Argument(help="workspace, detector:NAME, verdict:ID, job:ID or key:ID."),
-        detector: str = typer.Option("", "--detector", "-d", help="Detector that a verdict or job came from."),
+        resource: str = typer.Argument(help="workspace, detector:NAME, verdict:ID, job:ID, key:ID or user:NAME."),
         workspace: str = _WORKSPACE,
     ) -> None:
         """Say whether somebody may do something, and which policies decide it; exit code 1 where not."""
         if action not in ACTIONS:
             raise CallerError(f"There is no action {action}.", mend=f"There are: {', '.join(ACTIONS)}.")
         principal = _principal(keys(), users(), who, workspace)
-        found = policies().explain(principal, _action(action), _resource(resource, workspace, detector))
+        kind, name = _kind_and_name(resource)
+        about = find(kind, name, workspace)
+        if about is None:
+            raise CallerError(
+                f"There is no {resource} in any workspace.", mend=f"{_LISTED_BY[kind]} lists what there is."
+            )
+        if about.workspace != workspace:
+            typer.echo(f"{resource} belongs to the workspace {about.workspace}, not to {workspace}.")
+        found = policies().explain(principal, _action(action), about)
         typer.echo(found.sentence)
         if not found.allowed:
             raise typer.Exit(1)
@@ -196,14 +217,13 @@ def _principal(keys: Keys, users: Users, who: str, workspace: str) -> Principal:
     return Principal(who, workspace, key.role, key.detectors)
 
 
-def _resource(text: str, workspace: str, detector: str) -> Resource:
+def _kind_and_name(text: str) -> tuple[ResourceKind, str]:
     kind, _, name = text.partition(":")
-    if kind not in _KINDS:
+    if kind not in _KINDS or not (name or kind == "workspace"):
         raise CallerError(
             f"{text!r} is nothing there is.", mend=f"Write one of: {', '.join(_KINDS)}, and :ID or :NAME."
         )
-    of = name if kind == "detector" else detector
-    return Resource(_KINDS[kind], name or workspace, workspace, of)
+    return _KINDS[kind], name
 
 
 def known_workspace(workspaces: Workspaces, name: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from discern.access.service_federation import Federation
+from discern.tables import print_table
 
 _PROVIDER = typer.Argument(metavar="PROVIDER", help="Its name in sign-in.toml.")
 
@@ -26,7 +26,7 @@ def sign_in_commands(federation: Callable[[], Federation]) -> typer.Typer:
         for one in federation().listed():
             provider = providers[one.name]
             table.add_row(one.name, one.kind, escape(one.title), provider.workspace, str(len(provider.grants)))
-        Console().print(table)
+        print_table(table)
 
     @group.command("check")
     def check(provider: str = _PROVIDER) -> None:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -17,6 +16,7 @@ from discern.access.service_users import Users
 from discern.access.types import ROLES
 from discern.core.errors import CallerError
 from discern.core.workspace import DEFAULT_WORKSPACE
+from discern.tables import print_table
 
 _WORKSPACE = typer.Option(DEFAULT_WORKSPACE, "--workspace", "-w", help="Workspace they belong to.")
 _NAME = typer.Argument(help="Name or e-mail address.")
@@ -47,13 +47,18 @@ def user_commands(
     def list_users(workspace: str = _WORKSPACE) -> None:
         """List the users."""
         table = Table(
-            "Name", "Role", "Detectors", "From", "State", Column("Id", no_wrap=True), box=None, pad_edge=False
+            *("Name", "Role", "Detectors", "From", "Second factors", "State"),
+            Column("Id", no_wrap=True),
+            box=None,
+            pad_edge=False,
         )
         for user in users().list(workspace):
             granted = "all" if user.detectors is None else ", ".join(user.detectors)
             state = "disabled" if user.disabled_at else "locked" if user.locked_until else ""
-            table.add_row(escape(user.name), user.role, escape(granted), user.provider or "", state, str(user.id))
-        Console().print(table)
+            kinds = ", ".join(factors().kinds(user))
+            cells = (escape(user.name), user.role, escape(granted), user.provider or "", kinds, state, str(user.id))
+            table.add_row(*cells)
+        print_table(table)
 
     @group.command("role")
     def role(name: str = _NAME, new: str = typer.Argument(metavar="ROLE"), workspace: str = _WORKSPACE) -> None:

@@ -82,7 +82,7 @@ def assertion_of(encoded: str, expected: Expected, now: datetime) -> Assertion:
 
 
 def _parsed(encoded: str) -> Any:  # noqa: ANN401 - lxml has no types
-    etree = _library()
+    etree = xml_library()
     try:
         content = base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -109,7 +109,7 @@ def _parsed(encoded: str) -> Any:  # noqa: ANN401 - lxml has no types
 
 def _verified(assertion: Any, expected: Expected, now: datetime) -> Any:  # noqa: ANN401
     """Return the assertion as its signature covers it."""
-    etree = _library()
+    etree = xml_library()
     from signxml.algorithms import DigestAlgorithm, SignatureMethod  # noqa: PLC0415 - an extra
     from signxml.exceptions import SignXMLException  # noqa: PLC0415
     from signxml.verifier import SignatureConfiguration, VerifyResult, XMLVerifier  # noqa: PLC0415
@@ -245,12 +245,13 @@ def _last_word(status: Any) -> str:  # noqa: ANN401
 
 
 def _parser() -> Any:  # noqa: ANN401
-    return _library().XMLParser(
+    return xml_library().XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, huge_tree=False
     )
 
 
-def _library() -> Any:  # noqa: ANN401
+def xml_library() -> Any:  # noqa: ANN401 - lxml has no types
+    """Return what reads XML. Raises MissingExtra without it, or without what verifies signatures."""
     try:
         import signxml  # noqa: F401, PLC0415 - an extra
         from lxml import etree  # noqa: PLC0415

@@ -68,6 +68,11 @@ class Factors:
         found, codes_left = self._store.of(visitor.session.user_id)
         return FactorList(found, codes_left, self._users.demands_factor(visitor.principal.role))
 
+    def kinds(self, user: User) -> tuple[FactorKind, ...]:
+        """Return the kinds of the second factors that a user has, each once."""
+        found, _ = self._store.of(user.id)
+        return tuple(sorted({factor.kind for factor in found}))
+
     def ask(self, visitor: Visitor, kind: ChallengeKind, factor_id: UUID | None) -> Challenge:
         """Ask a factor of whoever is signed in, for `prove`. Raises UnknownFactor, RateLimited and others."""
         with self._holding(visitor) as held:

@@ -103,7 +103,7 @@ class Federation:
         self._key = b""
 
     def open(self) -> None:
-        """Read the file of providers, and call none of them. Raises InvalidSettings."""
+        """Read the file of providers, and call none of them. Raises InvalidSettings, and MissingExtra."""
         here = self._settings.file.parent
         self.providers = {
             name: msgspec.structs.replace(one, ca_file=str(here / one.ca_file)) if one.ca_file else one

@@ -41,6 +41,7 @@ class Ldap:
                 mend="Set bind_dn and bind_password_file.",
                 setting="identity_providers",
             )
+        _library()
         self._name = name
         self._provider = provider
         self._password = password

@@ -48,6 +48,7 @@ class Oidc:
         clock: Clock = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        _library()
         self._name = name
         self._provider = provider
         self._secret = secret

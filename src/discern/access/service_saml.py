@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape, quoteattr  # nosec B406
 from cryptography import x509
 
 from discern.access.rules_federation import check_subject
-from discern.access.rules_saml import ASSERTION, PROTOCOL, Expected, ResponseRefused, assertion_of
+from discern.access.rules_saml import ASSERTION, PROTOCOL, Expected, ResponseRefused, assertion_of, xml_library
 from discern.access.types_federation import Attempt, Identity, SamlProvider
 from discern.core.clock import Clock, utc_now
 from discern.core.errors import InvalidSettings, SignInRefused
@@ -28,7 +28,10 @@ _METADATA = "urn:oasis:names:tc:SAML:2.0:metadata"
 
 
 class Saml:
-    """One identity provider. `certificates` are PEM, `here` is the address that stands before all of ours."""
+    """One identity provider. `certificates` are PEM, `here` is the address that stands before all of ours.
+
+    Raises InvalidSettings, and MissingExtra without the extra.
+    """
 
     def __init__(self, name: str, provider: SamlProvider, certificates: str, here: str, clock: Clock = utc_now) -> None:
         self._name = name
@@ -36,6 +39,8 @@ class Saml:
         self._clock = clock
         self._entity_id = f"{here}/metadata"
         self._consumer = f"{here}/acs"
+        # Who comes back from the provider would find it out otherwise.
+        xml_library()
         try:
             self._certificates = x509.load_pem_x509_certificates(certificates.encode())
         except ValueError as error:

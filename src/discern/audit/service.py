@@ -10,15 +10,27 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from discern.audit.ports import AnchorPlace
-from discern.audit.rules import NOTHING_BEFORE, faults_of, sealed
-from discern.audit.store import AuditStore, Head
-from discern.audit.types import Act, Anchor, Entry, Fault
+from discern.audit.rules import NOTHING_BEFORE, RESUME, Head, check_reason, continued_from, gap_of, sealed, verified
+from discern.audit.store import BEFORE_ALL, AuditStore
+from discern.audit.types import (
+    Act,
+    Anchor,
+    Continuation,
+    Entry,
+    Fault,
+    Gap,
+    Resumption,
+    StoredEntry,
+    Verification,
+)
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import DiscernError
+from discern.core.errors import DiscernError, OperatorError
 from discern.core.origin import origin
 
 log = logging.getLogger(__name__)
@@ -74,24 +86,81 @@ class AuditTrail:
             except DiscernError as error:
                 log.error("audit_not_anchored", extra={"detail": str(error)})  # noqa: TRY400 - it says all there is
 
-    def faults(self, workspace: str, anchors: list[Anchor] | None = None) -> tuple[int, list[Fault], int | None]:
-        """Return how many entries there are, where they do not hold, and how many anchors they were held against.
+    def verify(self, workspace: str, anchors: Sequence[Anchor] | None = None) -> Verification:
+        """Return what is found in the log of a workspace.
 
-        `anchors` stand in for those of the place. The third is None where there are none that can be read back.
+        `anchors` stand in for those of the place; without either the chain alone is looked at.
         """
-        known = anchors if anchors is not None else self._place.all()
+        known = self.anchors() if anchors is None else anchors
         ours = None if known is None else [anchor for anchor in known if anchor.workspace == workspace]
-        count = 0
+        head: Head = 0, NOTHING_BEFORE
 
-        def counted() -> Any:  # noqa: ANN401 - an iterator of entries
-            nonlocal count
-            for entry in self._store.all(workspace):
-                count += 1
-                yield entry
+        def stored() -> Iterator[StoredEntry]:
+            # Others write meanwhile: the head counts that was read before no more entries were found.
+            nonlocal head
+            after, more = BEFORE_ALL, True
+            while more:
+                head, more = self._store.heads().get(workspace, (0, NOTHING_BEFORE)), False
+                for one in self._store.stored(workspace, after):
+                    after, more = one.number, True
+                    yield one
 
-        last = self._store.heads().get(workspace, (0, NOTHING_BEFORE))
-        found = faults_of(counted(), last, ours or [])
-        return count, found, None if ours is None else len(ours)
+        found = verified(stored(), lambda: head, ours)
+        untrue = [
+            Fault(gap.number, f"Entry {gap.number} continues the log from an entry that is not there.")
+            for gap in found.gaps
+            if found.is_chain_whole and self._digest(workspace, gap.resumption.continued_from) != gap.resumption.digest
+        ]
+        return msgspec.structs.replace(found, faults=found.faults + tuple(untrue)) if untrue else found
+
+    def workspaces(self, anchors: Sequence[Anchor] | None = None) -> list[str]:
+        """Return the names of all workspaces that have a log or an anchor, or could have one."""
+        known = self.anchors() if anchors is None else anchors
+        return sorted(self._store.workspaces() | {anchor.workspace for anchor in known or ()})
+
+    def anchors(self) -> list[Anchor] | None:
+        """Return every anchor there is, or None where the place cannot be read back."""
+        known = self._place.all()
+        return None if known is None else list(known)
+
+    def resume(self, workspace: str, who: str, reason: str, anchors: Sequence[Anchor] | None = None) -> Gap:
+        """Put on record, and anchor, that the log goes on after a restore; return what is lost.
+
+        Raises CallerError where that is not so, and OperatorError where the anchors cannot be read back, or the entry
+        is on record and cannot be anchored yet.
+        """
+        check_reason(reason)
+        known = self.anchors() if anchors is None else anchors
+        if known is None:
+            raise OperatorError(
+                "The anchors cannot be read back, so nobody can tell what was lost.",
+                mend="Give a file of them: `--anchors FILE`.",
+            )
+        seen = self.verify(workspace, known)
+        start = continued_from(seen)
+        confirmed = max((number for number in seen.fitting if number <= start), default=0)
+        resumption = Resumption(start, self._digest(workspace, start), confirmed, seen.lost)
+        act = Act(workspace, who, RESUME, f"audit:{workspace}", after=msgspec.to_builtins(resumption), reason=reason)
+        make = self._maker(act)
+        made: list[Entry] = []
+
+        def kept(head: Head | None) -> Entry:
+            made.append(make(head))
+            return made[-1]
+
+        self._has_written = True
+        self._store.record(workspace, kept)
+        # Not the head of the log: others write meanwhile, and this entry is the one to be anchored.
+        entry = made[-1]
+        lost_to = max(number for number, _ in seen.lost)
+        continuation = Continuation(start, resumption.digest, lost_to, who, reason)
+        self._place.put(Anchor(workspace, entry.number, entry.digest, self._clock(), continuation))
+        gap = gap_of(entry)
+        assert gap is not None  # noqa: S101 - as it was written above
+        return gap
+
+    def _digest(self, workspace: str, number: int) -> str:
+        return NOTHING_BEFORE if number == 0 else self._store.digest(workspace, number) or ""
 
     def _maker(self, act: Act) -> Callable[[Head | None], Entry]:
         came_from = origin()

@@ -7,6 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
@@ -15,14 +18,18 @@ from sqlalchemy import (
     Connection,
     LargeBinary,
     PrimaryKeyConstraint,
+    Row,
+    Select,
     String,
     Table,
     insert,
     select,
+    type_coerce,
     update,
 )
 
-from discern.audit.types import Entry, EntryPage
+from discern.audit.rules import Head
+from discern.audit.types import Entry, EntryPage, StoredEntry
 from discern.store.database import Database
 from discern.store.metadata import metadata, workspace_column, workspaces
 from discern.store.types import UtcDateTime
@@ -47,10 +54,13 @@ audit_heads = Table(
     Column("digest", String(64), nullable=False),
     PrimaryKeyConstraint("workspace", name="pk_audit_heads"),
 )
+_BESIDE_THE_TIME = (one for one in audit_entries.c if one.name != "at")
+_AS_STORED: Select[Any] = select(*_BESIDE_THE_TIME, type_coerce(audit_entries.c.at, String()).label("stored_at"))
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder(Entry).decode
 _CHUNK = 1000
-Head = tuple[int, str]
+# An entry before the first has no business there, and must show.
+BEFORE_ALL = -(2**62)
 
 
 class AuditStore:
@@ -96,20 +106,37 @@ class AuditStore:
 
     def all(self, workspace: str) -> Iterator[Entry]:
         """Yield every entry of a workspace, oldest first."""
-        after = -(2**62)  # an entry before the first has no business there, and must show
+        return (_decode(stored.body) for stored in self.stored(workspace))
+
+    def stored(self, workspace: str, after: int = BEFORE_ALL) -> Iterator[StoredEntry]:
+        """Yield every entry of a workspace after one of them as it lies there, oldest first."""
         while True:
             with self._database.read() as connection:
                 query = (
-                    select(audit_entries.c.number, audit_entries.c.body)
-                    .where(audit_entries.c.workspace == workspace, audit_entries.c.number > after)
+                    _AS_STORED.where(audit_entries.c.workspace == workspace, audit_entries.c.number > after)
                     .order_by(audit_entries.c.number)
                     .limit(_CHUNK)
                 )
                 rows = connection.execute(query).all()
-            yield from (_decode(row.body) for row in rows)
+            yield from map(_stored, rows)
             if len(rows) < _CHUNK:
                 return
             after = rows[-1].number
+
+    def digest(self, workspace: str, number: int) -> str | None:
+        """Return the digest of an entry, None where there is none."""
+        query = select(audit_entries.c.body).where(
+            audit_entries.c.workspace == workspace, audit_entries.c.number == number
+        )
+        with self._database.read() as connection:
+            body = connection.execute(query).scalar()
+        return None if body is None else _decode(body).digest
+
+    def workspaces(self) -> set[str]:
+        """Return the names of all workspaces there are, and of those that have entries or a head without being one."""
+        named = (workspaces.c.workspace, audit_heads.c.workspace, audit_entries.c.workspace)
+        with self._database.read() as connection:
+            return {name for column in named for name in connection.execute(select(column).distinct()).scalars()}
 
     def page(self, workspace: str, limit: int, before: int | None) -> EntryPage:
         """Return entries newest first."""
@@ -126,3 +153,13 @@ class AuditStore:
         query = select(audit_heads.c.number, audit_heads.c.digest).where(audit_heads.c.workspace == workspace)
         row = connection.execute(query).first()
         return None if row is None else (row.number, row.digest)
+
+
+def _stored(row: Row[Any]) -> StoredEntry:
+    # SQLite keeps what it is given: whoever edits a body may leave a text there, and a time that is none.
+    body = row.body.encode() if isinstance(row.body, str) else bytes(row.body)
+    at = row.stored_at
+    if isinstance(at, str):
+        with suppress(ValueError):
+            at = datetime.fromisoformat(at).replace(tzinfo=UTC)
+    return StoredEntry(row.workspace, row.number, at, row.who, row.act, row.outcome, body)

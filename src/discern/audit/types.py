@@ -42,13 +42,55 @@ class Entry(msgspec.Struct, frozen=True):
     digest: str = ""
 
 
-class Anchor(msgspec.Struct, frozen=True):
-    """How far a workspace's log had come at a time, kept where whoever can change the database cannot change it."""
+class StoredEntry(msgspec.Struct, frozen=True):
+    """An entry as it lies in the database: its body, and beside it what queries filter by.
+
+    `at` is a text where somebody has left one that is no time.
+    """
+
+    workspace: str
+    number: int
+    at: datetime | str
+    who: str
+    act: str
+    outcome: str
+    body: bytes
+
+
+class Continuation(msgspec.Struct, frozen=True):
+    """What an anchor says of a log that was continued after a restore: from where, what was lost, by whom and why."""
+
+    continued_from: int
+    digest: str
+    lost_to: int
+    who: str
+    reason: str
+
+
+class Anchor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a workspace's log had come at a time, kept where whoever can change the database cannot change it.
+
+    `continues` is there where the entry is the one that says that the log was continued.
+    """
 
     workspace: str
     number: int
     digest: str
     at: datetime
+    continues: Continuation | None = None
+
+
+class Resumption(msgspec.Struct, frozen=True):
+    """What the entry of an act `audit.resume` holds: the log goes on from an entry, `digest` being that one's.
+
+    `confirmed` is the last entry up to there that an anchor fits, 0 without one; `lost` has the number and the digest
+    of each anchor that the log does not hold. These alone are forgiven: any other still shows.
+    """
+
+    continued_from: int
+    digest: str
+    confirmed: int
+    lost: tuple[tuple[int, str], ...]
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -56,6 +98,31 @@ class Fault(msgspec.Struct, frozen=True):
 
     number: int
     what: str
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Entries that were anchored and are lost, as the entry `number` acknowledges; `resumption` is what that holds."""
+
+    number: int
+    resumption: Resumption
+    what: str
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """What is found when a log is held against itself and its anchors.
+
+    `anchors` is how many there were, None where they cannot be read back. `is_chain_whole` leaves them out; `lost`
+    has those that the log does not hold and that nobody has acknowledged, `fitting` the numbers of those it holds.
+    """
+
+    entries: int
+    faults: tuple[Fault, ...]
+    gaps: tuple[Gap, ...]
+    anchors: int | None
+    is_chain_whole: bool
+    last: int
+    lost: tuple[tuple[int, str], ...]
+    fitting: tuple[int, ...]
 
 
 class EntryPage(msgspec.Struct, frozen=True):

@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from discern.app import Services, build_services
+from discern.app_storage import no_subjects
 from discern.core.errors import DiscernError
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.inputs.faces import try_locator
 from discern.registry.types import Listed, Refused
 from discern.settings import Settings
+from discern.tables import print_table
 
 _LEAST_FREE_BYTES = 1_000_000_000
 
@@ -44,7 +45,7 @@ def doctor_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
             well = well and finding.well
             state, hint = ("[green]ok[/]", "") if finding.well else ("[red]wrong[/]", finding.hint)
             table.add_row(state, escape(finding.what), escape(finding.found), escape(hint))
-        Console().print(table)
+        print_table(table)
         raise typer.Exit(0 if well else 1)
 
 
@@ -68,10 +69,9 @@ def examine(load: Callable[[], Settings]) -> Iterator[Finding]:
         yield Finding("database", well=True, found=f"{services.database.name} opens and answers")
         yield from _examine_home(services)
         yield from (_examine_detector(services, entry) for entry in services.catalogue.all())
-        from discern.app_http import create_app  # noqa: PLC0415 - most commands do without
-
-        create_app(services)
-        yield Finding("HTTP application", well=True, found="can be built")
+        yield _examine_subjects(services)
+        yield from _examine_sign_in(services)
+        yield _examine_application(services)
     finally:
         services.close()
 
@@ -104,6 +104,40 @@ def _examine_home(services: Services) -> Iterator[Finding]:
         yield Finding("face locator", well=False, found=error.detail, hint=error.mend or "")
     for fault in services.catalogue.trust().faults():
         yield Finding("trusted keys", well=False, found=fault, hint="Remove the file from trust/.")
+
+
+def _examine_subjects(services: Services) -> Finding:
+    missing = no_subjects(services.settings)
+    if missing is not None:  # most need none
+        return Finding("subjects", well=True, found=str(missing))
+    if not services.subjects.has_any():
+        return Finding("subjects", well=True, found="none was named yet")
+    try:
+        _ = services.subjects.store
+    except DiscernError as error:
+        return Finding("subjects", well=False, found=error.detail, hint=error.mend or "")
+    return Finding("subjects", well=True, found="the database of their keys opens and answers")
+
+
+def _examine_sign_in(services: Services) -> Iterator[Finding]:
+    try:
+        services.federation.open()
+    except DiscernError as error:
+        yield Finding("identity providers", well=False, found=error.detail, hint=error.mend or "")
+        return
+    if services.federation.providers:
+        found = ", ".join(services.federation.providers)
+        yield Finding("identity providers", well=True, found=f"{found} (`discern sign-in check` asks them)")
+
+
+def _examine_application(services: Services) -> Finding:
+    from discern.app_http import create_app  # noqa: PLC0415 - most commands do without
+
+    try:
+        create_app(services)
+    except DiscernError as error:
+        return Finding("HTTP application", well=False, found=error.detail, hint=error.mend or "")
+    return Finding("HTTP application", well=True, found="can be built")
 
 
 def _examine_detector(services: Services, entry: Listed) -> Finding:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 
 import typer
@@ -20,12 +21,14 @@ from discern.access.cli_federation import sign_in_commands
 from discern.access.cli_users import user_commands
 from discern.access.service_federation import Federation
 from discern.app import Services, build_services, bulk_parts
+from discern.app_storage import make_home
 from discern.audit.cli import audit_commands
 from discern.cli.doctor import doctor_command
 from discern.cli.logs import configure_logging
+from discern.cli.resources import find_resource
 from discern.cli.up import up_command
 from discern.compliance.cli import compliance_commands
-from discern.core.errors import DiscernError, UnknownDetector
+from discern.core.errors import DiscernError, StorageUnavailable, UnknownDetector
 from discern.detection.bulk.cli import run_commands, score_command
 from discern.detection.bulk.store import RunStore
 from discern.detection.cli import Tools, detect_command
@@ -67,7 +70,11 @@ def build_cli() -> typer.Typer:
 
     @cache
     def services() -> Services:
-        return build_services(load_settings())
+        settings = load_settings()
+        # Or whatever makes the first folder in it would make it for everyone to read; who must write there says it.
+        with suppress(StorageUnavailable):
+            make_home(settings)
+        return build_services(settings)
 
     @cache
     def opened() -> Services:
@@ -107,8 +114,8 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
     def is_known(name: str) -> None:
         known_workspace(opened().workspaces, name)
 
-    cli.add_typer(detector_commands(lambda: services().catalogue, lambda: load_settings().home))
-    cli.add_typer(verdict_commands(lambda: opened().verdicts))
+    cli.add_typer(detector_commands(lambda: services().catalogue, lambda: services().settings.home))
+    cli.add_typer(verdict_commands(lambda: opened().verdicts, is_known))
     cli.add_typer(privacy_commands(lambda: opened().privacy))
     cli.add_typer(run_commands(lambda: RunStore(opened().database)))
     cli.add_typer(key_commands(lambda: opened().keys, lambda: opened().workspaces, lambda: services().settings.home))
@@ -117,7 +124,14 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
     cli.add_typer(user_commands(lambda: opened().users, lambda: opened().workspaces, lambda: opened().factors))
     cli.add_typer(sign_in_commands(federation))
     cli.add_typer(workspace_commands(lambda: opened().workspaces))
-    cli.add_typer(access_commands(lambda: services().policies, lambda: opened().keys, lambda: opened().users))
+    cli.add_typer(
+        access_commands(
+            lambda: services().policies,
+            lambda: opened().keys,
+            lambda: opened().users,
+            lambda kind, name, workspace: find_resource(opened(), kind, name, workspace),
+        )
+    )
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store, is_known))
     cli.add_typer(quota_commands(lambda: opened().quotas, is_known))
     cli.add_typer(compliance_commands(lambda: opened().compliance, is_known))

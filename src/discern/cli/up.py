@@ -17,6 +17,7 @@ import typer
 
 import discern
 from discern.app import Services, build_services
+from discern.app_storage import no_subjects
 from discern.cli.logs import configure_logging
 from discern.core.errors import InvalidSettings
 from discern.core.workspace import DEFAULT_WORKSPACE
@@ -41,6 +42,7 @@ def up_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
         services = build_services(settings)
         services.open()
         try:
+            services.federation.open()  # what is wrong with it is said before anybody is told that we listen
             listeners = _bind(settings)
             _announce(services, listeners[0])
             if settings.workers == 1:
@@ -102,6 +104,9 @@ def _announce(services: Services, listener: socket.socket) -> None:
             "It is reachable from other machines without TLS: set DISCERN_TLS_CERTIFICATE, or put a proxy in front."
         )
         typer.echo(detail, err=True)
+    missing = no_subjects(services.settings)
+    if missing is not None:
+        typer.echo(str(missing), err=True)
     issued = services.keys.issue_first(DEFAULT_WORKSPACE)
     if issued is not None:
         typer.echo(

@@ -13,7 +13,7 @@ from discern.compliance.service_standards import standards
 from discern.compliance.types import FRAMEWORKS, Framework, Item, Report
 from discern.core.errors import CallerError, OperatorError
 from discern.core.workspace import DEFAULT_WORKSPACE
-from discern.detectors.files import replace_file
+from discern.detectors.files import OWNER, replace_file
 
 _FRAMEWORK_HELP = f"One of: {', '.join(FRAMEWORKS)}; may be given again. Left out: all."
 
@@ -38,7 +38,7 @@ def compliance_commands(compliance: Callable[[], Compliance], check_workspace: C
             typer.echo(text)
             return
         try:
-            replace_file(output.absolute(), text.encode() + b"\n")
+            replace_file(output.absolute(), text.encode() + b"\n", OWNER)
         except OSError as error:
             raise OperatorError(
                 f"{output} cannot be written: {error.strerror}.", mend="Name a file in a folder you may write to."

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from discern.access.types import ApiKey, User
-from discern.audit.types import Fault
+from discern.audit.types import Verification
 from discern.compliance.types import Kept
 from discern.registry.types import Listed
 
@@ -30,8 +30,8 @@ class UserList(Protocol):
 class AuditLog(Protocol):
     """The audit log."""
 
-    def faults(self, workspace: str) -> tuple[int, list[Fault], int | None]:
-        """Return how many entries there are, where they do not hold, and how many anchors they were held against."""
+    def verify(self, workspace: str) -> Verification:
+        """Return what is found in the log of a workspace."""
         ...
 
 

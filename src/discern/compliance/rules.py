@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from discern.access.types import ApiKey, User
-from discern.audit.types import Fault
+from discern.audit.types import Verification
 from discern.compliance.ports import WaysIn
 from discern.compliance.types import Control, Evidence, EvidenceName, Facts, Installation, Kept, State
 from discern.registry.types import Listed, Usable
@@ -78,22 +78,25 @@ def durability(installation: Installation) -> Evidence:
     return Evidence("durability", "attention", says, facts)
 
 
-def audit_log(entries: int, faults: Sequence[Fault], anchors: int | None) -> Evidence:
+def audit_log(seen: Verification) -> Evidence:
     """Tell whether the audit log holds, and against what it was held."""
-    facts: Facts = {"entries": entries, "faults": len(faults), "anchors": anchors}
-    if faults:
-        says = f"THE AUDIT LOG DOES NOT HOLD: {_many(len(faults), 'fault')} in {_many(entries, 'entry')}."
+    gaps, anchors = len(seen.gaps), seen.anchors
+    facts: Facts = {"entries": seen.entries, "faults": len(seen.faults), "gaps": gaps, "anchors": anchors}
+    entries = _many(seen.entries, "entry")
+    if seen.faults:
+        says = f"THE AUDIT LOG DOES NOT HOLD: {_many(len(seen.faults), 'fault')} in {entries}."
         return Evidence("audit_log", "attention", f"{says} `discern audit verify` names them.", facts)
+    lost = f", with {_many(gaps, 'acknowledged gap')} where a backup was restored" if gaps else ""
     if anchors is None:
         unknown = "Whether the end of the audit log was cut off: its anchors cannot be read back from here."
-        says = f"The chain of {_many(entries, 'entry')} holds; it was not held against anchors."
+        says = f"The chain of {entries} holds{lost}; it was not held against anchors."
         return Evidence("audit_log", "attention", says, facts, unknown)
-    if entries and not anchors:
+    if seen.entries and not anchors:
         unknown = "Whether the end of the audit log was cut off: there is no anchor yet."
-        says = f"The chain of {_many(entries, 'entry')} holds; there is no anchor yet."
+        says = f"The chain of {entries} holds{lost}; there is no anchor yet."
         return Evidence("audit_log", "attention", says, facts, unknown)
-    says = f"The chain of {_many(entries, 'entry')} holds, against {_many(anchors, 'anchor')}."
-    return Evidence("audit_log", "shown", says, facts)
+    says = f"The chain of {entries} holds, against {_many(anchors, 'anchor')}{lost}."
+    return Evidence("audit_log", "attention" if gaps else "shown", says, facts)
 
 
 def audit_anchor(installation: Installation) -> Evidence:

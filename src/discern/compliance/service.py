@@ -90,7 +90,7 @@ class Compliance:
             "proxies": lambda: rules.proxies(of),
             "limits": lambda: rules.limits(of),
             "durability": lambda: rules.durability(of),
-            "audit_log": lambda: rules.audit_log(*sources.audit.faults(workspace)),
+            "audit_log": lambda: rules.audit_log(sources.audit.verify(workspace)),
             "audit_anchor": lambda: rules.audit_anchor(of),
             "users": lambda: rules.users(sources.users.list(workspace), sources.ways_in, sources.demands_factor),
             "keys": lambda: rules.keys(sources.keys.list(workspace), self._clock()),

@@ -260,6 +260,12 @@ class FactorUnavailable(OperatorError):
     code = "factor_unavailable"
 
 
+class SubjectsUnavailable(OperatorError):
+    """No subject can be named: nothing is set that keeps their keys."""
+
+    code = "subjects_unavailable"
+
+
 class MissingExtra(OperatorError):
     """What was asked for needs an optional part of the installation. Fact: `extra`."""
 

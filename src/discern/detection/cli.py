@@ -33,6 +33,7 @@ from discern.inputs.types import InputLimits
 from discern.privacy.ports import Subjects
 from discern.privacy.types import Subject
 from discern.registry.types import split_reference
+from discern.tables import print_table
 
 EXIT_CODES = {"clear": 0, "review": 10, "flag": 20}
 _STYLES = {"clear": "green", "review": "yellow", "flag": "red"}
@@ -133,7 +134,7 @@ class _Table:
     def finish(self) -> None:
         """Print the table, and below it what could not be judged and why."""
         if self._table.row_count:
-            Console().print(self._table)
+            print_table(self._table)
         for label, error in self._errors:
             typer.echo(f"{printable(label)}: {error}", err=True)
             faults = error.facts.get("faults")

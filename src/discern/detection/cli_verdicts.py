@@ -7,7 +7,6 @@ from uuid import UUID
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from discern.core.errors import UnknownVerdict
@@ -15,10 +14,13 @@ from discern.core.verdict import Decision
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.detection.store import VerdictStore
 from discern.detection.types import VerdictQuery
+from discern.tables import print_table
+
+_WORKSPACE = typer.Option(DEFAULT_WORKSPACE, "--workspace", "-w", help="Whose verdicts.")
 
 
-def verdict_commands(ledger: Callable[[], VerdictStore]) -> typer.Typer:
-    """Return the `verdicts` group."""
+def verdict_commands(ledger: Callable[[], VerdictStore], check_workspace: Callable[[str], None]) -> typer.Typer:
+    """Return the `verdicts` group; `check_workspace` raises UnknownWorkspace."""
     group = typer.Typer(name="verdicts", help="The ledger.", no_args_is_help=True)
 
     @group.command("list")
@@ -28,9 +30,11 @@ def verdict_commands(ledger: Callable[[], VerdictStore]) -> typer.Typer:
         decision: Decision | None = typer.Option(None, help="Only with this decision."),
         after: UUID | None = typer.Option(None, help="Go on after this id."),
         as_json: bool = typer.Option(False, "--json", help="One JSON object a line instead of a table."),
+        workspace: str = _WORKSPACE,
     ) -> None:
         """List verdicts, newest first."""
-        page = ledger().page(VerdictQuery(DEFAULT_WORKSPACE, limit, after, detector, decision))
+        check_workspace(workspace)
+        page = ledger().page(VerdictQuery(workspace, limit, after, detector, decision))
         if as_json:
             for verdict in page.verdicts:
                 typer.echo(msgspec.json.encode(verdict).decode())
@@ -47,14 +51,15 @@ def verdict_commands(ledger: Callable[[], VerdictStore]) -> typer.Typer:
                 f"{verdict.detector} {verdict.version}",
                 f"{verdict.input.kind} {verdict.input.sha256[:12]}",
             )
-        Console().print(table)
+        print_table(table)
         if page.next:
             typer.echo(f"There are more: --after {page.next}", err=True)
 
     @group.command("show")
-    def show(verdict_id: UUID = typer.Argument(help="Id of the verdict.")) -> None:
+    def show(verdict_id: UUID = typer.Argument(help="Id of the verdict."), workspace: str = _WORKSPACE) -> None:
         """Print one verdict as JSON."""
-        verdict = ledger().get(DEFAULT_WORKSPACE, verdict_id)
+        check_workspace(workspace)
+        verdict = ledger().get(workspace, verdict_id)
         if verdict is None:
             raise UnknownVerdict(f"There is no verdict {verdict_id}.", mend="`discern verdicts list` lists them.")
         typer.echo(msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode())

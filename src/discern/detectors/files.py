@@ -13,29 +13,52 @@ from typing import IO
 
 from discern.core.errors import OperatorError
 
+EVERYONE, OWNER = 0o644, 0o600
+"""Who may read a file: everyone, or whoever wrote it alone."""
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` to `path` in one step, replacing what is there; everyone may read it."""
-    with replacing(path) as file:
+
+def replace_file(path: Path, content: bytes, mode: int = EVERYONE) -> None:
+    """Write `content` to `path` in one step, replacing what is there."""
+    with replacing(path, mode) as file:
         file.write(content)
 
 
+def make_file(path: Path, content: bytes, mode: int = EVERYONE) -> None:
+    """Write `content` to `path` in one step. Raises FileExistsError where something stands there already."""
+    with _temporary(path) as (file, temporary):
+        file.write(content)
+        _finish(file, mode)
+        # Unlike a rename it takes no other file's place.
+        os.link(temporary, path)
+    sync_folder(path.parent)
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, mode: int = EVERYONE) -> Iterator[IO[bytes]]:
     """Give a file to write that takes the place of `path` when all went well and is removed otherwise."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with _temporary(path) as (file, temporary):
+        yield file
+        _finish(file, mode)
+        temporary.replace(path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Give a file beside `path` that nobody else may read, and remove it unless it has taken another name."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
+            yield file, Path(name)
+    finally:
         with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
-    sync_folder(path.parent)
+            Path(name).unlink()
+
+
+def _finish(file: IO[bytes], mode: int) -> None:
+    file.flush()
+    os.fchmod(file.fileno(), mode)
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -73,6 +73,7 @@ PROBLEMS: dict[type[errors.DiscernError], Problem] = {
     errors.ObjectRefused: Problem(500, "A kept object cannot be read"),
     errors.StorageUnavailable: Problem(503, "The database did not answer", private=True),
     errors.FactorUnavailable: Problem(503, "This kind of second factor cannot be used"),
+    errors.SubjectsUnavailable: Problem(503, "No subject can be named here"),
     errors.ProviderUnavailable: Problem(503, "The identity provider did not answer"),
     errors.MissingExtra: Problem(501, "An optional part is not installed"),
     errors.Overloaded: Problem(503, "Too much is waiting"),

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from discern.access.types import LOCAL
 from discern.objects.service_rotation import Rotation
 from discern.objects.types import KeyUse
+from discern.tables import print_table
 
 
 def master_key_commands(rotation: Callable[[], Rotation]) -> typer.Typer:
@@ -25,7 +26,7 @@ def master_key_commands(rotation: Callable[[], Rotation]) -> typer.Typer:
         for use in rotation().list():
             made = "" if use.version.made_at is None else use.version.made_at.isoformat(timespec="seconds")
             table.add_row(escape(use.version.id), made, str(use.uses), _state(use))
-        Console().print(table)
+        print_table(table)
 
     @group.command("rotate")
     def rotate(

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import typer
 
-from discern.core.errors import CallerError
+from discern.core.errors import CallerError, OperatorError
 from discern.core.workspace import DEFAULT_WORKSPACE
+from discern.detectors.files import OWNER, make_file
 from discern.privacy.service_privacy import Privacy
 from discern.privacy.types import PrivacyRules
 
@@ -43,11 +44,15 @@ def privacy_commands(privacy: Callable[[], Privacy]) -> typer.Typer:
             sys.stdout.buffer.write(text + b"\n")
             return
         try:
-            with output.open("xb") as file:
-                file.write(text + b"\n")
+            make_file(output.absolute(), text + b"\n", OWNER)
         except FileExistsError as error:
             raise CallerError(f"{output} is there already.", mend="Name another file.") from error
-        typer.echo(f"Wrote {len(found.verdicts)} verdicts and {len(found.consents)} consents to {output}.", err=True)
+        except OSError as error:
+            raise OperatorError(
+                f"{output} cannot be written: {error.strerror}.", mend="Name a file in a folder you may write to."
+            ) from error
+        kept = f"{len(found.verdicts)} verdicts, {len(found.jobs)} jobs and {len(found.consents)} consents"
+        typer.echo(f"Wrote {kept} to {output}.", err=True)
 
     @group.command("erase")
     def erase(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from discern.core.verdict import Verdict
 from discern.objects.ports import HeldKey, KeyWrapper
-from discern.privacy.types import Subject
+from discern.privacy.types import Subject, SubjectJob
 
 
 class Subjects(Protocol):
@@ -18,7 +18,7 @@ class Subjects(Protocol):
         """Return the subject of a question, None where none is named. It may wait for the database.
 
         Raises MalformedRequest for what cannot be a name, ConsentMissing where the workspace asks for consent and there
-        is none, and StorageUnavailable: without an answer nobody is judged.
+        is none, SubjectsUnavailable, and StorageUnavailable: without an answer nobody is judged.
         """
         ...
 
@@ -105,6 +105,10 @@ class HeldVerdicts(Protocol):
 
 class HeldJobs(Protocol):
     """The jobs over inputs of subjects."""
+
+    def about(self, workspace: str, reference: str) -> Sequence[SubjectJob]:
+        """Return those about a subject, oldest first. Raises StorageUnavailable."""
+        ...
 
     def forget_about(self, workspace: str, reference: str, *, before: datetime) -> int:
         """End those about a subject from before a time, and leave nothing of inputs, errors and webhooks.

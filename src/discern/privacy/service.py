@@ -60,7 +60,7 @@ class SubjectKeys:
 
     @property
     def store(self) -> SubjectKeyStore:
-        """The store of keys, open. Raises InvalidSettings where there is none, and StorageUnavailable."""
+        """The store of keys, open. Raises SubjectsUnavailable where there is none, and StorageUnavailable."""
         with self._opening:
             if self._store is None:
                 store = self._make_store()

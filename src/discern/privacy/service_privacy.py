@@ -85,9 +85,10 @@ class Privacy:
         if stored is None and not consents:
             raise _unknown()
         found = () if stored is None else tuple(self._verdicts.about(workspace, stored.key_id))
-        after = {"verdicts": len(found), "consents": len(consents)}
+        jobs = tuple(self._jobs.about(workspace, reference))
+        after = {"verdicts": len(found), "jobs": len(jobs), "consents": len(consents)}
         self._trail.record(Act(workspace, by.id, "privacy.export", f"subject:{reference}", after=after))
-        return SubjectExport(name, self._clock(), found, tuple(consents))
+        return SubjectExport(name, self._clock(), found, jobs, tuple(consents))
 
     def erase(self, workspace: str, name: str, by: Principal = LOCAL) -> Erasure:
         """Forget a subject. Raises UnknownSubject where nothing is kept of them; nothing is forgotten half."""

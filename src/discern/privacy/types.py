@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -36,12 +36,33 @@ class Consent(msgspec.Struct, frozen=True):
     source: str = ""
 
 
+class SubjectJob(msgspec.Struct, frozen=True):
+    """A job over an input of a subject.
+
+    The input has `bytes` bytes, and is kept until the job has ended, as `input_kept` says. `verdict_id` is the id that
+    the verdict has or will have, `error` holds the members of a problem document.
+    """
+
+    id: str
+    state: str
+    detector: str
+    version: str
+    bytes: int
+    input_kept: bool
+    created_at: _Utc
+    started_at: _Utc | None = None
+    finished_at: _Utc | None = None
+    verdict_id: str | None = None
+    error: dict[str, Any] | None = None
+
+
 class SubjectExport(msgspec.Struct, frozen=True):
-    """All that is kept of a subject, verdicts and consents oldest first."""
+    """All that is kept of a subject, each kind oldest first."""
 
     subject: str
     exported_at: _Utc
     verdicts: tuple[Verdict, ...]
+    jobs: tuple[SubjectJob, ...]
     consents: tuple[Consent, ...]
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from discern.core.errors import CallerError
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.quotas.service import Quotas
+from discern.tables import print_table
 
 _WORKSPACE = typer.Option(DEFAULT_WORKSPACE, "--workspace", "-w", help="Whose.")
 
@@ -31,7 +31,7 @@ def quota_commands(quotas: Callable[[], Quotas], check_workspace: Callable[[str]
         table = Table("", *(Column(name, justify="right") for name in (usage.month, "Quota")), box=None, pad_edge=False)
         table.add_row("verdicts", f"{usage.verdicts:,}", _shown(usage.quota.verdicts))
         table.add_row("bytes of images and videos", f"{usage.bytes:,}", _shown(usage.quota.bytes))
-        Console().print(table)
+        print_table(table)
 
     @group.command("set")
     def change(

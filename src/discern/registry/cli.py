@@ -21,6 +21,7 @@ from discern.detectors.signing import generate_key, sign_bundle
 from discern.inputs.spec import RecordField, RecordSpec
 from discern.registry.service import Catalogue
 from discern.registry.types import Usable, split_reference, summary, takes
+from discern.tables import print_table
 
 _LOCAL_KEY = "local"
 
@@ -52,7 +53,7 @@ def _looking(group: typer.Typer, catalogue: Callable[[], Catalogue]) -> None:
             else:
                 state = f"[red]refused[/]: {escape(entry.reason)}"
             table.add_row(escape(entry.name), escape(entry.version), kinds, entry.origin, state)
-        Console().print(table)
+        print_table(table)
 
     @group.command("show")
     def show(
@@ -79,7 +80,7 @@ def _looking(group: typer.Typer, catalogue: Callable[[], Catalogue]) -> None:
             count += 1
             failed += not result.passed
             state = "[green]pass[/]" if result.passed else "[red]FAIL[/]"
-            console.print(state, escape(result.name), escape(result.detail), highlight=False)
+            console.print(state, escape(result.name), escape(result.detail), highlight=False, soft_wrap=True)
         typer.echo(f"{count} checks, {failed} failed: {bundle.manifest.name} {bundle.manifest.version}")
         raise typer.Exit(1 if failed else 0)
 

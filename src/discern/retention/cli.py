@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from discern.core.errors import CallerError
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.retention.service import Retention
 from discern.retention.types import KINDS, Kind
+from discern.tables import print_table
 
 _WORKSPACE = typer.Option(DEFAULT_WORKSPACE, "--workspace", "-w", help="Whose.")
 
@@ -29,18 +29,18 @@ def retention_commands(retention: Callable[[], Retention], check_workspace: Call
         for kind in KINDS:
             days = keeping.days(kind)
             table.add_row(kind, "for ever" if days is None else f"{days} days")
-        Console().print(table)
+        print_table(table)
 
     @group.command("set")
     def change(
         kind: str = typer.Argument(help=f"One of: {', '.join(KINDS)}."),
-        days: str = typer.Argument(help="Days, or `for-ever`."),
+        days: str = typer.Argument(help="Days, or `none`: for ever."),
         workspace: str = _WORKSPACE,
     ) -> None:
         """Keep something for so many days; what is older is deleted within a day."""
         check_workspace(workspace)
         retention().change(workspace, _kind(kind), _days(days))
-        kept = "for ever" if days == "for-ever" else f"for {days} days"
+        kept = "for ever" if days == "none" else f"for {days} days"
         typer.echo(f"{workspace} keeps its {kind} {kept} from here on.")
 
     @group.command("run")
@@ -50,7 +50,7 @@ def retention_commands(retention: Callable[[], Retention], check_workspace: Call
         table = Table("Workspace", "Kind", "Before", Column("Rows", justify="right"), box=None, pad_edge=False)
         for one in found:
             table.add_row(one.workspace, one.kind, one.before.isoformat(timespec="seconds"), str(one.rows))
-        Console().print(table)
+        print_table(table)
         total = sum(one.rows for one in found)
         typer.echo(f"{total} rows {'would be' if dry_run else 'were'} deleted.", err=True)
 
@@ -65,8 +65,8 @@ def _kind(text: str) -> Kind:
 
 
 def _days(text: str) -> int | None:
-    if text == "for-ever":
+    if text == "none":
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise CallerError(f"{text[:100]!r} is no number of days.", mend="Write 90, or for-ever.")
+        raise CallerError(f"{text[:100]!r} is no number of days.", mend="Write a number such as 90, or none.")
     return int(text)

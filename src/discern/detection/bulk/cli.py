@@ -31,6 +31,7 @@ from discern.detection.bulk.store import RunStore
 from discern.detection.bulk.types import Cluster, Job, Report, Watcher
 from discern.detection.bulk.types import Progress as Far
 from discern.registry.types import split_reference
+from discern.tables import print_table
 
 if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
@@ -110,7 +111,7 @@ def run_commands(runs: Callable[[], RunStore]) -> typer.Typer:
                 "done" if run.finished_at else "unfinished",
                 escape(_printable(run.input)),
             )
-        Console().print(table)
+        print_table(table)
 
     @group.command("show")
     def show(run_id: UUID = typer.Argument(help="Id of the run.")) -> None:
@@ -189,7 +190,7 @@ def _print_summary(report: Report, output: Path) -> None:
     table = Table.grid(padding=(0, 2))
     for name, text in lines:
         table.add_row(escape(name), escape(_printable(text)))
-    Console().print(table)
+    print_table(table)
 
 
 def _duration(seconds: float) -> str:

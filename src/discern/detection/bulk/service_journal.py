@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from discern.core.errors import CallerError, OperatorError
 from discern.detection.bulk.rules import check_not_there, check_resumable
 from discern.detection.bulk.types import RunState
-from discern.detectors.files import replace_file, sync_folder
+from discern.detectors.files import OWNER, replace_file, sync_folder
 
 _STATE = "state.json"
 _OUTPUT = "output.parquet"
@@ -85,7 +85,7 @@ class Journal:
             raise check_not_there(str(self.output))
         try:
             shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(mode=0o755)
+            self.folder.mkdir(mode=0o700)
             replace_file(self.folder / _STATE, msgspec.json.format(msgspec.json.encode(state), indent=2))
         except OSError as error:
             raise _cannot_write(self.output, error) from error
@@ -121,6 +121,8 @@ class Journal:
         """Give a writer of record batches; what it wrote is the output when all went well."""
         path = self.folder / _OUTPUT
         try:
+            # Made here, for the writer would let everyone read what may be of people.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, OWNER))
             with result_writer(path, schema, run) as writer:
                 yield writer
             with path.open("rb") as file:

@@ -44,7 +44,7 @@ from discern.detection.types import Detect, DetectionRequest
 from discern.inputs.types import Held
 from discern.objects.ports import Objects
 from discern.privacy.ports import Subjects
-from discern.privacy.types import Subject
+from discern.privacy.types import Subject, SubjectJob
 
 log = logging.getLogger(__name__)
 
@@ -161,6 +161,25 @@ class Jobs:
         if job.state == "cancelled":
             await to_thread.run_sync(self._clean, job)
         return job
+
+    def about(self, workspace: str, reference: str) -> list[SubjectJob]:
+        """Return the jobs about a subject, oldest first. Raises StorageUnavailable."""
+        return [
+            SubjectJob(
+                id=job.id,
+                state=job.state,
+                detector=job.detector,
+                version=job.version,
+                bytes=job.bytes,
+                input_kept=job.state not in ENDED,
+                created_at=job.created_at,
+                started_at=job.started_at,
+                finished_at=job.finished_at,
+                verdict_id=job.verdict_id,
+                error=job.error,
+            )
+            for job in self._parts.store.all_about(workspace, reference)
+        ]
 
     def forget_about(self, workspace: str, reference: str, *, before: datetime) -> int:
         """End the jobs about a subject, with their inputs; return how many there were. Raises StorageUnavailable."""

@@ -230,6 +230,12 @@ class JobStore:
             connection.execute(waits.values(state="cancelled", cancelled=True, finished_at=now))
             connection.execute(update(jobs).where(*mine, jobs.c.state == "running").values(cancelled=True))
 
+    def all_about(self, workspace: str, reference: str) -> list[Job]:
+        """Return the jobs about a subject without their deliveries, oldest first."""
+        theirs = jobs.c.workspace == workspace, jobs.c.subject == reference
+        with self._database.read() as connection:
+            return [_job(row) for row in connection.execute(select(jobs).where(*theirs).order_by(jobs.c.id))]
+
     def about(self, workspace: str, reference: str, before: datetime) -> list[tuple[str, bool]]:
         """Return the ids of the jobs about a subject from before a time, each with whether it has ended."""
         theirs = jobs.c.workspace == workspace, jobs.c.subject == reference, jobs.c.created_at <= before
