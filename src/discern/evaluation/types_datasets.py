@@ -45,8 +45,8 @@ class Columns(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `label` holds `positive` or `negative` values; `group` what must not stand on both sides of a split, None where
     each row stands for itself; `amount` what is at stake; `at` the time, ISO 8601 or seconds since an unstated start;
-    `card` what is blocked together; `split` the dataset's own sides. A detector may be given every column but the label,
-    the split, the identifier and what is `withheld`, such as a column that is known of one class only.
+    `card` what is blocked together; `split` the dataset's own sides. A detector may be given every column but the
+    label, the split, the identifier and what is `withheld`, such as a column that is known of one class only.
     """
 
     label: str
@@ -189,8 +189,8 @@ class Change(msgspec.Struct, frozen=True):
 class Finding(msgspec.Struct, frozen=True):
     """Something that two sides, or two items, should not share.
 
-    `count` pairs or values; `examples` names a few. `leak` tells whether figures of these sides are worthless for what
-    they claim; without, it is a reservation that belongs beside them.
+    `count` pairs or values; `examples` names a few. `leak` tells whether it breaks what the sides are for;
+    without, it is a reservation that belongs beside the figures.
     """
 
     kind: FindingKind
@@ -216,5 +216,5 @@ class Leakage(msgspec.Struct, frozen=True):
 
     @property
     def leaks(self) -> bool:
-        """Whether anything was found that makes figures worthless."""
+        """Whether anything was found that breaks what the sides are for."""
         return any(finding.leak for finding in self.findings)
