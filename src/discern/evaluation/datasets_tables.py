@@ -109,10 +109,10 @@ def read_roles(table: Table, columns: Columns) -> Roles:
         rows += batch.num_rows
         places.append(np.stack([np.full(len(kept), file), start + kept], axis=1))
         batches.append(batch.take(pa.array(kept)).select(wanted))
+    if not sum(map(len, places)):
+        raise DatasetRefused("No row is left.", mend="See the conditions and the files.")
     read = pa.Table.from_batches(batches)
     place = np.concatenate(places)
-    if not len(place):
-        raise DatasetRefused("No row is left.", mend="See the conditions and the files.")
     at = _Reading(read, table.paths, place)
     groups, group_names = at.codes(columns.group) if columns.group else (np.arange(len(place)), at.row_names())
     return Roles(
@@ -214,7 +214,7 @@ class _Reading:
         array = self._whole(name)
         try:
             if is_text(array.type):
-                array = pc.cast(array, pa.timestamp("us"))
+                array = pc.cast(array, pa.timestamp("ns"))
             return np.asarray(pc.cast(pc.cast(array, pa.date32(), safe=False), pa.int32())).astype(np.int64)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DatasetRefused(
@@ -337,7 +337,7 @@ def _meets(array: Any, condition: Condition) -> NDArray[np.bool_]:  # noqa: ANN4
         kind = pa.float64()
     try:
         value = pc.cast(pa.scalar(condition.value), kind)
-        compared = getattr(pc, _COMPARE[condition.comparison])(pc.cast(array, kind), value)
+        compared = getattr(pc, _COMPARE[condition.comparison])(pc.cast(array, kind, safe=False), value)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DatasetRefused(
             f"{condition.column} and {condition.value!r} cannot be compared: {_first_line(error)}.", mend="See both."

@@ -50,9 +50,7 @@ def test_faceforensics_takes_the_compression_that_is_asked_for(root: Path, facef
     assert {item.subgroups["compression"] for item in items(root, "faceforensics", compression="c40").values()} == {
         "c40"
     }
-    assert {item.subgroups["compression"] for item in items(root, "faceforensics", compression="c0").values()} == {
-        "c0"
-    }
+    assert {item.subgroups["compression"] for item in items(root, "faceforensics", compression="c0").values()} == {"c0"}
 
 
 def test_faceforensics_without_its_splits_groups_by_the_names_of_the_fakes(put: Put, root: Path) -> None:
