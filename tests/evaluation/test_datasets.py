@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -69,6 +70,23 @@ def test_a_manifest_that_was_edited_by_hand_has_another_digest(faces: FrozenMani
     path = tmp_path / "faces.json"
     path.write_bytes(faces.encoded.replace(b'"label":1', b'"label":0', 1))
     assert read_manifest(path).sha256 != faces.sha256
+
+
+def test_a_manifest_of_somebody_else_opens_nothing_outside_the_root(
+    faces: FrozenManifest, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "outside.jpg").write_bytes(jpeg(1))
+    for path in ("../outside.jpg", str(tmp_path / "outside.jpg")):
+        item = msgspec.structs.replace(faces.items[0], id=path, sha256=hashlib.sha256(jpeg(1)).hexdigest())
+        odd = msgspec.structs.replace(faces, items=(item,))
+        assert check_files(odd, root) == [Change(path, "missing")]
+        with pytest.raises(DatasetRefused, match="not what was frozen"):
+            list(open_items(odd, root))
+
+
+def test_a_split_has_a_digest_of_its_own(faces: FrozenManifest) -> None:
+    before = faces.sha256
+    assert with_split(faces, SplitByGroup(1, {"train": 0.5, "test": 0.5})).sha256 != before == faces.sha256
 
 
 def test_examples_and_items_come_in_the_same_order(faces: FrozenManifest, root: Path) -> None:

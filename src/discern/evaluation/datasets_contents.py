@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -50,6 +50,7 @@ class Contents:
 
     def of(self, path: str) -> MediaContent:
         """Return a file as its path, a member of an archive as its bytes. Raises UnreadableInput."""
+        _check_below(path)
         archive, mark, member = path.partition(f".tar{IN_ARCHIVE}")
         return self._member(f"{archive}.tar", member) if mark else self._root / path
 
@@ -140,6 +141,7 @@ def middles(count: int, wanted: int) -> tuple[int, ...]:
 
 def digest_of(root: Path, path: str) -> FileDigest:
     """Return the digest of a file below the root. Raises UnreadableInput."""
+    _check_below(path)
     digest = hashlib.sha256()
     size = 0
     try:
@@ -150,6 +152,13 @@ def digest_of(root: Path, path: str) -> FileDigest:
     except OSError as error:
         raise UnreadableInput(f"{path} cannot be read: {error.strerror}.", mend="See the path.") from error
     return FileDigest(path, digest.hexdigest(), size)
+
+
+def _check_below(path: str) -> None:
+    # A manifest may come from somebody else: it opens nothing that is not of the dataset.
+    plain = PurePosixPath(path)
+    if plain.is_absolute() or ".." in plain.parts:
+        raise UnreadableInput(f"{path} does not lie below the root.", mend="Take a manifest that you trust.")
 
 
 def digests_of(root: Path, paths: Iterable[str]) -> tuple[FileDigest, ...]:

@@ -136,6 +136,18 @@ def test_a_table_of_paths_that_is_wrong_is_refused(put: Put, root: Path, rows: s
         freeze(root, "table", options)
 
 
+def test_what_is_at_stake_and_when_is_kept_and_must_be_a_number(put: Put, root: Path) -> None:
+    put("a.jpg")
+    options = {"path": "file", "amount": "x", "at": "day"}
+    put("list.csv", "file,label,x,day\na.jpg,1,2.5,2018-01-02\n")
+    (item,) = freeze(root, "table", options).items
+    assert (item.amount, item.at) == (2.5, "2018-01-02")
+    for wrong in ("nan", "much"):
+        put("list.csv", f"file,label,x,day\na.jpg,1,{wrong},2018-01-02\n")
+        with pytest.raises(DatasetRefused, match="row 1"):
+            freeze(root, "table", options)
+
+
 def shard(path: Path, members: dict[str, bytes]) -> None:
     with tarfile.open(path, "w") as archive:
         for name, content in members.items():

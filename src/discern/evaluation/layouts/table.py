@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -152,6 +153,8 @@ def _item(
         amount = float(row[names["amount"]]) if "amount" in names else None
     except ValueError as error:
         raise DatasetRefused(f"{where}: {error}.", mend="Frames, crops and amounts are numbers.") from error
+    if amount is not None and not math.isfinite(amount):
+        raise DatasetRefused(f"{where}: the amount is not finite.", mend="Correct it.")
     if len(box) not in {0, 4}:
         raise DatasetRefused(f"{where}: a crop has four numbers.", mend="Write left top width height.")
     return FoundItem(
