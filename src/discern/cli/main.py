@@ -33,6 +33,7 @@ from discern.detection.bulk.cli import run_commands, score_command
 from discern.detection.bulk.store import RunStore
 from discern.detection.cli import Tools, detect_command
 from discern.detection.cli_verdicts import verdict_commands
+from discern.evaluation.cli_datasets import dataset_commands
 from discern.objects.cli import master_key_commands
 from discern.privacy.cli import privacy_commands
 from discern.quotas.cli import quota_commands
@@ -115,6 +116,7 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
         known_workspace(opened().workspaces, name)
 
     cli.add_typer(detector_commands(lambda: services().catalogue, lambda: services().settings.home))
+    cli.add_typer(dataset_commands())
     cli.add_typer(verdict_commands(lambda: opened().verdicts, is_known))
     cli.add_typer(privacy_commands(lambda: opened().privacy))
     cli.add_typer(run_commands(lambda: RunStore(opened().database)))

@@ -116,6 +116,12 @@ class UnknownVerdict(CallerError):
     code = "unknown_verdict"
 
 
+class DatasetRefused(CallerError):
+    """A dataset, or the manifest that pins it, is not what it must be. Fact `files` names what changed, if any."""
+
+    code = "dataset_refused"
+
+
 class UnknownRun(CallerError):
     """No bulk run of this workspace has this id."""
 

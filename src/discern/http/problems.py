@@ -52,6 +52,7 @@ PROBLEMS: dict[type[errors.DiscernError], Problem] = {
     errors.SlowSender: Problem(408, "The input came too slowly"),
     errors.UnknownDetector: Problem(404, "No such detector"),
     errors.UnknownVerdict: Problem(404, "No such verdict"),
+    errors.DatasetRefused: Problem(422, "The dataset is not what it must be"),
     errors.UnknownRun: Problem(404, "No such run"),
     errors.UnknownKey: Problem(404, "No such key"),
     errors.UnknownWorkspace: Problem(404, "No such workspace"),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from discern.core.errors import DetectorFailed, DiscernError, InvalidRecord, MalformedRequest
 from discern.detection.bulk.sources_lines import LinesPart
 from discern.detection.bulk.sources_media import MediaPart
-from discern.detection.bulk.sources_tables import TablePart, columns_of
+from discern.detection.bulk.sources_tables import TablePart
 from discern.detectors.assessment import Assessment, Detector
 from discern.detectors.manifest import Manifest
 from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED, Scores
@@ -30,6 +30,7 @@ from discern.inputs.faces import FaceLocator
 from discern.inputs.prepare import prepare_media
 from discern.inputs.record_reader import RecordReader, parse_record
 from discern.inputs.spec import ImageSpec, RecordSpec
+from discern.inputs.tables import columns_of
 from discern.inputs.types import InputLimits, MediaContent
 
 Part = TablePart | LinesPart | MediaPart

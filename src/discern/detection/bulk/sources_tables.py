@@ -1,10 +1,9 @@
-"""Tables in pieces: Parquet and CSV as Arrow record batches, and as the columns that a detector takes.
+"""Tables in pieces: Parquet and CSV as Arrow record batches.
 
 - Only the columns that are needed are read, a few megabytes at a time.
 - A row's number is its place in the file, whatever was skipped and however the pieces are cut.
 - A line of a CSV file that has too few or too many cells is a bad row, and the rest is read.
-- Cells of a CSV file are what their column's field says: numbers, `true` and `false` (or 1 and 0), words. An empty
-  cell without quotes misses.
+- An empty cell of a CSV file without quotes misses.
 
 Needs pyarrow; imported where that is known to be there.
 """
@@ -13,11 +12,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -25,8 +23,8 @@ import pyarrow.parquet as pq
 
 from discern.core.errors import EmptyInput, MalformedRequest, UnreadableInput
 from discern.detection.bulk.rules import columns_do_not_fit
-from discern.inputs.columns import Column
 from discern.inputs.spec import BooleanField, CategoryField, RecordField, RecordSpec
+from discern.inputs.tables import is_text
 
 PART_ROWS = 65_536
 PART_BYTES = 8 * 1024**2
@@ -35,8 +33,6 @@ _SENT_ARE_SMALLER = 4
 _CSV_BLOCK_BYTES = 4 * 1024**2
 _HEADER_BYTES = 1024**2
 _DELIMITERS = ",;\t|"
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_TRUTH = r"^(?i:true|false|0|1)$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,53 +170,6 @@ def part_rows(columns: int, *, sent: bool = False) -> int:
     return max(_LEAST_ROWS, min(PART_ROWS, most // (8 * max(1, columns))))
 
 
-def columns_of(batch: Any, spec: RecordSpec) -> dict[str, Column]:  # noqa: ANN401
-    """Return the columns of a record batch that are fields, without a Python object for a value."""
-    fields = {one.name: one for one in spec.fields}
-    return {
-        name: _column(batch.column(position), fields[name])
-        for position, name in enumerate(batch.schema.names)
-        if name in fields
-    }
-
-
-def _column(array: Any, one: RecordField) -> Column:  # noqa: ANN401
-    kind = array.type
-    if pa.types.is_decimal(kind):
-        array = pc.cast(array, pa.float64())
-    elif pa.types.is_dictionary(kind) and not _is_text(kind.value_type):
-        array = array.dictionary_decode()
-    kind = array.type
-    missing = np.asarray(array.is_null()) if array.null_count else None
-    if _is_text(kind) and not isinstance(one, CategoryField):
-        return _parsed(array, missing, one)
-    if _is_text(kind) or pa.types.is_dictionary(kind):
-        coded = array.dictionary_encode()
-        words = tuple("" if word is None else word for word in coded.dictionary.to_pylist())
-        return Column(np.asarray(pc.fill_null(coded.indices, 0)), missing, words)
-    if pa.types.is_boolean(kind):
-        return Column(np.asarray(pc.fill_null(array, False)), missing)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        # The buffer itself: a conversion would make floats of integers where some are missing.
-        values = np.frombuffer(array.buffers()[1], dtype=kind.to_pandas_dtype(), count=array.offset + len(array))
-        return Column(values[array.offset :], missing)
-    # What is left is a column of nulls: `check` has refused the other types.
-    return Column(np.zeros(len(array)), np.ones(len(array), np.bool_))
-
-
-def _parsed(array: Any, missing: Any, one: RecordField) -> Column:  # noqa: ANN401
-    """Return the numbers or truth values that the text of CSV cells says; what says none is odd."""
-    wanted, pattern = (pa.bool_(), _TRUTH) if isinstance(one, BooleanField) else (pa.float64(), _NUMBER)
-    odd: Mapping[int, object] = {}
-    says_one = pc.match_substring_regex(array, pattern)
-    if not pc.all(says_one, min_count=0).as_py():
-        rows = np.flatnonzero(~np.asarray(pc.fill_null(says_one, True)))
-        odd = dict(zip(rows.tolist(), array.take(pa.array(rows)).to_pylist(), strict=True))
-        array = pc.if_else(says_one, array, None)
-    values = pc.cast(array, wanted)
-    return Column(np.asarray(pc.fill_null(values, False if wanted == pa.bool_() else 0.0)), missing, None, odd)
-
-
 def _fits(kind: Any, one: RecordField) -> bool:  # noqa: ANN401
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -229,12 +178,8 @@ def _fits(kind: Any, one: RecordField) -> bool:  # noqa: ANN401
     if isinstance(one, BooleanField):
         return bool(pa.types.is_boolean(kind))
     if isinstance(one, CategoryField):
-        return _is_text(kind)
+        return is_text(kind)
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _is_text(kind: Any) -> bool:  # noqa: ANN401
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _as_text(batch: Any) -> Any:  # noqa: ANN401

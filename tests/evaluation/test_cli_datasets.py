@@ -1,0 +1,147 @@
+"""`discern dataset` as it is typed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from discern.cli.main import main
+from tests.media import jpeg
+
+Put = Callable[..., Path]
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.setenv("DISCERN_HOME", str(tmp_path / "home"))
+
+    def run(*arguments: object) -> Ran:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["discern", "dataset", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def faces(put: Put) -> None:
+    for person in range(10):
+        put(f"real/p{person}_1.jpg")
+        put(f"fake/p{person}_1.jpg")
+
+
+FREEZE = ("--layout", "folder", "--positive", "fake", "-O", "group-pattern=/(p[0-9])_")
+
+
+def test_a_dataset_is_frozen_shown_split_and_checked(run: Run, root: Path, faces: None, tmp_path: Path) -> None:
+    frozen, split = tmp_path / "faces.json", tmp_path / "split.json"
+    done = run("freeze", root, *FREEZE, "-o", frozen, "--name", "faces")
+    assert (done.code, done.err) == (0, f"Wrote {frozen}.\n")
+    said = dict(line.split(maxsplit=1) for line in done.out.splitlines())
+    assert said["Items"] == "20 images, 10 groups"
+    assert said["Classes"] == "real 10, fake 10"
+    shown = run("show", frozen, "--sha256", said["Digest"], "--json")
+    assert json.loads(shown.out)["sha256"] == said["Digest"]
+    assert run("split", frozen, "--share", "train=.5", "--share", "test=.5", "-o", split).code == 0
+    assert "Side       test: 10, 5 of them positive" in run("show", split).out
+    checked = run("check", split, root)
+    assert (checked.code, checked.out.splitlines()[0]) == (0, "Every file is what was frozen.")
+    assert checked.out.splitlines()[-1].endswith("No leak.")
+    assert not (tmp_path / "home").exists()
+
+
+def test_check_fails_where_sides_share_something_or_files_changed(
+    run: Run, root: Path, faces: None, tmp_path: Path
+) -> None:
+    for side in ("train", "test"):
+        for name in ("real", "fake"):
+            path = root / side / name / f"{side}.jpg"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(jpeg(1 if name == "real" else len(side)))
+    sided = ("-l", "folder", "--positive", "fake", "-O", "levels=split/class")
+    for name in ("real", "fake"):
+        for path in (root / name).iterdir():
+            path.unlink()
+    assert run("freeze", root, *sided, "-o", tmp_path / "m.json").code == 0
+    leaking = run("check", tmp_path / "m.json", root)
+    assert leaking.code == 1
+    assert "LEAK: The same file is on both sides. 1 (test and train)" in leaking.out
+    assert "test/real/test.jpg  train/real/train.jpg" in leaking.out
+    (root / "train/real/train.jpg").write_bytes(jpeg(7))
+    broken = run("check", tmp_path / "m.json", root, "--json")
+    assert broken.code == 1
+    assert json.loads(broken.out) == {
+        "changes": [{"path": "train/real/train.jpg", "what": "changed"}],
+        "leakage": None,
+    }
+
+
+def test_two_datasets_are_checked_against_each_other(run: Run, root: Path, faces: None, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert run("freeze", root, *FREEZE, "--name", name, "-o", tmp_path / f"{name}.json").code == 0
+    done = run("check", tmp_path / "one.json", root, "--against", tmp_path / "two.json", "--no-pictures")
+    assert done.code == 1
+    assert "LEAK: The same file is on both sides. 20 (one and two)" in done.out
+
+
+def test_records_are_frozen_and_split_by_time(run: Run, root: Path, tmp_path: Path) -> None:
+    day = [number // 4 for number in range(40)]
+    columns = {"fraud": [number % 4 == 0 for number in range(40)], "day": pa.array(day, pa.date32()), "card": day}
+    pq.write_table(pa.table(columns), root / "payments.parquet")
+    frozen, split = tmp_path / "p.json", tmp_path / "s.json"
+    options = ("--label", "fraud", "--group", "card", "-O", "at=day")
+    done = run("freeze", root, "-l", "table", *options, "-o", frozen)
+    assert "Records    40 of 40 rows in 1 files, 10 groups" in done.out
+    periods = ("--period", "train=1970-01-01..1970-01-03", "--period", "test=1970-01-06..1970-01-07")
+    done = run("split", frozen, "--root", root, *periods, "--delay-days", "2", "-o", split)
+    assert "Side       test: 8, 2 of them positive" in done.out
+    assert "Side       none: 20" in done.out
+    assert run("split", frozen, "--root", root, *periods, "--delay-days", "3", "-o", tmp_path / "t.json").code == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("freeze", "nowhere", "-l", "folder", "-o", "m.json"), 1, "not a folder"),
+        (("freeze", ".", "-l", "other", "-o", "m.json"), 1, "no layout 'other'"),
+        (("freeze", ".", "-l", "folder", "-o", "m.json", "-O", "levels"), 2, "KEY=VALUE"),
+        (("show", "nowhere.json"), 1, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_done_is_said(run: Run, words: tuple[str, ...], code: int, said: str) -> None:
+    done = run(*words)
+    assert done.code == code
+    assert said in done.err
+
+
+def test_a_split_needs_shares_or_periods(run: Run, root: Path, faces: None, tmp_path: Path) -> None:
+    assert run("freeze", root, *FREEZE, "-o", tmp_path / "m.json").code == 0
+    for words in ((), ("--share", "a=much"), ("--share", "a=1", "--period", "b=2018-01-01")):
+        assert run("split", tmp_path / "m.json", "-o", tmp_path / "s.json", *words).code == 2
+    assert run("split", tmp_path / "m.json", "-o", tmp_path / "s.json", "--share", "a=1").code == 1
+
+
+def test_layouts_say_what_they_take(run: Run) -> None:
+    assert "faceforensics" in run("layouts").out
+    assert "compression" in run("layouts", "faceforensics").out
+    assert run("layouts", "other").code == 1
