@@ -44,7 +44,9 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
             ..., "--data", help="[NAME=]PATH: a folder with a sub-folder for each class, or Parquet. May be repeated."
         ),
         compare: str | None = typer.Option(None, "--compare", help="A second detector, on the same items."),
-        out: Path | None = typer.Option(None, "--out", "-o", help="Folder of the report; else evaluation-NAME-VERSION."),
+        out: Path | None = typer.Option(
+            None, "--out", "-o", help="Folder of the report; else evaluation-NAME-VERSION."
+        ),
         seed: int = typer.Option(1, min=0, help="Seed of everything that is drawn."),
         label: str = typer.Option("label", help="Column with the label, in a table."),
         group: str | None = typer.Option(None, help="Column that says which rows belong together, in a table."),

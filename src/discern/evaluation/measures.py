@@ -320,9 +320,7 @@ def _few(marked: Marked) -> str | None:
     return f"A class has {groups} independent group{'' if groups == 1 else 's'} only: the interval may be too narrow."
 
 
-def _errors_compared(
-    dataset: str, marked: Marked, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]
-) -> Compared:
+def _errors_compared(dataset: str, marked: Marked, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Compared:
     only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     both = int((ours & theirs).sum())
     table: list[list[Any]] = [[both, only_ours], [only_theirs, len(ours) - both - only_ours - only_theirs]]
@@ -367,7 +365,9 @@ def _bins(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
 def _thinned(along: NDArray[np.float64]) -> list[int]:
     """Return places of a growing column, evenly spaced in what it grows by, its ends among them."""
     wanted = np.linspace(along[0], along[-1], _POINTS)
-    return np.unique(np.concatenate([[0], np.searchsorted(along, wanted), [len(along) - 1]]).clip(0, len(along) - 1)).tolist()
+    last = len(along) - 1
+    places = np.minimum(np.searchsorted(along, wanted), last)
+    return sorted({0, last, *(int(place) for place in places)})
 
 
 def _finite(value: float | None) -> float | None:

@@ -71,8 +71,7 @@ def histogram(bars: Sequence[Bar], review_from: float, flag_from: float) -> str:
                     f'<rect class="{kind}" x="{_x(start) + 0.5:.1f}" y="{_y(top):.1f}" '
                     f'width="{half * _ACROSS - 1:.1f}" height="{_y(0) - _y(top):.1f}"/>'
                 )
-    for at in (review_from, flag_from):
-        parts.append(_line((at, 0), (at, 1), "threshold"))
+    parts += [_line((at, 0), (at, 1), "threshold") for at in (review_from, flag_from)]
     ticks = tuple(f"{tick * most:.0%}" for tick in _TICKS)
     return _framed("".join(parts), "Score", "Share of the class", "Scores of the two classes", ticks)
 
@@ -106,11 +105,11 @@ def _framed(inside: str, x_name: str, y_name: str, title: str, y_ticks: Sequence
             f'<text class="tick" x="{_x(tick):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{tick:g}</text>',
         ]
     middle = _TOP + _DOWN / 2
+    beside = f'x="10" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 10 {middle:.0f})"'
     parts += [
         inside,
         f'<text class="axis" x="{_LEFT + _ACROSS / 2:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">{x_name}</text>',
-        f'<text class="axis" x="10" y="{middle:.0f}" text-anchor="middle" '
-        f'transform="rotate(-90 10 {middle:.0f})">{y_name}</text>',
+        f'<text class="axis" {beside}>{y_name}</text>',
         "</svg>",
     ]
     return "".join(parts)

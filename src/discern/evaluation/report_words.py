@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from discern.evaluation.types import Estimate
 
-NONE = "–"
+NONE = "\N{EN DASH}"
 
 METRICS = {
     "auc": "AUC",
@@ -38,7 +38,7 @@ def meaning(name: str) -> str:
 
 def figure(value: float | None) -> str:
     """Return a figure with three decimals."""
-    return NONE if value is None else f"{value:.3f}".replace("-", "−")
+    return NONE if value is None else f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def interval(estimate: Estimate) -> str:

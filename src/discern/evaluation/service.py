@@ -119,7 +119,7 @@ def look(asked: Evaluation, parts: Parts) -> Looked:
 
 
 def source_of(address: str, bundle: Bundle, asked: Evaluation) -> ItemSource:
-    """Return the dataset that an address names. Raises CallerError; UnsupportedInput for what the bundle does not take."""
+    """Return the dataset that an address names. Raises CallerError, and UnsupportedInput where it does not fit."""
     name, place = _named(address)
     path, manifest = Path(place), bundle.manifest
     if path.is_dir():
@@ -199,9 +199,7 @@ class _Clocked:
             seconds=self.seconds,
             items_per_second=self.rates,
             resumed=self.resumed,
-            stages=tuple(
-                _stage_time(one, position) for one in scored for position in range(len(one.stages))
-            ),
+            stages=tuple(_stage_time(one, position) for one in scored for position in range(len(one.stages))),
         )
 
 

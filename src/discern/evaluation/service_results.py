@@ -5,7 +5,6 @@ Needs the extra `evaluate`.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -17,6 +16,7 @@ from discern.core.errors import CallerError
 from discern.detectors.scoring import DECISIONS
 from discern.evaluation import measures
 from discern.evaluation.measures import Marked
+from discern.evaluation.report_words import figure, interval, percent
 from discern.evaluation.types import Estimate, Scored
 from discern.evaluation.types_result import (
     Compared,
@@ -120,9 +120,9 @@ def compared(ours: Sequence[Scored], theirs: Sequence[Scored]) -> tuple[Compared
     for one, other in zip(ours, theirs, strict=True):
         both = ~np.isnan(one.score) & ~np.isnan(other.score)
         examples = one.examples
-        marked = [Marked(examples.labels[both], each.score[both], examples.groups[both]) for each in (one, other)]
+        mine, others = (Marked(examples.labels[both], each.score[both], examples.groups[both]) for each in (one, other))
         flagged = [each.decision[both] == _FLAG for each in (one, other)]
-        found += measures.compared(examples.dataset, *marked, flagged)
+        found += measures.compared(examples.dataset, mine, others, flagged)
     return measures.corrected(found)
 
 
@@ -135,11 +135,10 @@ def verdict(detector: DetectorFacts, datasets: Sequence[DatasetResult], found: S
     worst = min(known, key=lambda one: one.metrics["auc"].value or 0.0)
     negatives, positives = worst.decided
     where = f"on {worst.name}" if len(datasets) == 1 else f"on {worst.name}, the worst of {len(datasets)} datasets,"
-    sentences = [
-        f"{name} has an AUC of {_said(worst.metrics['auc'])} {where} and flags {_percent(positives.shares['flag'])} of "
-        f"{detector.positive} and {_percent(negatives.shares['flag'])} of {detector.negative} there; it clears "
-        f"{_percent(positives.shares['clear'])} of {detector.positive}."
-    ]
+    found_there = f"flags {percent(positives.shares['flag'].value)} of {detector.positive} and "
+    found_there += f"{percent(negatives.shares['flag'].value)} of {detector.negative} there"
+    cleared = f"it clears {percent(positives.shares['clear'].value)} of {detector.positive}"
+    sentences = [f"{name} has an AUC of {_said(worst.metrics['auc'])} {where} and {found_there}; {cleared}."]
     unjudged = sum(sum(one.not_scored.values()) for one in datasets)
     if unjudged:
         sentences.append(f"{unjudged:,} of {sum(one.items for one in datasets):,} items could not be judged.")
@@ -269,14 +268,5 @@ def _mistakes(scored: Scored, picture: Picture) -> tuple[Mistake, ...]:
 
 
 def _said(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "unknown"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
-
-
-def _percent(estimate: Estimate) -> str:
-    if estimate.value is None or math.isnan(estimate.value):
-        return "an unknown share"
-    return f"{estimate.value:.1%}"
+    span = interval(estimate)
+    return f"{figure(estimate.value)} ({span})" if span else figure(estimate.value)

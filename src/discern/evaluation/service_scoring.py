@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from discern.inputs.faces import FaceLocator
     from discern.inputs.types import InputLimits, Prepared
 
+_Number = TypeVar("_Number", bound=np.generic)
 _WAITING_PER_THREAD = 2
 _ROWS_TOGETHER = 1024
 
@@ -272,5 +273,5 @@ def _shares(scores: Scores) -> NDArray[np.float64]:
     return np.tile(np.array(shares), (len(scores.score), 1))
 
 
-def _joined(columns: list[NDArray[np.generic]], empty: NDArray[np.generic]) -> NDArray[np.generic]:
+def _joined(columns: list[NDArray[_Number]], empty: NDArray[_Number]) -> NDArray[_Number]:
     return np.concatenate(columns) if columns else empty

@@ -28,6 +28,14 @@ from discern.inputs.spec import RecordSpec
 PIECE_FILES = 16
 PIECE_ROWS = 16_384
 _SHOWN = 10
+_ALONE = (
+    "every file counts as independent, for a plain folder says nothing of persons or videos; intervals are too narrow "
+    "where files belong together."
+)
+_ROWS_ALONE = (
+    "every row counts as independent; intervals are too narrow where rows belong together (name their column with "
+    "--group)."
+)
 
 
 class FolderSource:
@@ -39,10 +47,7 @@ class FolderSource:
     def __init__(self, root: Path, classes: Classes, *, name: str | None = None) -> None:
         self.name = name or root.resolve().name
         self._root = root
-        self.caveats: tuple[str, ...] = (
-            f"{self.name}: every file counts as independent, for a plain folder says nothing of persons or videos; "
-            "intervals are too narrow where files belong together.",
-        )
+        self.caveats: tuple[str, ...] = (f"{self.name}: {_ALONE}",)
         self._items = _items(root, (classes.negative, classes.positive))
         self.manifest_sha256 = hashlib.sha256(
             msgspec.json.encode([(item.id, item.label, item.sha256) for item in self._items])
@@ -108,10 +113,7 @@ class TableSource:
         self._groups = np.arange(len(self._labels), dtype=np.int64)
         self.caveats: tuple[str, ...] = ()
         if group is None:
-            self.caveats = (
-                f"{self.name}: every row counts as independent; intervals are too narrow where rows belong together "
-                "(name their column with --group).",
-            )
+            self.caveats = (f"{self.name}: {_ROWS_ALONE}",)
         else:
             codes = roles.column(group).combine_chunks().dictionary_encode().indices
             self._groups = np.asarray(codes.fill_null(-1)).astype(np.int64)
@@ -180,7 +182,7 @@ def _digest(path: Path) -> str:
 
 def _labels_of(column: Any, classes: Classes, path: Path) -> NDArray[np.int8]:  # noqa: ANN401 - pyarrow has no types
     """Return the labels as 0 and 1: the column holds these, truth values, or the names of the classes."""
-    positions = {classes.negative: 0, classes.positive: 1, 0: 0, 1: 1, False: 0, True: 1}
+    positions: dict[object, int] = {classes.negative: 0, classes.positive: 1, 0: 0, 1: 1}  # False and True are 0 and 1
     coded = column.combine_chunks().dictionary_encode()
     words = coded.dictionary.to_pylist()
     unknown = [word for word in words if word not in positions]
@@ -190,7 +192,8 @@ def _labels_of(column: Any, classes: Classes, path: Path) -> NDArray[np.int8]:  
             mend=f"Labels are 0 and 1, false and true, or {classes.negative} and {classes.positive}.",
         )
     numbers = np.array([positions[word] for word in words], np.int8)
-    return numbers[np.asarray(coded.indices)]
+    labels: NDArray[np.int8] = numbers[np.asarray(coded.indices)]
+    return labels
 
 
 def _column(array: Any) -> Column:  # noqa: ANN401 - pyarrow has no types
