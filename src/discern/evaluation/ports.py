@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -12,17 +11,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from discern.evaluation.types import Examples, Item
+    from discern.inputs.types import MediaContent
 
 Watcher = Callable[["Progress"], None]
 
 
 @dataclass(frozen=True, slots=True)
 class MediaPiece:
-    """Items from row `start` on, and the content of each: its bytes or its file."""
+    """Items from row `start` on, and the content of each: as `prepare_media` takes it."""
 
     start: int
     items: tuple[Item, ...]
-    contents: tuple[bytes | Path, ...]
+    contents: tuple[MediaContent, ...]
 
     @property
     def rows(self) -> int:
@@ -99,6 +99,6 @@ class ItemSource(Protocol):
         """Yield the pieces from row `skip` on, which is where a piece begins."""
         ...
 
-    def content(self, row: int) -> bytes | Path:
+    def content(self, row: int) -> MediaContent:
         """Return the content of one item, for a thumbnail. Only media have it."""
         ...

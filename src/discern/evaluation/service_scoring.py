@@ -33,14 +33,12 @@ from discern.inputs.prepare import prepare_media
 from discern.inputs.spec import ImageSpec, RecordSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from discern.detectors.assessment import Detector
     from discern.evaluation.types import Examples, Item
     from discern.inputs.faces import FaceLocator
-    from discern.inputs.types import InputLimits, Prepared
+    from discern.inputs.types import InputLimits, MediaContent, Prepared
 
 _Number = TypeVar("_Number", bound=np.generic)
 _WAITING_PER_THREAD = 2
@@ -151,7 +149,7 @@ class _Scorer:
                 self._place_clip(judged, row, one)
         return judged
 
-    def _prepared(self, spec: ImageSpec, item: Item, content: bytes | Path) -> Prepared | CallerError:
+    def _prepared(self, spec: ImageSpec, item: Item, content: MediaContent) -> Prepared | CallerError:
         locator = self._locator if item.crop is None else _GivenBox(Box(*item.crop))
         try:
             prepared = prepare_media(content, spec, self._manifest.video, self._limits, locator)

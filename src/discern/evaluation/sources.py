@@ -24,6 +24,7 @@ from discern.evaluation.ports import MediaPiece, Piece, RowsPiece
 from discern.evaluation.types import Examples, Item, Label
 from discern.inputs.columns import Column, prepare_columns
 from discern.inputs.spec import RecordSpec
+from discern.inputs.types import MediaContent
 
 PIECE_FILES = 16
 PIECE_ROWS = 16_384
@@ -69,7 +70,7 @@ class FolderSource:
             items = self._items[start : start + PIECE_FILES]
             yield MediaPiece(start, items, tuple(self._root / item.id for item in items))
 
-    def content(self, row: int) -> bytes | Path:
+    def content(self, row: int) -> MediaContent:
         """Return one file."""
         return self._root / self._items[row].id
 
@@ -141,7 +142,7 @@ class TableSource:
                 yield RowsPiece(start, rows.matrix, rows.refused)
             start += batch.num_rows
 
-    def content(self, row: int) -> bytes | Path:
+    def content(self, row: int) -> MediaContent:
         """Return nothing: a record is no picture."""
         raise CallerError(f"Row {row} of {self.name} is a record, which has no picture.", mend="Leave it out.")
 
