@@ -57,14 +57,10 @@ def rows(folder: Path, *, pictures: int = _PICTURES, rounds: int = _ROUNDS) -> I
         measured.median("ours", lambda one: one.whole),
     )
     against = f"{most:,.0f} pictures/s in process"
-    yield at_least(
-        f"Evaluating {pictures:,} pictures",
-        f"{steady:,.0f} pictures/s",
-        against,
-        measured.ratio("ours", "limit", lambda one: one.steady),
-        _TARGET,
-    )
-    yield Row("... the whole command, start and report included", f"{whole:,.0f} pictures/s", against, whole / most)
+    ratio = measured.ratio("ours", "limit", lambda one: one.whole)
+    what = f"Evaluating {pictures:,} pictures, start and report included"
+    yield at_least(what, f"{whole:,.0f} pictures/s", against, ratio, _TARGET)
+    yield Row("... while pictures are scored", f"{steady:,.0f} pictures/s", against, steady / most)
 
 
 def _write(folder: Path, pictures: int) -> None:

@@ -44,12 +44,12 @@ def test_the_page_loads_nothing_runs_nothing_and_fits_a_telephone(result: Result
                 "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
             )
             browser.open((tmp_path / "report.html").as_uri())
-            assert browser.run("document.documentElement.scrollWidth") == width
+            assert browser.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
             assert browser.run("performance.getEntriesByType('resource').length") == 0
             assert browser.run("document.querySelector('.verdict').getBoundingClientRect().top") < 300
             tables = "[...document.querySelectorAll('table')]"
             assert browser.run(f"{tables}.length") > 6
-            assert browser.run(f"{tables}.every(table => table.caption && table.caption.innerText.length > 20)")
+            assert browser.run(f"{tables}.every(table => table.caption && table.caption.textContent.length > 20)")
             hidden = f"{tables}.filter(t => t.caption.firstElementChild.getBoundingClientRect().right > innerWidth)"
             assert browser.run(f"{hidden}.length") == 0
 
@@ -67,7 +67,7 @@ def test_every_figure_of_the_page_is_in_the_json(result: Result) -> None:
 
 def test_the_markdown_has_no_markup_of_the_data(result: Result) -> None:
     text = report_pages.markdown(result).decode()
-    assert "<script>" not in text
+    assert all(line.startswith("    discern evaluate ") for line in text.splitlines() if "<script>" in line)
     assert r"\|\*x\*" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all(re.sub(r"\\\|", "", line).endswith("|") for line in tables)
@@ -92,7 +92,7 @@ def test_pictures_of_inputs_are_shown_when_asked_for_and_never_where_they_may_no
     assert b"data:image" not in report_pages.html(plain)
     shown = replace(question, show_inputs=True)
     found, _ = run(shown, look(shown, parts), parts, lambda _: None)
-    assert found.datasets[0].mistakes[0].id == "bright/mistake.png"
+    assert "bright/mistake.png" in [mistake.id for mistake in found.datasets[0].mistakes]
     assert b"data:image/jpeg;base64," in report_pages.html(found)
     monkeypatch.setattr(FolderSource, "may_be_shown", False)
     with pytest.raises(CallerError, match="may not be shown"):

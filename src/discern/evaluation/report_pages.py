@@ -27,7 +27,7 @@ def html(result: Result) -> bytes:
 def markdown(result: Result) -> bytes:
     """Return the Markdown."""
     environment = _environment(autoescape=False)
-    environment.filters["md"] = _escaped
+    environment.filters.update(md=_escaped, one_line=_one_line)
     return environment.get_template("report.md.j2").render(r=result).encode()
 
 
@@ -57,4 +57,8 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
 
 def _escaped(text: str) -> str:
     """Return text in which nothing means anything in Markdown."""
-    return _MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
