@@ -43,6 +43,7 @@ from discern.audit.store import AuditStore
 from discern.audit.types import Act
 from discern.compliance.service import Compliance
 from discern.core.counts import Counts
+from discern.core.errors import BundleUntrusted
 from discern.detection.batching import Batcher
 from discern.detection.bulk.store import RunStore
 from discern.detection.caching import AnswerCache
@@ -53,7 +54,8 @@ from discern.detection.service import Answer, Plane, from_cache, on_ledger, with
 from discern.detection.service_probing import ProbingWatch
 from discern.detection.store import VerdictStore
 from discern.detection.types import Detect, DetectBatch
-from discern.detectors.vetting import VettingLimits
+from discern.detectors.bundle import Bundle, open_bundle
+from discern.detectors.vetting import VettingLimits, vet
 from discern.inputs.faces import FaceLocator, face_locator, try_locator
 from discern.inputs.types import InputLimits
 from discern.objects.service import SealedObjects
@@ -65,12 +67,14 @@ from discern.quotas.ports import Meter
 from discern.quotas.service import Quotas
 from discern.quotas.store import QuotaStore
 from discern.registry.service import Catalogue
+from discern.registry.types import split_reference
 from discern.retention.service import Retention
 from discern.settings import Settings
 from discern.store.database import Database
 
 if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
+    from discern.evaluation.service import Parts as EvaluationParts
     from discern.store.replica import Replica
 
 _SUBJECT_KEYS = "subject-keys.db"
@@ -262,3 +266,32 @@ def bulk_parts(services: Services) -> Parts:
         services.quotas,
         LOCAL,
     )
+
+
+def evaluation_parts(services: Services) -> EvaluationParts:
+    """Return what an evaluation works with; the database need not be open. Needs the extra `evaluate`."""
+    from discern.evaluation.service import Parts  # noqa: PLC0415 - needs an extra
+
+    return Parts(
+        open_detector=partial(_bundle_to_run, services.catalogue),
+        limits=services.limits,
+        locator=services.locator,
+        threads=services.settings.detection_threads or os.cpu_count() or 1,
+    )
+
+
+def _bundle_to_run(catalogue: Catalogue, target: str) -> Bundle:
+    """Return an installed bundle, or the one in a folder, whose models have run in a process apart.
+
+    Whoever names a folder may run it unsigned: the bundle then says that nobody signed it.
+    """
+    if not Path(target).is_dir():
+        name, version = split_reference(target)
+        catalogue.get(name, version)
+        return catalogue.find(name, version).bundle
+    try:
+        bundle = open_bundle(Path(target), catalogue.trust())
+    except BundleUntrusted:
+        bundle = open_bundle(Path(target), None)
+    vet(bundle, catalogue.limits)
+    return bundle

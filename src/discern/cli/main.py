@@ -20,7 +20,7 @@ from discern.access.cli import access_commands, key_commands, known_workspace, t
 from discern.access.cli_federation import sign_in_commands
 from discern.access.cli_users import user_commands
 from discern.access.service_federation import Federation
-from discern.app import Services, build_services, bulk_parts
+from discern.app import Services, build_services, bulk_parts, evaluation_parts
 from discern.app_storage import make_home
 from discern.audit.cli import audit_commands
 from discern.cli.doctor import doctor_command
@@ -33,6 +33,7 @@ from discern.detection.bulk.cli import run_commands, score_command
 from discern.detection.bulk.store import RunStore
 from discern.detection.cli import Tools, detect_command
 from discern.detection.cli_verdicts import verdict_commands
+from discern.evaluation.cli import evaluate_command
 from discern.evaluation.cli_datasets import dataset_commands
 from discern.objects.cli import master_key_commands
 from discern.privacy.cli import privacy_commands
@@ -99,6 +100,7 @@ def build_cli() -> typer.Typer:
     up_command(cli, load_settings)
     detect_command(cli, lambda: Tools(opened().detect, opened().catalogue, opened().limits, opened().subjects))
     score_command(cli, lambda: bulk_parts(opened()))
+    evaluate_command(cli, lambda: evaluation_parts(services()))
     doctor_command(cli, load_settings)
     _add_groups(cli, services, opened)
     return cli

@@ -1,0 +1,192 @@
+"""`discern evaluate`: how good a detector is, on which data.
+
+- The exit code is 0 when the report is written, whatever it says; 1 when it is not; 2 when the command was typed
+  wrongly; 130 when it was interrupted, and the same command goes on from there.
+- Progress is on standard error, the verdict on standard output.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from discern.core.errors import MissingExtra
+from discern.evaluation.ports import Progress as Far
+from discern.evaluation.ports import Watcher
+
+if TYPE_CHECKING:
+    from discern.evaluation.service import Evaluation, Looked, Parts
+    from discern.evaluation.types_result import Result
+
+_INTERRUPTED = 130
+_LINE_SECONDS = 5.0
+_NEEDED = ("jinja2", "pyarrow", "scipy", "statsmodels")
+
+
+def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
+    """Add the command to `cli`; `parts` is asked only where what it needs is installed."""
+
+    @cli.command("evaluate")
+    def evaluate(
+        detector: str = typer.Argument(metavar="DETECTOR", help="NAME[@VERSION], or the folder of a bundle."),
+        data: list[str] = typer.Option(
+            ..., "--data", help="[NAME=]PATH: a folder with a sub-folder for each class, or Parquet. May be repeated."
+        ),
+        compare: str | None = typer.Option(None, "--compare", help="A second detector, on the same items."),
+        out: Path | None = typer.Option(
+            None, "--out", "-o", help="Folder of the report; else evaluation-NAME-VERSION."
+        ),
+        seed: int = typer.Option(1, min=0, help="Seed of everything that is drawn."),
+        label: str = typer.Option("label", help="Column with the label, in a table."),
+        group: str | None = typer.Option(None, help="Column that says which rows belong together, in a table."),
+        show_inputs: bool = typer.Option(False, "--show-inputs", help="Put small pictures of the worst mistakes in."),
+        mlflow: str | None = typer.Option(None, "--mlflow", help="Log the run to this MLflow tracking URI too."),
+        plan: bool = typer.Option(False, "--plan", help="Say what would be done, and do nothing."),
+        replace: bool = typer.Option(False, "--replace", help="Replace the report that stands there."),
+        verbose: bool = typer.Option(False, "--verbose", "-v", help="Say every few seconds how far it is."),
+    ) -> None:
+        """Measure a detector on labelled data; write a page to sign, its JSON, and Markdown for the card.
+
+        No server needs to run. An interrupted run goes on where it stopped when the same command is given again.
+        """
+        _check_installed(mlflow is not None)
+        from discern.evaluation import report  # noqa: PLC0415 - needs an extra
+        from discern.evaluation.service import Evaluation, finish, look, run  # noqa: PLC0415
+
+        opened = parts()
+        asked = Evaluation(detector, tuple(data), compare, out or Path(), seed, show_inputs, label, group)
+        looked = look(asked, opened)
+        if out is None:
+            manifest = looked.bundle.manifest
+            asked = asked.into(Path(f"evaluation-{manifest.name}-{manifest.version}"))
+        if plan:
+            _print_plan(asked, looked)
+            return
+        report.check_free(asked.out, replace=replace)
+        try:
+            with _watching(verbose) as watch:
+                result, timings = run(asked, looked, opened, watch)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted. The same command goes on from here.", err=True)
+            raise typer.Exit(_INTERRUPTED) from None
+        _write(asked.out, result, report.canonical(timings))
+        finish(asked)
+        if mlflow is not None:
+            from discern.evaluation.service_mlflow import log_run  # noqa: PLC0415 - needs an extra
+
+            log_run(mlflow, report.rounded(result), asked.out)
+        _print_result(result, asked.out)
+
+
+def _write(out: Path, result: Result, timings: bytes) -> None:
+    from discern.evaluation import report, report_pages  # noqa: PLC0415 - needs an extra
+
+    shown = report.rounded(result)
+    report.write(
+        out,
+        [
+            (report.TIMINGS, timings),
+            (report.PAGE, report_pages.html(shown)),
+            (report.MARKDOWN, report_pages.markdown(shown)),
+            (report.JSON, report.canonical(result)),
+        ],
+    )
+
+
+def _check_installed(mlflow: bool) -> None:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(
+            f"Evaluating needs {', '.join(missing)}, which the extra `evaluate` brings.",
+            mend="Install it: pip install 'discern-detectors[evaluate]'.",
+            extra="evaluate",
+        )
+    if mlflow and importlib.util.find_spec("mlflow") is None:
+        raise MissingExtra(
+            "Logging to MLflow needs what the extra `mlflow` brings.",
+            mend="Install it: pip install 'discern-detectors[mlflow]'.",
+            extra="mlflow",
+        )
+
+
+def _print_plan(asked: Evaluation, looked: Looked) -> None:
+    table = Table.grid(padding=(0, 2))
+    for what, bundle in (("Detector", looked.bundle), ("Compared with", looked.other)):
+        if bundle is not None:
+            table.add_row(what, escape(f"{bundle.manifest.name} {bundle.manifest.version}, {bundle.digest}"))
+    for source, examples in zip(looked.sources, looked.examples, strict=True):
+        positives = int(examples.labels.sum())
+        text = f"{len(examples.ids):,} items, {positives:,} positive, {source.manifest_sha256}"
+        table.add_row(escape(source.name), escape(text))
+        for caveat in source.caveats:
+            table.add_row("", escape(caveat))
+    table.add_row("Report", escape(str(asked.out)))
+    table.add_row("Command", escape(asked.command))
+    Console().print(table)
+
+
+def _print_result(result: Result, out: Path) -> None:
+    table = Table("Dataset", "Items", "AUC", "Flagged +", "Cleared +", "Flagged -", box=None, pad_edge=False)
+    for one in result.datasets:
+        area, (negatives, positives) = one.metrics["auc"], one.decided
+        shares = (positives.shares["flag"], positives.shares["clear"], negatives.shares["flag"])
+        table.add_row(
+            escape(one.name),
+            f"{one.items:,}",
+            "-" if area.value is None else f"{area.value:.3f}",
+            *("-" if share.value is None else f"{share.value:.1%}" for share in shares),
+        )
+    Console().print(table)
+    typer.echo(result.verdict)
+    for caveat in (*result.caveats, *(caveat for one in result.datasets for caveat in one.caveats)):
+        typer.echo(f"Note: {caveat}")
+    typer.echo(str(out / "report.html"))
+
+
+@contextmanager
+def _watching(verbose: bool) -> Iterator[Watcher]:
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]} items/s,"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None, rate="-")
+
+            def show(far: Far) -> None:
+                bar.update(
+                    task,
+                    description=escape(f"{far.dataset}: {far.rows:,} of {far.total:,}"),
+                    completed=far.rows,
+                    total=far.total,
+                    rate=f"{_rate(far):,.0f}",
+                )
+
+            yield show
+        return
+    told = time.monotonic()
+
+    def tell(far: Far) -> None:
+        nonlocal told
+        if verbose and time.monotonic() - told >= _LINE_SECONDS:
+            told = time.monotonic()
+            typer.echo(f"{far.dataset}: {far.rows:,} of {far.total:,} items, {_rate(far):,.0f}/s.", err=True)
+
+    yield tell
+
+
+def _rate(far: Far) -> float:
+    return (far.rows - far.resumed) / max(far.seconds, 1e-9)

@@ -1,0 +1,66 @@
+"""The result as files: JSON that is the same byte for byte, and from it the page and the Markdown.
+
+- The one place where figures are rounded: six significant decimals. The page and the Markdown show what the JSON has.
+- JSON keys stand in the order of the structs, and in a mapping by name; there is nothing that is no number.
+- Every file is there whole or not at all, the JSON last: where it stands, the others do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from discern.core.errors import InternalError, OperatorError
+from discern.detectors.files import replace_file, taken
+from discern.evaluation.types_result import Result, Timings
+
+JSON, PAGE, MARKDOWN, TIMINGS = "report.json", "report.html", "report.md", "timings.json"
+_DIGITS = 6
+
+
+def canonical(result: Result | Timings) -> bytes:
+    """Return the JSON of a result. Raises InternalError for a figure that is no number."""
+    tree = _rounded(msgspec.to_builtins(result, order="deterministic"), "")
+    return msgspec.json.format(msgspec.json.encode(tree), indent=1) + b"\n"
+
+
+def rounded(result: Result) -> Result:
+    """Return the result as its JSON has it."""
+    return msgspec.json.decode(canonical(result), type=Result)
+
+
+def check_free(folder: Path, *, replace: bool) -> None:
+    """Raise OperatorError where a report stands already, or the folder cannot be made."""
+    if (folder / JSON).exists() and not replace:
+        raise taken(folder / JSON)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OperatorError(f"{folder} cannot be made: {error.strerror}.", mend="Name another folder.") from error
+
+
+def write(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write the files of a report in their order. Raises OperatorError."""
+    for name, content in files:
+        try:
+            replace_file(folder / name, content)
+        except OSError as error:
+            raise OperatorError(
+                f"{folder / name} cannot be written: {error.strerror}.", mend="See its permissions and its space."
+            ) from error
+
+
+def _rounded(value: Any, path: str) -> Any:  # noqa: ANN401 - a tree of anything JSON holds
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InternalError(f"The figure at {path} is {value}, which is no number.")
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(one, f"{path}/{key}") for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(one, f"{path}/{place}") for place, one in enumerate(value)]
+    return value

@@ -1,0 +1,64 @@
+"""The result as one HTML page that loads nothing, and as Markdown for the card.
+
+- What comes from a bundle or a dataset (names, ids, sentences) is escaped wherever it stands.
+
+Needs the extra `evaluate`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jinja2
+
+from discern.evaluation import report_plots, report_words
+from discern.evaluation.types_result import Result
+
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
+
+
+def html(result: Result) -> bytes:
+    """Return the page."""
+    environment = _environment(autoescape=True)
+    return environment.get_template("report.html.j2").render(r=result).encode()
+
+
+def markdown(result: Result) -> bytes:
+    """Return the Markdown."""
+    environment = _environment(autoescape=False)
+    environment.filters.update(md=_escaped, one_line=_one_line)
+    return environment.get_template("report.md.j2").render(r=result).encode()
+
+
+def _environment(*, autoescape: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("discern.evaluation", "templates"),
+        autoescape=autoescape,  # noqa: S701 - off for Markdown alone, which has its own
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    words: dict[str, Any] = {
+        "metric": report_words.metric,
+        "meaning": report_words.meaning,
+        "figure": report_words.figure,
+        "interval": report_words.interval,
+        "percent": report_words.percent,
+        "percent_interval": report_words.percent_interval,
+        "chance": report_words.chance,
+        "count": report_words.count,
+    }
+    environment.filters.update(words)
+    environment.globals.update(plots=report_plots, colours=report_plots.COLOURS)
+    return environment
+
+
+def _escaped(text: str) -> str:
+    """Return text in which nothing means anything in Markdown."""
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

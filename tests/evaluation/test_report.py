@@ -1,0 +1,99 @@
+"""The report as somebody reads it: in a browser, in Markdown, as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from discern.core.errors import CallerError, InternalError
+from discern.evaluation import report, report_pages
+from discern.evaluation.service import Parts, look, run
+from discern.evaluation.sources import FolderSource
+from discern.evaluation.types import Estimate
+from discern.evaluation.types_result import Result
+from tests.evaluation.conftest import asked, flat, make_folder
+from tests.http.browser import chromium
+
+
+@pytest.fixture
+def result(parts: Parts, pictures: Path, tmp_path: Path) -> Result:
+    """Two datasets, one of them with a hostile name, beside another detector."""
+    other = make_folder(tmp_path / "<script>alert(1)|*x*", 20, seed=500)
+    flat(other / "bright" / "<img src=x onerror=alert(2)>.png", 20, 7)
+    question = asked(tmp_path / "out", pictures, other, compare="toy-image")
+    return report.rounded(run(question, look(question, parts), parts, lambda _: None)[0])
+
+
+def test_the_page_loads_nothing_runs_nothing_and_fits_a_telephone(result: Result, tmp_path: Path) -> None:
+    page = report_pages.html(result)
+    text = page.decode()
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "<img src=x" not in text
+    assert not re.search(r"(?:src|href)=\"(?!data:)", text)
+    (tmp_path / "report.html").write_bytes(page)
+    with chromium(tmp_path / "browser") as browser:
+        browser.call("Page.enable")
+        for width in (400, 1400):
+            browser.call(
+                "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
+            )
+            browser.open((tmp_path / "report.html").as_uri())
+            assert browser.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+            assert browser.run("performance.getEntriesByType('resource').length") == 0
+            assert browser.run("document.querySelector('.verdict').getBoundingClientRect().top") < 300
+            tables = "[...document.querySelectorAll('table')]"
+            assert browser.run(f"{tables}.length") > 6
+            assert browser.run(f"{tables}.every(table => table.caption && table.caption.textContent.length > 20)")
+            hidden = f"{tables}.filter(t => t.caption.firstElementChild.getBoundingClientRect().right > innerWidth)"
+            assert browser.run(f"{hidden}.length") == 0
+
+
+def test_every_figure_of_the_page_is_in_the_json(result: Result) -> None:
+    tree = json.loads(report.canonical(result))
+    assert tree["verdict"] == result.verdict
+    assert list(tree)[:2] == ["format", "verdict"]
+    assert {one["finding"] for one in tree["compared"]} <= {"better", "worse", "not distinguishable"}
+    assert len(tree["cross"]) == 4
+    assert msgspec.convert(tree, Result) == result
+    longest = max(len(number) for number in re.findall(r"(?<=[ \[])\d\.\d+", report.canonical(result).decode()))
+    assert longest <= len("0.000123456")
+
+
+def test_the_markdown_has_no_markup_of_the_data(result: Result) -> None:
+    text = report_pages.markdown(result).decode()
+    assert all(line.startswith("    discern evaluate ") for line in text.splitlines() if "<script>" in line)
+    assert r"\|\*x\*" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(re.sub(r"\\\|", "", line).endswith("|") for line in tables)
+    assert result.detector.bundle_sha256 in text
+
+
+def test_a_figure_that_is_no_number_is_never_written(result: Result) -> None:
+    broken = msgspec.structs.replace(
+        result,
+        datasets=(msgspec.structs.replace(result.datasets[0], metrics={"auc": Estimate(float("nan"))}),),
+    )
+    with pytest.raises(InternalError, match="metrics/auc/value is nan"):
+        report.canonical(broken)
+
+
+def test_pictures_of_inputs_are_shown_when_asked_for_and_never_where_they_may_not(
+    parts: Parts, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flat(pictures / "bright" / "mistake.png", 0, 1)
+    question = asked(tmp_path / "out", pictures)
+    plain, _ = run(question, look(question, parts), parts, lambda _: None)
+    assert b"data:image" not in report_pages.html(plain)
+    shown = replace(question, show_inputs=True)
+    found, _ = run(shown, look(shown, parts), parts, lambda _: None)
+    assert "bright/mistake.png" in [mistake.id for mistake in found.datasets[0].mistakes]
+    assert b"data:image/jpeg;base64," in report_pages.html(found)
+    monkeypatch.setattr(FolderSource, "may_be_shown", False)
+    with pytest.raises(CallerError, match="may not be shown"):
+        look(shown, parts)
