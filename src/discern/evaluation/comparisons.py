@@ -104,7 +104,8 @@ def compare_areas(
     p_value = float(2 * stats.t.sf(abs(apart.value) / error, apart.degrees)) if error else 1.0
     return Comparison(
         "area_under_roc",
-        *each,
+        each[0],
+        each[1],
         Estimate(
             apart.value,
             max(apart.value - half, -1.0),
@@ -115,7 +116,8 @@ def compare_areas(
         ),
         p_value=p_value,
         items=items,
-        **_sizes(apart.value, error, items, level),
+        items_needed=_items_needed(apart.value, error, items, level),
+        detectable=_away(level) * error,
     )
 
 
@@ -166,22 +168,24 @@ def compare_by_bootstrap(
     ]
     return Comparison(
         measure,
-        *each,
+        each[0],
+        each[1],
         Estimate(value, value - half, value + half, level=level, method=name, caveat=caveats_of(first)),
         p_value=float(2 * stats.t.sf(abs(value) / error, max(degrees, 1))) if error else 1.0,
         higher_is_better=higher_is_better,
         items=len(first.labels),
-        **_sizes(value, error, len(first.labels), level),
+        items_needed=_items_needed(value, error, len(first.labels), level),
+        detectable=_away(level) * error,
     )
 
 
 def mcnemar(differences: ArrayLike, groups: ArrayLike | None = None) -> float:
     """Return the two-sided p-value that baseline and candidate are right equally often.
 
-    `differences` [n] is 1 where only the candidate is right, -1 where only the baseline is, 0 elsewhere. McNemar's test
-    (Psychometrika 12, 1947); in groups the sums of groups take the place of items (Obuchowski, Statistics in Medicine
-    17, 1998). With fewer than 25 items (groups) that differ it is exact: under the hypothesis every sum may as well have
-    the other sign, and the distribution of their total is counted out. Exact tests reject less often than they may.
+    `differences` [n] is 1 where only the candidate is right, -1 where only the baseline is, 0 elsewhere. McNemar's
+    test (Psychometrika 12, 1947); in groups the sums of groups take the place of items (Obuchowski, Statistics in
+    Medicine 17, 1998). With fewer than 25 items (groups) that differ it is exact, and rejects less often than it may:
+    under the hypothesis every sum may as well have the other sign, and the distribution of their total is counted out.
     """
     values = np.asarray(differences, np.int64)
     if groups is not None:
@@ -223,26 +227,29 @@ def compare_decisions(
     error = math.sqrt(float(np.sum(terms**2)))
     return Comparison(
         measure,
-        *(proportion(hit, groups, level=level) for hit in right),
+        proportion(right[0], groups, level=level),
+        proportion(right[1], groups, level=level),
         Estimate(value, low, high, level=level, method="Tango, clustered" if rows.clustered else "Tango"),
         p_value=mcnemar(apart, groups),
         items=len(label),
-        **_sizes(value, error, len(label), level),
+        items_needed=_items_needed(value, error, len(label), level),
+        detectable=_away(level) * error,
     )
 
 
-def _sizes(value: float, error: float, items: int, level: float) -> dict[str, float | int | None]:
-    """Return the items that would tell the difference, and the difference that the items would tell.
+def _items_needed(value: float, error: float, items: int, level: float) -> int | None:
+    """Return how many items would tell the difference, for its variance falls with their number; None without any."""
+    return math.ceil(items * (_away(level) * error / value) ** 2) if value and error else None
 
-    The variance falls with the number of items, and the difference has to be the two quantiles away from zero.
-    """
-    away = (normal_quantile(level) + float(stats.norm.ppf(POWER))) * error
-    return {"items_needed": math.ceil(items * (away / value) ** 2) if value and error else None, "detectable": away}
+
+def _away(level: float) -> float:
+    """Return how many standard errors a difference has to be away from zero to be told with the power."""
+    return normal_quantile(level) + float(stats.norm.ppf(POWER))
 
 
 def with_verdicts(comparisons: Sequence[Comparison], *, level: float = LEVEL) -> tuple[Comparison, ...]:
-    """Return the comparisons with p-values corrected for one another (Holm, Scand. J. Statistics 6, 1979), and verdicts."""
-    from statsmodels.stats.multitest import multipletests
+    """Return the comparisons with verdicts, and p-values corrected for one another (Holm, Scand. J. Stat. 6, 1979)."""
+    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415 - it brings pandas, which takes a second
 
     told = [comparison for comparison in comparisons if comparison.p_value is not None]
     adjusted = multipletests([one.p_value for one in told], method="holm")[1] if told else []

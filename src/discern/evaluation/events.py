@@ -70,7 +70,8 @@ def overlaps(true: Sequence[Event], found: Sequence[Event]) -> Floats:
     first, second = columns[0][:, None, :], columns[1][None, :, :]
     shared = np.minimum(first[..., 1], second[..., 1]) - np.maximum(first[..., 0], second[..., 0])
     union = np.maximum(first[..., 1], second[..., 1]) - np.minimum(first[..., 0], second[..., 0])
-    return np.divide(np.clip(shared, 0, None), union, out=np.zeros(shared.shape), where=union > 0)
+    ratio: Floats = np.divide(np.clip(shared, 0, None), union, out=np.zeros(shared.shape), where=union > 0)
+    return ratio
 
 
 def pairs_of(true: Sequence[Event], found: Sequence[Event], least_overlap: float) -> list[tuple[int, int]]:
@@ -136,6 +137,7 @@ def _f1(counts: NDArray[np.int64], paired: Floats, seed: int, draws: int, level:
     def statistic(weights: Floats) -> Floats:
         events = (weights * counts.sum(axis=1)).sum(axis=1)
         pairs = 2 * (weights * paired).sum(axis=1)
-        return np.divide(pairs, events, out=np.full(len(weights), np.nan), where=events > 0)
+        score: Floats = np.divide(pairs, events, out=np.full(len(weights), np.nan), where=events > 0)
+        return score
 
     return by_bootstrap(statistic, len(counts), len(counts), seed=seed, draws=draws, level=level)

@@ -69,7 +69,7 @@ class OperatingPoint(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Subgroup(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of a subgroup table. `area_under_roc` may be against a class of the whole dataset; its caveat says so."""
+    """One line of a subgroup table. `area_under_roc` may be against a class of the whole dataset; its caveat says."""
 
     name: str
     items: int
@@ -261,7 +261,7 @@ def subgroup_table(
 ) -> tuple[Subgroup, ...]:
     """Return one line for each value of a subgroup, by name.
 
-    A subgroup that has one class only, such as a manipulation, is measured against the other class of the whole dataset.
+    A subgroup of one class only, such as a manipulation, is measured against the other class of the whole dataset.
     """
     label, score, made = np.asarray(labels), np.asarray(scores, np.float64), np.asarray(decision)
     names = np.asarray([str(value) for value in np.asarray(values, dtype=object)], dtype=object)
@@ -305,7 +305,7 @@ def subgroup_table(
 def pooled(
     labels: ArrayLike, scores: ArrayLike, videos: ArrayLike, *, pool: Literal["mean", "max", "top_mean"], top: int = 1
 ) -> tuple[NDArray[np.int8], Floats, NDArray[np.int64]]:
-    """Return label and score of each video from its frames, in the order of `numpy.unique(videos)`, and the frames used.
+    """Return label and score of each video, in the order of `numpy.unique(videos)`, and how many frames had a score.
 
     `top_mean` is the mean of the `top` highest scores. Frames without a score are left out; a video without any has
     none. Raises CallerError where frames of one video are labelled otherwise.

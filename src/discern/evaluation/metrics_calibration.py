@@ -86,9 +86,9 @@ def calibration(
 ) -> Calibration:
     """Return the expected calibration error with its interval, and the reliability table.
 
-    The interval inverts a test (Carpenter, JRSS B 61, 1999): true gaps are taken to be the observed ones times a factor,
-    the noise on them is what a cluster bootstrap shows, and the interval holds the factors under which the observed
-    error is no surprise. It starts at 0 where a calibrated detector could have shown the error.
+    The interval inverts a test (Carpenter, JRSS B 61, 1999): true gaps are taken to be the observed ones times a
+    factor, the noise on them is what a cluster bootstrap shows, and the interval holds the factors under which the
+    observed error is no surprise. It starts at 0 where a calibrated detector could have shown the error.
     """
     rows = rows_of(labels, scores, groups)
     nothing = nothing_to_measure(rows)

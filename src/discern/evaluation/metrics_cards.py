@@ -19,8 +19,6 @@ from discern.evaluation.types import Estimate
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from discern.evaluation.statistics_bootstrap import Statistic
-
     Floats = NDArray[np.float64]
 
 CARDS_A_DAY = 100
@@ -29,7 +27,7 @@ CARDS_A_DAY = 100
 class CardRanking:
     """The cards of each day by suspicion, ranked once for any number of resamples.
 
-    `fraud` bool [n], `score` float64 [n], `card` int64 [n] numbered from 0, `day` int64 [n].
+    `fraud` bool [n], `score` float64 [n], `card` int64 [n] numbered from 0, `day` int64 [n]; at least one row.
     """
 
     def __init__(self, fraud: ArrayLike, score: ArrayLike, card: ArrayLike, day: ArrayLike) -> None:
@@ -37,10 +35,8 @@ class CardRanking:
         # By day, card, and the highest score first, so that a card's first row is its score.
         order = np.lexsort((-columns[1], columns[2], columns[3]))
         hit, value, number, when = (column[order] for column in columns)
-        first = np.flatnonzero(
-            np.append(True, (number[1:] != number[:-1]) | (when[1:] != when[:-1])) if len(number) else []
-        )
-        defrauded = np.logical_or.reduceat(hit.astype(np.bool_), first) if len(first) else hit
+        first = np.flatnonzero(np.append(True, (number[1:] != number[:-1]) | (when[1:] != when[:-1])))
+        defrauded = np.logical_or.reduceat(hit.astype(np.bool_), first)
         number, value, when = number[first], value[first], when[first]
         self._days: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
         for part in np.split(np.arange(len(first)), np.flatnonzero(np.diff(when)) + 1):
@@ -55,7 +51,7 @@ class CardRanking:
     def precision(self, weights: Floats, k: int = CARDS_A_DAY, *, once: bool = True) -> Floats:
         """Return, for weights of the cards float64 [draws, cards], the mean over days of what was found of k looks."""
         left = weights.copy()
-        found = np.zeros((len(weights), len(self._days)))
+        found: Floats = np.zeros((len(weights), len(self._days)))
         for position, (cards, defrauded) in enumerate(self._days):
             weight = left[:, cards]
             taken = np.clip(k - (np.cumsum(weight, axis=1) - weight), 0, weight)[:, defrauded]
@@ -63,7 +59,8 @@ class CardRanking:
             if once:
                 caught = cards[defrauded]
                 left[:, caught] = np.where(taken > 0, 0.0, left[:, caught])
-        return found.mean(axis=1)
+        means: Floats = found.mean(axis=1)
+        return means
 
 
 def card_precision(
@@ -90,17 +87,18 @@ def card_precision(
     when = np.asarray(days)[~np.isnan(np.asarray(scores, np.float64))]
     ranking = CardRanking(rows.labels, rows.scores, rows.groups, when)
 
-    def statistic(weights: Floats) -> Floats:
-        return ranking.precision(weights, k, once=once)
-
-    found = _with_interval(statistic, rows.group_count, len(rows.labels), seed=seed, draws=draws, level=level)
+    found = by_bootstrap(
+        lambda weights: ranking.precision(weights, k, once=once),
+        rows.group_count,
+        len(rows.labels),
+        seed=seed,
+        draws=draws,
+        level=level,
+        method="percentile",
+    )
     caveats = [
         f"{counted(rows.without_score, 'row has', 'rows have')} no score and left out" if rows.without_score else None,
         f"a day has only {ranking.fewest} cards, fewer than the {k} looked at" if ranking.fewest < k else None,
         None if rows.positives else "nothing to find: no positive item",
     ]
     return msgspec.structs.replace(found, caveat=joined(*caveats, found.caveat))
-
-
-def _with_interval(statistic: Statistic, groups: int, rows: int, *, seed: int, draws: int, level: float) -> Estimate:
-    return by_bootstrap(statistic, groups, rows, seed=seed, draws=draws, level=level, method="percentile")

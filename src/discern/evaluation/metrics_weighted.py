@@ -43,7 +43,8 @@ class Steps:
 
 def _ratio(above: Floats, below: Floats) -> Floats:
     """Divide, NaN where the divisor is zero."""
-    return np.divide(above, below, out=np.full(np.broadcast_shapes(above.shape, below.shape), np.nan), where=below > 0)
+    empty: Floats = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
+    return np.divide(above, below, out=empty, where=below > 0)
 
 
 def area_under_roc(rows: Rows) -> Statistic:

@@ -153,7 +153,7 @@ def degrees_of_freedom(terms: Floats) -> float:
 
 def sums_by_group(values: ArrayLike, groups: Integers, group_count: int) -> Floats:
     """Return the sum of the values of each group, in the order of the rows."""
-    return np.bincount(groups, weights=np.asarray(values, np.float64), minlength=group_count)
+    return np.bincount(groups, weights=np.asarray(values, np.float64), minlength=group_count).astype(np.float64)
 
 
 def proportion(hits: ArrayLike, groups: ArrayLike | None = None, *, level: float = LEVEL) -> Estimate:

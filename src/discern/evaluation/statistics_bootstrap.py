@@ -19,6 +19,7 @@ from discern.evaluation.types import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -52,10 +53,8 @@ def drawn(statistic: Statistic, groups: int, rows: int, *, seed: int, draws: int
 def left_out(statistic: Statistic, groups: int, rows: int) -> Floats:
     """Return the statistic without each group, or without each of `BLOCKS` blocks of groups of nearly one size."""
     block = np.arange(groups) * min(groups, BLOCKS) // groups
-    pieces = []
-    for some in np.array_split(np.arange(block[-1] + 1), max(1, len(np.unique(block)) * rows // _CELLS)):
-        pieces.append(statistic((block[None, :] != some[:, None]).astype(np.float64)))
-    return np.concatenate(pieces)
+    pieces = np.array_split(np.arange(block[-1] + 1), max(1, min(groups, BLOCKS) * rows // _CELLS))
+    return np.concatenate([statistic((block != some[:, None]).astype(np.float64)) for some in pieces])
 
 
 def accelerated(value: float, draws: Floats, jackknife: Floats, level: float) -> tuple[float, float] | None:
