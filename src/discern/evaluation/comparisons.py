@@ -247,14 +247,19 @@ def _away(level: float) -> float:
     return normal_quantile(level) + float(stats.norm.ppf(POWER))
 
 
-def with_verdicts(comparisons: Sequence[Comparison], *, level: float = LEVEL) -> tuple[Comparison, ...]:
-    """Return the comparisons with verdicts, and p-values corrected for one another (Holm, Scand. J. Stat. 6, 1979)."""
-    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415 - it brings pandas, which takes a second
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for one another (Holm, Scandinavian Journal of Statistics 6, 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    stepped = np.asarray(p_values, np.float64)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return [float(p_value) for p_value in adjusted]
 
-    told = [comparison for comparison in comparisons if comparison.p_value is not None]
-    adjusted = multipletests([one.p_value for one in told], method="holm")[1] if told else []
-    by_measure = {id(one): float(p_value) for one, p_value in zip(told, adjusted, strict=True)}
-    return tuple(_judged(one, by_measure.get(id(one)), level) for one in comparisons)
+
+def with_verdicts(comparisons: Sequence[Comparison], *, level: float = LEVEL) -> tuple[Comparison, ...]:
+    """Return the comparisons with their p-values corrected for one another, and what they say."""
+    adjusted = iter(holm([one.p_value for one in comparisons if one.p_value is not None]))
+    return tuple(_judged(one, None if one.p_value is None else next(adjusted), level) for one in comparisons)
 
 
 def _judged(comparison: Comparison, p_adjusted: float | None, level: float) -> Comparison:

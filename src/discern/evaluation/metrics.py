@@ -32,7 +32,7 @@ from discern.evaluation.statistics import (
     separated_limits,
     sums_by_group,
 )
-from discern.evaluation.statistics_bootstrap import DRAWS, by_bootstrap
+from discern.evaluation.statistics_bootstrap import DRAWS, by_bootstrap, by_jackknife
 from discern.evaluation.types import Estimate
 
 if TYPE_CHECKING:
@@ -145,7 +145,9 @@ def area_under_roc(
         return Estimate(area.value, level=level, caveat=joined(caveats_of(rows), "the scores do not vary: no interval"))
     low, high = logit_limits(area.value, math.sqrt(area.variance), quantile(level, area.degrees))
     method = "Obuchowski, logit" if rows.clustered else "DeLong, logit"
-    return Estimate(area.value, low, high, level=level, method=method, caveat=caveats_of(rows))
+    misplaced = min(rows.groups_with(True), rows.groups_with(False)) * min(area.value, 1 - area.value)
+    few = "an area so near its end rests on a few items: the interval may be too narrow" if misplaced < 2 else None
+    return Estimate(area.value, low, high, level=level, method=method, caveat=joined(caveats_of(rows), few))
 
 
 def resampled(
@@ -168,17 +170,15 @@ def resampled(
 
 
 def average_precision(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    groups: ArrayLike | None = None,
-    *,
-    seed: int,
-    draws: int = DRAWS,
-    level: float = LEVEL,
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None, *, level: float = LEVEL
 ) -> Estimate:
     """Return the area under the precision-recall curve by steps. It depends on the share of positives."""
     rows = rows_of(labels, scores, groups)
-    return resampled(rows, weighted.average_precision(rows), seed=seed, draws=draws, level=level)
+    nothing = nothing_to_measure(rows)
+    if nothing:
+        return nothing
+    found = by_jackknife(weighted.average_precision(rows), rows.group_count, len(rows.labels), level=level)
+    return msgspec.structs.replace(found, caveat=joined(caveats_of(rows), found.caveat))
 
 
 def equal_error_rate(

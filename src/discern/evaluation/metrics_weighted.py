@@ -28,8 +28,7 @@ class Steps:
         score = rows.scores[order]
         self._groups = rows.groups[order]
         self._labels = rows.labels[order]
-        last = np.append(score[1:] != score[:-1], True)
-        self._last = np.flatnonzero(last)
+        self._last = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])
         self.thresholds: Floats = score[self._last]
         """The distinct scores, falling."""
 

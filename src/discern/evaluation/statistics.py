@@ -199,7 +199,8 @@ def effective_rows(hit: Flags, rows: Rows, level: float = LEVEL) -> float:
 def share_limits(share: float, total: float, level: float = LEVEL) -> tuple[float, float, str]:
     """Return the limits of a share of `total` rows, which need not be a whole number, and the name of the method."""
     hits, misses = share * total, (1 - share) * total
-    if min(hits, misses) < FEW_HITS:
+    # A hair less, for (1 - 395 / 400) * 400 is a little less than 5.
+    if min(hits, misses) < FEW_HITS - 1e-6:
         outside = (1 - level) / 2
         low = float(stats.beta.ppf(outside, hits, misses + 1)) if hits > 0 else 0.0
         high = float(stats.beta.ppf(1 - outside, hits + 1, misses)) if misses > 0 else 1.0

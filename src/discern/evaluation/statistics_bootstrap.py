@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import stats
 
-from discern.evaluation.statistics import LEVEL, counted
+from discern.evaluation.statistics import LEVEL, counted, degrees_of_freedom, logit_limits, quantile
 from discern.evaluation.types import Estimate
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Method = Literal["BCa", "percentile"]
 
 DRAWS = 2000
 BLOCKS = 200
-"""The acceleration of BCa leaves out one group at a time, or one of this many blocks where there are more groups."""
+"""The jackknife leaves out one group at a time, or one of this many blocks where there are more groups."""
 
 _CELLS = 2_000_000
 _MOST_FAILED = 0.01
@@ -51,10 +51,34 @@ def drawn(statistic: Statistic, groups: int, rows: int, *, seed: int, draws: int
 
 
 def left_out(statistic: Statistic, groups: int, rows: int) -> Floats:
-    """Return the statistic without each group, or without each of `BLOCKS` blocks of groups of nearly one size."""
-    block = np.arange(groups) * min(groups, BLOCKS) // groups
-    pieces = np.array_split(np.arange(block[-1] + 1), max(1, min(groups, BLOCKS) * rows // _CELLS))
+    """Return the statistic without each group, or without each of `BLOCKS` blocks of groups of nearly one size.
+
+    Blocks are mixed, always alike, for groups that lie side by side may be of one class.
+    """
+    block = np.empty(groups, np.int64)
+    block[np.random.Generator(np.random.PCG64(0)).permutation(groups)] = (
+        np.arange(groups) * min(groups, BLOCKS) // groups
+    )
+    pieces = np.array_split(np.arange(min(groups, BLOCKS)), max(1, min(groups, BLOCKS) * rows // _CELLS))
     return np.concatenate([statistic((block != some[:, None]).astype(np.float64)) for some in pieces])
+
+
+def by_jackknife(statistic: Statistic, groups: int, rows: int, *, level: float = LEVEL) -> Estimate:
+    """Return a statistic between 0 and 1 with Student's interval on the scale of log odds.
+
+    Its variance is the jackknife's over groups or blocks of them (Shao and Wu, Annals of Statistics 17, 1989), with the
+    degrees of freedom that this sum of squares has.
+    """
+    value = float(statistic(np.ones((1, groups)))[0]) if groups else float("nan")
+    if np.isnan(value):
+        return Estimate(None, level=level, caveat="the data do not allow this figure")
+    without = left_out(statistic, groups, rows)
+    deviation = without - without.mean()
+    error = float(np.sqrt((len(without) - 1) / len(without) * np.sum(deviation**2)))
+    if np.isnan(error) or not error or not 0 < value < 1:
+        return Estimate(value, level=level, caveat="leaving out single groups gives no variance: no interval")
+    limits = logit_limits(value, error, quantile(level, degrees_of_freedom(deviation)))
+    return Estimate(value, *limits, level=level, method=f"jackknife, logit, {len(without)} parts")
 
 
 def accelerated(value: float, draws: Floats, jackknife: Floats, level: float) -> tuple[float, float] | None:
