@@ -56,7 +56,8 @@ class Assessment(msgspec.Struct, frozen=True, gc=False):
 class Detector:
     """One bundle's models, wired and ready; may be used by several threads at once.
 
-    `models` holds one opened model per stage name, of `variant` where that is not None. With `early_exits` off every stage answers for every row.
+    `models` holds one opened model per stage name, of `variant` where that is not None. With `early_exits` off every
+    stage answers for every row.
     Raises BundleRefused when the models do not fit the manifest.
     """
 
@@ -163,8 +164,9 @@ class Detector:
 
 
 def load_detector(bundle: Bundle, *, threads: int = 1) -> Detector:
-    """Return the detector of an opened bundle, of the variant it stands at. `threads` is how many threads one run of one model may use.
+    """Return the detector of an opened bundle, of the variant it stands at.
 
+    `threads` is how many threads one run of one model may use.
     Raises BundleRefused, naming the file, when a model cannot be read, opened, or does not fit the manifest.
     """
     models = {stage.name: _opened(bundle, stage, threads) for stage in bundle.manifest.stages}

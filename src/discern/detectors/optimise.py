@@ -4,7 +4,7 @@
 - What is counted stays exact: an operator whose results are rounded, compared or cast to integers further on is never
   quantised, and tensors of float64 are left as they are.
 - The same model and the same calibration rows give the same bytes.
-- A model in which there is nothing to convert, or which the converter does not take, is `NotConverted`, with the reason.
+- A model with nothing to convert, or that the converter does not take, is `NotConverted`, with the reason.
 
 Needs the extra `optimise`, imported where it is used.
 

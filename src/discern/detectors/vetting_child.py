@@ -80,7 +80,10 @@ def main() -> None:
 
 
 def run_models(bundle: Bundle) -> tuple[VettedStage, ...]:
-    """Open every model of the bundle's variant and run the whole cascade, no early exits, on rows of zeros. Raises BundleRefused."""
+    """Open every model of the bundle's variant and run the whole cascade, no early exits, on rows of zeros.
+
+    Raises BundleRefused.
+    """
     models: dict[str, _WatchedModel] = {}
     loads: dict[str, float] = {}
     for stage in bundle.manifest.stages:

@@ -155,9 +155,8 @@ def open_shipped(shipped: Shipped) -> Scorer:
         bundle = open_bundle(Path(folder), None)
         if bundle.digest != shipped.digest:
             raise OperatorError("The bundle that was sent is not the one that was verified.", mend="Ask again.")
-        return Scorer(
-            load_detector(bundle.with_variant(shipped.variant)), shipped.plan, face_locator(shipped.face_model)
-        )
+        detector = load_detector(bundle.with_variant(shipped.variant))
+        return Scorer(detector, shipped.plan, face_locator(shipped.face_model))
 
 
 def _plugin(shipped: Shipped) -> Any:  # noqa: ANN401

@@ -140,7 +140,7 @@ def _figures(
 
 
 def _spread(data: LabelledRows, items: int) -> NDArray[np.intp]:
-    """Return the positions of the items to run: none of the calibration, half of them of each class where it has them."""
+    """Return the positions of the items to run: none of the calibration, half of each class where it has as many."""
     after = np.arange(data.calibration, len(data.labels))
     groups = [after[data.labels[after] == label] for label in (0, 1)]
     smaller = min(len(groups[0]), len(groups[1]), items // 2)
@@ -160,7 +160,9 @@ def _run(bundle: Bundle, module: str, folder: Path, cache: Path, wall_seconds: f
     package = str(Path(discern.__file__).parents[1])
     command = [sys.executable, "-c", _STARTER, package, str(folder)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=wall_seconds, check=False)
+        done = subprocess.run(  # noqa: S603 - our own interpreter and our own code
+            command, capture_output=True, timeout=wall_seconds, check=False
+        )
     except subprocess.TimeoutExpired:
         return Report(f"it took more than {wall_seconds:g} s")
     if not report.exists():

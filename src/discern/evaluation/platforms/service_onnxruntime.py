@@ -26,6 +26,7 @@ class TimedModel(StageModel):
         self.spent = 0.0
 
     def compute(self, names: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Do what the model does, and count the time."""
         started = time.perf_counter()
         values = super().compute(names, feeds)
         self.spent += (time.perf_counter() - started) * 1000
