@@ -94,7 +94,7 @@ def eight_bits(model: bytes, calibration: Iterable[Feeds]) -> Converted:
 
     with tempfile.TemporaryDirectory(prefix="discern-optimise-") as folder, _quiet(), _translated("quantise"):
         source, target = Path(folder, "source.onnx"), Path(folder, "target.onnx")
-        source.write_bytes(model)
+        source.write_bytes(proto.SerializeToString())
         quantization.quantize_static(
             source,
             target,
@@ -107,6 +107,8 @@ def eight_bits(model: bytes, calibration: Iterable[Feeds]) -> Converted:
             nodes_to_quantize=nodes,
         )
         quantised = onnx.load_model(target)
+    if all(node.op_type != "QuantizeLinear" for node in quantised.graph.node):
+        raise NotConverted("ONNX Runtime quantised none of its operators")
     _only_standard(quantised)
     changed = _store(quantised, _as_bytes)
     rest = f", {changed} other weights stored in 8 bits" if changed else ""
