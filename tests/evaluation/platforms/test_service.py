@@ -21,7 +21,8 @@ from tests.evaluation.platforms.conftest import MARGIN, manifest
 
 
 def tried(bundle: Bundle, data: LabelledRows, **changes: Any) -> Outcome:
-    return optimise(bundle, data, **{"margin": MARGIN, "watch": lambda _text: None} | changes)
+    given: dict[str, Any] = {"margin": MARGIN, "watch": lambda _text: None}
+    return optimise(bundle, data, **given | changes)
 
 
 def by_name(outcome: Outcome) -> dict[tuple[str, str], GateResult]:

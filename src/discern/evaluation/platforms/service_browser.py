@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PACKAGE = "onnxruntime-web"
 VERSION = "1.30.0"
 # `dist.integrity` of that version in the npm registry.
-_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # pragma: allowlist secret
 _FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _FETCH_SECONDS = 300
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
