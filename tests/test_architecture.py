@@ -23,7 +23,7 @@ FEATURES = {
     "retention",
 }
 # Features inside a feature. They build on it, and it knows nothing of them.
-SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams"}
+SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams", "evaluation/platforms"}
 # What a sub-feature may import of the feature it lies in.
 OF_THE_PARENT = {"types", "ports", "records", "sources", "store"}
 
@@ -109,7 +109,10 @@ OWNERS = {
     "ldap3": ("access/service_ldap.py",),
     "dbos": ("jobs/service_queue.py",),
     "alembic": ("store/migrations/",),
-    "onnxruntime": ("detectors/runtime.py",),
+    "onnxruntime": ("detectors/runtime.py", "detectors/optimise.py"),
+    "onnx": ("detectors/optimise.py",),
+    "openvino": ("platforms/service_openvino.py",),
+    "playwright": ("platforms/service_browser.py",),
     "cv2": ("inputs/",),
     "PIL": ("inputs/",),
     "av": ("inputs/",),

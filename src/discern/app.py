@@ -218,6 +218,7 @@ def _catalogue(settings: Settings) -> Catalogue:
             processor_seconds=math.ceil(settings.vetting_seconds),
         ),
         inference_threads=settings.inference_threads,
+        variants=settings.variant == "served",
     )
 
 

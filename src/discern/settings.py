@@ -86,6 +86,10 @@ class Settings:
         100_000, "Rows (images, frames, records) that may wait before further ones get 503.", minimum=1
     )
     inference_threads: int = _setting(1, "Threads one model run may use.", minimum=1)
+    variant: str = _setting(
+        "served",
+        "Models that run of a bundle with variants: `served`, as it says itself, or `fp32`, the original ones.",
+    )
     max_waiting: int = _setting(256, "Inputs that may be in work or waiting before further ones get 503.", minimum=1)
     waiting_bytes: int = _setting(
         1_000_000_000, "Bytes of inputs that may be in work or waiting likewise.", unit="bytes", minimum=1
@@ -322,6 +326,7 @@ _CHOICES = {
     "log_level": ("debug", "info", "warning", "error"),
     "ledger_durability": ("normal", "full"),
     "passkey_user_verification": ("required", "preferred", "discouraged"),
+    "variant": ("served", "fp32"),
     "master_key": ("file", "secret", "vault", "aws"),
 }
 # Variables that every tool for S3 reads, where ours say nothing.

@@ -32,7 +32,9 @@ RECORD: Any = {"a": 1.0, "b": -2.0, "c": 0.5}
 
 
 def key_of(one: Verdict, **changes: str) -> AnswerKey:
-    return AnswerKey(one.workspace, one.detector, one.version, "b" * 64, one.input.sha256, "none")._replace(**changes)
+    return AnswerKey(one.workspace, one.detector, one.version, "b" * 64, one.input.sha256, "none", None)._replace(
+        **changes
+    )
 
 
 def ask(services: Services, *questions: tuple[str, Any], principal: Principal = CALLER) -> list[Verdict]:

@@ -35,10 +35,12 @@ from discern.detection.cli import Tools, detect_command
 from discern.detection.cli_verdicts import verdict_commands
 from discern.evaluation.cli import evaluate_command
 from discern.evaluation.cli_datasets import dataset_commands
+from discern.evaluation.platforms.cli import Bench, platform_commands
 from discern.objects.cli import master_key_commands
 from discern.privacy.cli import privacy_commands
 from discern.quotas.cli import quota_commands
 from discern.registry.cli import detector_commands
+from discern.registry.types import split_reference
 from discern.retention.cli import retention_commands
 from discern.settings import load_settings
 
@@ -117,7 +119,19 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
     def is_known(name: str) -> None:
         known_workspace(opened().workspaces, name)
 
-    cli.add_typer(detector_commands(lambda: services().catalogue, lambda: services().settings.home))
+    def bench() -> Bench:
+        parts = services()
+        return Bench(
+            find=lambda name: parts.catalogue.find(*split_reference(name)).bundle,
+            limits=parts.limits,
+            locator=parts.locator,
+            vetting=parts.catalogue.limits,
+            cache=parts.settings.home / "browser",
+        )
+
+    detectors = detector_commands(lambda: services().catalogue, lambda: services().settings.home)
+    platform_commands(detectors, bench)
+    cli.add_typer(detectors)
     cli.add_typer(dataset_commands())
     cli.add_typer(verdict_commands(lambda: opened().verdicts, is_known))
     cli.add_typer(privacy_commands(lambda: opened().privacy))

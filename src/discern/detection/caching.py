@@ -34,6 +34,7 @@ class AnswerKey(NamedTuple):
     bundle_sha256: str
     input_sha256: str
     face_locator: str
+    variant: str | None
 
 
 class Shared(Protocol):

@@ -252,7 +252,15 @@ def answer_key(request: DetectionRequest, detector: Detector, input_sha256: str,
     """Return the key of a question."""
     manifest = detector.manifest
     workspace = request.principal.workspace
-    return AnswerKey(workspace, manifest.name, manifest.version, detector.digest, input_sha256, locator.name)
+    return AnswerKey(
+        workspace,
+        manifest.name,
+        manifest.version,
+        detector.digest,
+        input_sha256,
+        locator.name,
+        detector.variant,
+    )
 
 
 def recalled(known: Verdict, request: DetectionRequest, clock: Clock, started: float) -> Verdict:

@@ -56,15 +56,23 @@ class Assessment(msgspec.Struct, frozen=True, gc=False):
 class Detector:
     """One bundle's models, wired and ready; may be used by several threads at once.
 
-    `models` holds one opened model per stage name. With `early_exits` off every stage answers for every row.
+    `models` holds one opened model per stage name, of `variant` where that is not None. With `early_exits` off every
+    stage answers for every row.
     Raises BundleRefused when the models do not fit the manifest.
     """
 
     def __init__(
-        self, manifest: Manifest, digest: str, models: Mapping[str, StageModel], *, early_exits: bool = True
+        self,
+        manifest: Manifest,
+        digest: str,
+        models: Mapping[str, StageModel],
+        *,
+        variant: str | None = None,
+        early_exits: bool = True,
     ) -> None:
         self.manifest = manifest
         self.digest = digest
+        self.variant = variant
         self._models = models
         self._cascade = Cascade(manifest, models, early_exits=early_exits)
         spec = manifest.input
@@ -152,16 +160,17 @@ class Detector:
 
     def without_exits(self) -> Detector:
         """Return a detector on the same opened models whose every stage answers for every row."""
-        return Detector(self.manifest, self.digest, self._models, early_exits=False)
+        return Detector(self.manifest, self.digest, self._models, variant=self.variant, early_exits=False)
 
 
 def load_detector(bundle: Bundle, *, threads: int = 1) -> Detector:
-    """Return the detector of an opened bundle. `threads` is how many threads one run of one model may use.
+    """Return the detector of an opened bundle, of the variant it stands at.
 
+    `threads` is how many threads one run of one model may use.
     Raises BundleRefused, naming the file, when a model cannot be read, opened, or does not fit the manifest.
     """
     models = {stage.name: _opened(bundle, stage, threads) for stage in bundle.manifest.stages}
-    return Detector(bundle.manifest, bundle.digest, models)
+    return Detector(bundle.manifest, bundle.digest, models, variant=bundle.variant)
 
 
 def conclude(outcomes: Sequence[RowOutcome], manifest: Manifest, seconds: Sequence[float] = ()) -> Assessment:
@@ -267,11 +276,12 @@ def _detector_failed(outcomes: Sequence[RowOutcome], manifest: Manifest) -> Dete
 
 
 def _opened(bundle: Bundle, stage: Stage, threads: int) -> StageModel:
-    content = bundle.read(stage.model)
+    file = bundle.model_of(stage)
+    content = bundle.read(file)
     try:
         return StageModel(stage.name, content, threads=threads, probability=stage.probability)
     except StageFailed as failure:
-        raise refused(stage.model, failure.reason) from failure
+        raise refused(file, failure.reason) from failure
 
 
 def _takes_no_video(manifest: Manifest) -> InternalError:

@@ -13,12 +13,12 @@ import os
 import re
 import stat
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from discern.detectors.contents import BYTES_BY_SUFFIX, check_content, check_name, decode_text
-from discern.detectors.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
+from discern.detectors.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest, Stage
 from discern.detectors.manifest_file import MANIFEST_BYTES, parse_manifest
 from discern.detectors.refusal import printable, refused
 from discern.detectors.trust import SIGNATURE_BYTES, TrustStore, verify_signature
@@ -37,13 +37,27 @@ class Bundle:
 
     `digest` is the SHA-256 of the manifest's bytes in hex; as the manifest lists every file's digest, it identifies
     the whole. `signer` is the fingerprint of the key that signed it, or None when it was opened without a trust
-    store.
+    store. `variant` is the variant whose models run, None for the stages' own: what the manifest serves, unless
+    `with_variant` was asked.
     """
 
     manifest: Manifest
     root: Path
     digest: str
     signer: str | None
+    variant: str | None = None
+
+    def with_variant(self, name: str | None) -> Bundle:
+        """Return the bundle with another variant to run, None for the stages' own models. Raises BundleRefused."""
+        names = [variant.name for variant in self.manifest.variants]
+        if name is not None and name not in names:
+            has = f"it has {', '.join(names)}" if names else "it has none"
+            raise refused(MANIFEST_NAME, f"there is no variant {printable(name, 40)!r}; {has}")
+        return replace(self, variant=name)
+
+    def model_of(self, stage: Stage) -> str:
+        """Return the file of the model that runs for a stage."""
+        return self.manifest.model_of(stage, self.variant)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a listed file. Raises BundleRefused when they are not what the manifest lists."""
@@ -79,7 +93,7 @@ def open_bundle(root: Path, trust: TrustStore | None, *, inspected: Collection[s
     manifest = parse_manifest(content)
     digest = hashlib.sha256(content).hexdigest()
     _check_listing(manifest, sizes)
-    bundle = Bundle(manifest=manifest, root=root, digest=digest, signer=None)
+    bundle = Bundle(manifest=manifest, root=root, digest=digest, signer=None, variant=manifest.serves)
     for name in sorted(manifest.files):
         file_content = bundle.read(name)
         if digest not in inspected:
@@ -88,7 +102,7 @@ def open_bundle(root: Path, trust: TrustStore | None, *, inspected: Collection[s
         return bundle
     signature = read_file(root, SIGNATURE_NAME, SIGNATURE_BYTES) if SIGNATURE_NAME in sizes else None
     signer = verify_signature(signature, {**manifest.files, MANIFEST_NAME: digest}, trust)
-    return Bundle(manifest=manifest, root=root, digest=digest, signer=signer)
+    return replace(bundle, signer=signer)
 
 
 def _check_listing(manifest: Manifest, sizes: dict[str, int]) -> None:

@@ -5,6 +5,7 @@
   `flag_above >= flag_from`.
 - The last stage has no exits; every other stage has.
 - `files` lists every file of the bundle but the manifest and the signature, with its SHA-256.
+- A variant replaces models of stages and nothing else: calibration, exits and thresholds are the bundle's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from discern.inputs.spec import ImageSpec, InputSpec, VideoSpec
 
 MANIFEST_NAME = "detector.yaml"
 SIGNATURE_NAME = "signature.json"
+ORIGINAL = "fp32"
+"""What the models that the stages name are called where there are variants; no variant has this name."""
+
 DETECTOR_NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 SEMANTIC_VERSION = r"^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})$"
 # The sampled frames of a clip stand in memory together.
@@ -92,6 +96,25 @@ class Stage(_Closed):
         return self
 
 
+class Variant(_Closed):
+    """Other models for some stages, such as smaller ones, that were measured together against those they stand for."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")
+    models: dict[str, BundlePath] = Field(min_length=1, description="Model by stage; the other stages keep theirs.")
+    evidence: dict[str, Any] = Field(
+        default_factory=dict, description="What it was accepted by: margin, data, digests, counts."
+    )
+
+    @model_validator(mode="after")
+    def _are_models(self) -> Self:
+        for stage, model in self.models.items():
+            if not model.endswith(".onnx"):
+                raise ValueError(f"variant {self.name}: {model} of stage {stage} is not an .onnx file")
+        if self.name == ORIGINAL:
+            raise ValueError(f"no variant may be called {ORIGINAL}: so the stages' own models are called")
+        return self
+
+
 class DecisionRule(_Closed):
     """The two thresholds and what they were chosen by."""
 
@@ -152,6 +175,8 @@ class Manifest(_Closed):
     input: InputSpec
     classes: Classes
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=8)
+    variants: tuple[Variant, ...] = Field(default=(), max_length=8)
+    serves: str | None = Field(default=None, description="The variant that answers; left out: the stages' own models.")
     decision: DecisionRule
     video: VideoSpec | None = None
     stream: StreamRule | None = None
@@ -172,6 +197,18 @@ class Manifest(_Closed):
                 origin = source.partition(".")[0]
                 if source != "input" and origin not in names[:position]:
                     raise ValueError(f"stage {stage.name} takes {source!r}, but no earlier stage is called {origin!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _variants_are_of_its_stages(self) -> Self:
+        names, stages = [variant.name for variant in self.variants], {stage.name for stage in self.stages}
+        if len(set(names)) != len(names):
+            raise ValueError("two variants have the same name")
+        for variant in self.variants:
+            if unknown := sorted(variant.models.keys() - stages):
+                raise ValueError(f"variant {variant.name}: no stage is called {unknown[0]!r}")
+        if self.serves is not None and self.serves not in names:
+            raise ValueError(f"serves: no variant is called {self.serves!r}")
         return self
 
     @model_validator(mode="after")
@@ -206,8 +243,15 @@ class Manifest(_Closed):
             raise ValueError(f"stream: no stage is called {measured!r}")
         return self
 
+    def model_of(self, stage: Stage, variant: str | None) -> str:
+        """Return the file of a stage's model in a variant, None for the stages' own. Raises KeyError for no variant."""
+        if variant is None:
+            return stage.model
+        return {one.name: one for one in self.variants}[variant].models.get(stage.name, stage.model)
+
     @property
     def named_files(self) -> frozenset[str]:
         """Files the manifest refers to, which must all stand in `files`."""
         named = {stage.model for stage in self.stages} | {self.card}
+        named |= {model for variant in self.variants for model in variant.models.values()}
         return frozenset(named | ({self.reference} if self.reference else set()))

@@ -115,7 +115,7 @@ class StageModel:
         names = [self.probability, *(name for name in dict.fromkeys(outputs) if name != self.probability)]
         contiguous = {name: np.ascontiguousarray(values) for name, values in feeds.items()}
         try:
-            values = self._session.run(names, contiguous)
+            values = self.compute(names, contiguous)
         except _FAILURES as error:
             raise StageFailed(self.name, f"ONNX Runtime failed: {_one_line(error)}") from error
         found: dict[str, NDArray[Any]] = dict(zip(names, values, strict=True))
@@ -124,6 +124,11 @@ class StageModel:
             if value.shape[:1] != (rows,):
                 raise StageFailed(self.name, f"output {name} has shape {list(value.shape)} for {rows} rows")
         return found
+
+    def compute(self, names: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the graph's outputs `names` as they come; a subclass may ask another runtime."""
+        values: list[NDArray[Any]] = self._session.run(list(names), dict(feeds))
+        return values
 
     def _probability_output(self, asked: str | None) -> str:
         floats = [info.name for info in self.outputs if info.is_float]

@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -64,9 +65,7 @@ def sign_bundle(root: Path, private_key: Path) -> Bundle:
     digests = {**bundle.manifest.files, MANIFEST_NAME: bundle.digest}
     signature = _signature(key, bundle.root.resolve().name, digests)
     replace_file(bundle.root / SIGNATURE_NAME, signature)
-    return Bundle(
-        manifest=bundle.manifest, root=bundle.root, digest=bundle.digest, signer=fingerprint(key.public_key())
-    )
+    return replace(bundle, signer=fingerprint(key.public_key()))
 
 
 def _signature(key: ec.EllipticCurvePrivateKey, name: str, digests: Mapping[str, str]) -> bytes:

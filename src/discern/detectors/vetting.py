@@ -107,7 +107,7 @@ def vetting_mark(bundle: Bundle) -> str:
 
 
 def vet(bundle: Bundle, limits: VettingLimits | None = None, *, starter: str = STARTER) -> VettingResult:
-    """Open and run every model of `bundle` on one row and on three, apart from this process.
+    """Open and run every model of `bundle` on one row and on three, those of its variants too, apart from here.
 
     Raises BundleRefused naming the file and the reason when a model does not fit the manifest, fails, gives anything
     but one probability a row, or goes beyond the limits. Raises OperatorError when no process can be started.

@@ -40,8 +40,8 @@ class _Request(msgspec.Struct, frozen=True):
 class _WatchedModel(StageModel):
     """A stage's model that says so before it runs, and keeps its last run time and the first failure of any run."""
 
-    def __init__(self, stage: Stage, content: bytes) -> None:
-        self.file = stage.model
+    def __init__(self, stage: Stage, file: str, content: bytes) -> None:
+        self.file = file
         self.run_milliseconds = 0.0
         self.failure: str | None = None
         super().__init__(stage.name, content, probability=stage.probability)
@@ -66,6 +66,9 @@ def main() -> None:
     bundle = Bundle(manifest=manifest, root=Path(request.root), digest=request.digest, signer=None)
     try:
         stages = run_models(bundle)
+        for variant in manifest.variants:
+            replaced = variant.models.values()
+            stages += tuple(one for one in run_models(bundle.with_variant(variant.name)) if one.model in replaced)
     except BundleRefused as error:
         reason, mend = str(error.facts["reason"]), error.mend
         if "alloc" in reason.lower():
@@ -77,17 +80,21 @@ def main() -> None:
 
 
 def run_models(bundle: Bundle) -> tuple[VettedStage, ...]:
-    """Open every model and run the whole cascade, no early exits, on rows of zeros. Raises BundleRefused."""
+    """Open every model of the bundle's variant and run the whole cascade, no early exits, on rows of zeros.
+
+    Raises BundleRefused.
+    """
     models: dict[str, _WatchedModel] = {}
     loads: dict[str, float] = {}
     for stage in bundle.manifest.stages:
-        _report(Line(at=stage.model))
-        content = bundle.read(stage.model)
+        file = bundle.model_of(stage)
+        _report(Line(at=file))
+        content = bundle.read(file)
         started = time.perf_counter()
         try:
-            models[stage.name] = _WatchedModel(stage, content)
+            models[stage.name] = _WatchedModel(stage, file, content)
         except StageFailed as failure:
-            raise refused(stage.model, failure.reason) from None
+            raise refused(file, failure.reason) from None
         loads[stage.name] = (time.perf_counter() - started) * 1000
     cascade = Cascade(bundle.manifest, models, early_exits=False)
     firsts: dict[str, float] = {}
@@ -96,7 +103,8 @@ def run_models(bundle: Bundle) -> tuple[VettedStage, ...]:
         _check(models, outcomes, "one row" if rows == 1 else f"{rows} rows")
         firsts = firsts or {name: model.run_milliseconds for name, model in models.items()}
     return tuple(
-        VettedStage(stage.name, stage.model, loads[stage.name], firsts[stage.name]) for stage in bundle.manifest.stages
+        VettedStage(stage.name, bundle.model_of(stage), loads[stage.name], firsts[stage.name])
+        for stage in bundle.manifest.stages
     )
 
 

@@ -157,14 +157,23 @@ def _described(bundle: Bundle) -> Iterator[str]:
         yield "fields:"
         yield from (f"  {_field(entry)}" for entry in manifest.input.fields)
     for stage in manifest.stages:
-        graph = inspect_graph(bundle.read(stage.model), stage.model)
-        takes_in = ", ".join(f"{one.name} {one.dtype} {list(one.shape or ())}" for one in graph.inputs)
-        gives = ", ".join(f"{one.name} {one.dtype} {list(one.shape or ())}" for one in graph.outputs)
-        opsets = ", ".join(f"{domain or 'ai.onnx'} {number}" for domain, number in graph.opsets.items())
-        yield f"stage {stage.name}: {stage.model}, {graph.nodes} nodes, {graph.weight_bytes} bytes of weights, {opsets}"
-        yield f"  {takes_in} -> {gives}"
+        yield from _model(bundle, f"stage {stage.name}", stage.model)
+    for variant in manifest.variants:
+        yield f"variant {variant.name}{', which answers' if variant.name == manifest.serves else ''}:"
+        for name, model in variant.models.items():
+            yield from (f"  {line}" for line in _model(bundle, f"stage {name}", model))
+        yield from (f"  {key}: {value}" for key, value in variant.evidence.items())
     yield f"digest {bundle.digest}, {f'signed by {bundle.signer}' if bundle.signer else 'signature not checked'}"
     yield str(bundle.root)
+
+
+def _model(bundle: Bundle, what: str, file: str) -> Iterator[str]:
+    graph = inspect_graph(bundle.read(file), file)
+    takes_in = ", ".join(f"{one.name} {one.dtype} {list(one.shape or ())}" for one in graph.inputs)
+    gives = ", ".join(f"{one.name} {one.dtype} {list(one.shape or ())}" for one in graph.outputs)
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {number}" for domain, number in graph.opsets.items())
+    yield f"{what}: {file}, {graph.nodes} nodes, {graph.weight_bytes} bytes of weights, {opsets}"
+    yield f"  {takes_in} -> {gives}"
 
 
 def _field(entry: RecordField) -> str:

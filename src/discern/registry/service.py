@@ -38,16 +38,26 @@ _LIST = "`discern detector list` shows the detectors."
 class Catalogue:
     """The bundles of an installation, and the detectors loaded from them.
 
-    `home` is the folder that holds `detectors/`, `trust/` and `vetted/`. Thread-safe.
+    `home` is the folder that holds `detectors/`, `trust/` and `vetted/`. Without `variants` the stages' own models
+    run, whatever bundles serve. Thread-safe.
     """
 
-    def __init__(self, *, builtin: Path, home: Path, limits: VettingLimits, inference_threads: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        builtin: Path,
+        home: Path,
+        limits: VettingLimits,
+        inference_threads: int = 1,
+        variants: bool = True,
+    ) -> None:
         self._builtin = builtin
         self._added = home / "detectors"
         self._vetted = home / "vetted"
         self._trust_folders = (builtin.parent / "keys", home / "trust")
         self.limits = limits
         self._inference_threads = inference_threads
+        self._variants = variants
         self._lock = threading.RLock()
         self._times: FolderTimes | None = None
         self._listed: dict[str, dict[str, Listed]] = {}
@@ -238,6 +248,7 @@ class Catalogue:
         except BundleRefused as error:
             log.warning("bundle_refused", extra={"path": str(root), "reason": str(error)})
             return Refused(name, version, origin, root, str(error))
+        bundle = bundle if self._variants else bundle.with_variant(None)
         manifest = bundle.manifest
         if origin == "added" and (manifest.name, manifest.version) != (name, version):
             reason = f"The folder says {name} {version}, the manifest {manifest.name} {manifest.version}."

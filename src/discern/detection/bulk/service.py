@@ -117,6 +117,8 @@ def score_between(
             note(f"Columns that are not read: {', '.join(found.ignored)}.")
         opened.enter_context(journal.locked())
         options: dict[str, str | bool | None] = {"id": job.id_column, "strict": job.strict}
+        if usable.bundle.variant is not None:
+            options["variant"] = usable.bundle.variant
         fresh = str(run_of(uuid7()))
         state = journal.begin(
             RunState(fresh, job.input, pin, usable.name, usable.version, usable.bundle.digest, options, parts.clock()),

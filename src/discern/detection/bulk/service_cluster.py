@@ -41,12 +41,13 @@ _RETRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """What a worker gets: the files of a bundle, the digest they must have, and the run."""
+    """What a worker gets: the files of a bundle, the digest they must have, the variant that runs, and the run."""
 
     digest: str
     files: dict[str, bytes]
     plan: Plan
     face_model: Path | None
+    variant: str | None = None
 
 
 # Of this process as a worker: what it got, and the scorers it has opened, both by the id of the run.
@@ -69,7 +70,7 @@ def on_cluster(
     Raises MissingExtra without Dask, OperatorError where the cluster does not answer or has no worker.
     """
     distributed = _dask()
-    shipped = Shipped(bundle.digest, _files(bundle), plan, face_model)
+    shipped = Shipped(bundle.digest, _files(bundle), plan, face_model, bundle.variant)
     try:
         client = distributed.Client(
             cluster.address, timeout=_CONNECT_SECONDS, set_as_default=False, security=_security(cluster)
@@ -154,7 +155,8 @@ def open_shipped(shipped: Shipped) -> Scorer:
         bundle = open_bundle(Path(folder), None)
         if bundle.digest != shipped.digest:
             raise OperatorError("The bundle that was sent is not the one that was verified.", mend="Ask again.")
-        return Scorer(load_detector(bundle), shipped.plan, face_locator(shipped.face_model))
+        detector = load_detector(bundle.with_variant(shipped.variant))
+        return Scorer(detector, shipped.plan, face_locator(shipped.face_model))
 
 
 def _plugin(shipped: Shipped) -> Any:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from discern.core.errors import DiscernError
@@ -42,18 +43,23 @@ CHECKS: Mapping[str, Check] = {
 def run_checks(bundle: Bundle, limits: VettingLimits | None = None) -> Iterator[CheckResult]:
     """Yield one result per check, in order, as each is done; `limits` are those of the process apart.
 
-    The models first run in a process apart; when they fail there or do not open, that is the only result.
+    The models first run in a process apart; when they fail there or do not open, that is the only result. The checks
+    run on the stages' own models, and again on each variant.
     """
+    bundles = [bundle.with_variant(None)]
+    bundles += [bundle.with_variant(variant.name) for variant in bundle.manifest.variants]
     try:
         vetted = vet(bundle, limits)
-        detector = load_detector(bundle)
+        detectors = [load_detector(one) for one in bundles]
     except DiscernError as error:
         yield CheckResult(VETTED, passed=False, detail=str(error))
         return
     evidence = f"{len(vetted.stages)} stages in {vetted.seconds:.1f} s, at most {vetted.peak_bytes / 1e6:.0f} MB"
     yield CheckResult(VETTED, passed=True, detail=evidence)
-    for name in CHECKS:
-        yield run_check(name, bundle, detector)
+    for one, detector in zip(bundles, detectors, strict=True):
+        for name in CHECKS:
+            result = run_check(name, one, detector)
+            yield result if one.variant is None else replace(result, name=f"{name} ({one.variant})")
 
 
 def run_check(name: str, bundle: Bundle, detector: Detector) -> CheckResult:

@@ -1,0 +1,114 @@
+"""Labelled inputs, and what is wrong with them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from discern.core.errors import CallerError, InvalidRecord, UnreadableInput
+from discern.detectors.bundle import Bundle
+from discern.detectors.packing import pack
+from tests.detectors import models
+from tests.evaluation.platforms.conftest import ITEMS, rows_of, table, write_pictures
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("records")
+    return pack(
+        models.write_source(folder / "source", models.record_manifest(), models.RECORD_FILES), folder / "bundle"
+    )
+
+
+def test_the_same_folder_gives_the_same_rows_and_none_is_for_calibration_and_measuring(
+    pictures: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    first = rows_of(pictures, bundle)
+    elsewhere = tmp_path / pictures.name
+    # Copied the other way round, so that the file system lists them otherwise.
+    for path in sorted(pictures.rglob("*.png"), reverse=True):
+        target = elsewhere / path.relative_to(pictures)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    second = rows_of(elsewhere, bundle)
+    assert first.sha256 == second.sha256
+    assert np.array_equal(first.rows, second.rows)
+    assert np.array_equal(first.labels, second.labels)
+    assert len(first.rows) == ITEMS
+    assert first.calibration == 2 * (ITEMS // 2 // 5)
+    assert set(first.labels[: first.calibration].tolist()) == {0, 1}
+
+
+def test_no_more_of_a_class_than_was_asked_for(pictures: Path, bundle: Bundle) -> None:
+    assert np.bincount(rows_of(pictures, bundle, most=30).labels).tolist() == [30, 30]
+
+
+def test_what_cannot_be_read_or_is_there_twice_is_left_out_and_said(bundle: Bundle, tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "data", 20)
+    (folder / "dark" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (folder / "dark" / "notes.txt").write_text("no picture")
+    shutil.copy(folder / "dark" / "0000.png", folder / "dark" / "again.png")
+    found = rows_of(folder, bundle)
+    assert np.bincount(found.labels).tolist() == [10, 10]
+    assert found.caveats == (
+        "1 files are there twice and were left out",
+        "1 files cannot be judged (unreadable_input) and were left out",
+        "1 files cannot be judged (unsupported_input) and were left out",
+    )
+
+
+def test_a_picture_in_both_classes_is_a_contradiction(bundle: Bundle, tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "data", 20)
+    shutil.copy(folder / "dark" / "0000.png", folder / "bright" / "0000.png")
+    with pytest.raises(CallerError, match="both classes, so the labels contradict each other"):
+        rows_of(folder, bundle)
+
+
+def test_one_class_or_one_item_is_not_enough(bundle: Bundle, tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "data", 4)
+    (folder / "bright" / "0001.png").unlink()
+    with pytest.raises(CallerError, match="1 items of the class bright"):
+        rows_of(folder, bundle)
+    shutil.rmtree(folder / "bright")
+    with pytest.raises(CallerError, match="no sub-folder bright"):
+        rows_of(folder, bundle)
+
+
+def test_records_come_from_parquet_with_labels_in_numbers_or_words(records: Bundle, tmp_path: Path) -> None:
+    numbers = rows_of(table(tmp_path / "numbers.parquet"), records)
+    words = rows_of(table(tmp_path / "words.parquet", label=["fine", "odd"] * 20), records)
+    assert numbers.rows.dtype == np.float32
+    assert numbers.rows.shape == (40, 3)
+    assert np.array_equal(numbers.rows, words.rows)
+    assert np.array_equal(numbers.labels, words.labels)
+
+
+def test_records_that_cannot_be_judged_are_left_out_and_said(records: Bundle, tmp_path: Path) -> None:
+    values = [float(place) for place in range(40)]
+    values[3] = 1e9
+    found = rows_of(table(tmp_path / "t.parquet", a=values), records)
+    assert len(found.rows) == 39
+    assert found.caveats == ("1 records cannot be judged and were left out",)
+
+
+def test_a_table_that_does_not_fit_is_refused(records: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRecord, match="label 'maybe' is neither class"):
+        rows_of(table(tmp_path / "a.parquet", label=["maybe"] * 40), records)
+    broken = tmp_path / "b.parquet"
+    broken.write_bytes(b"no table")
+    with pytest.raises(UnreadableInput, match=r"b\.parquet cannot be read"):
+        rows_of(broken, records)
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pq.read_table(table(tmp_path / "c.parquet")).drop(["b"]), tmp_path / "c.parquet")
+    with pytest.raises(InvalidRecord, match="no column 'b'"):
+        rows_of(tmp_path / "c.parquet", records)
+
+
+def test_the_wrong_kind_of_data_is_refused(records: Bundle, bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(CallerError):
+        rows_of(pictures, records)
+    with pytest.raises(CallerError):
+        rows_of(table(tmp_path / "t.parquet"), bundle)
