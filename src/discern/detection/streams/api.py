@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from discern.access.ports import PrincipalReader
 from discern.core.counts import Counts
 from discern.core.errors import DiscernError, Overloaded, StorageUnavailable
+from discern.core.loops import take_turn
 from discern.detection.ports import DetectorSource, ProblemReader
 from discern.detection.streams.service import Held, Parts, Stream
 from discern.detection.streams.types import KeyCheck, Record, StreamLimits
@@ -110,16 +111,19 @@ class StreamEndpoint:
         while self._open:
             await asyncio.sleep(_LOOK_SECONDS)
             now = loop.time()
-            for stream in list(self._open):
-                if stream.has_failed:
-                    await self._close(stream, _DEFECT, "something went wrong; it is in the server's log")
-                elif now - stream.heard_at > self._parts.limits.idle_seconds:
-                    self._parts.counts.add("limits.stream_idle_seconds")
-                    await self._close(stream, _GOING_AWAY, "nothing came for stream_idle_seconds")
+            await take_turn("streams", self._look_at_the_streams(now))
             if now - keys_at >= _KEY_SECONDS:
                 keys_at = now
-                await self._look_at_the_keys()
-                await self._look_at_the_subjects()
+                await take_turn("streams", self._look_at_the_keys())
+                await take_turn("streams", self._look_at_the_subjects())
+
+    async def _look_at_the_streams(self, now: float) -> None:
+        for stream in list(self._open):
+            if stream.has_failed:
+                await self._close(stream, _DEFECT, "something went wrong; it is in the server's log")
+            elif now - stream.heard_at > self._parts.limits.idle_seconds:
+                self._parts.counts.add("limits.stream_idle_seconds")
+                await self._close(stream, _GOING_AWAY, "nothing came for stream_idle_seconds")
 
     async def _look_at_the_keys(self) -> None:
         of_key: dict[str, list[Stream]] = {}
