@@ -186,7 +186,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
     routers = (
         health_routes(parts, lambda: app.draining, {"objects": services.objects.ping}),
-        statistics_routes(services.counts, place or Place()),
+        statistics_routes(services.counts, place or Place(), principal_of=principal_of),
         registry_routes(services.catalogue, access, principal_of=principal_of),
         ledger_routes(services.verdicts, access, principal_of=principal_of),
         job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of),

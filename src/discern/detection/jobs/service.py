@@ -149,7 +149,7 @@ class Jobs:
     async def submit(self, job: Job) -> None:
         """Take a job whose input is kept. Raises StorageUnavailable."""
         await to_thread.run_sync(self._parts.store.add, job)
-        self._parts.counts.add("jobs.submitted")
+        self._parts.counts.add("jobs.submitted", workspace=job.workspace)
         if self._queue is not None:
             self._queued[job.id] = 0
             await to_thread.run_sync(self._queue.put, job.id, 0)
@@ -335,7 +335,7 @@ class Jobs:
     async def _end(self, job: Job, state: Any, **facts: Any) -> None:  # noqa: ANN401
         ended = await to_thread.run_sync(lambda: self._parts.store.finish(UUID(job.id), state, utc_now(), **facts))
         if ended:
-            self._parts.counts.add(f"jobs.{state}")
+            self._parts.counts.add(f"jobs.{state}", workspace=job.workspace)
         await to_thread.run_sync(self._clean, msgspec.structs.replace(job, state=state))
 
     def _clean(self, job: Job) -> None:

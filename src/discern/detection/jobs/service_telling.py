@@ -114,4 +114,4 @@ class Telling:
         facts = {"job": job.id, "outcome": outcome, "detail": delivery.error or delivery.status}
         log.log(level, "webhook_told", extra=facts)
         self._store.delivered(job, delivery, again_at=None)
-        self._counts.add(f"jobs.webhooks_{outcome}")
+        self._counts.add(f"jobs.webhooks_{outcome}", workspace=job.workspace)

@@ -63,20 +63,21 @@ class StreamEndpoint:
         if (await receive())["type"] != "websocket.connect":
             return
         manifest = await self._manifest(scope["path_params"]["name"])
-        limits, counts = self._parts.limits, self._parts.counts
+        principal, counts = self._principal_of(scope), self._parts.counts
+        limits, workspace = self._parts.limits, principal.workspace
         if len(self._open) >= limits.most:
-            counts.add("limits.max_streams")
+            counts.add("limits.max_streams", workspace=workspace)
             raise _too_many(limits.most)
         stream = Stream(
             self._parts,
             manifest,
-            self._principal_of(scope),
+            principal,
             subject_of(scope),
             self._key_check_of(scope),
             _text_sender(send),
         )
         self._open[stream] = send
-        counts.add("streams.opened")
+        counts.add("streams.opened", workspace=workspace)
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._look_after_all())
         try:
@@ -87,7 +88,7 @@ class StreamEndpoint:
                 await stream.take(message["text"] if content is None else content)
         finally:
             del self._open[stream]
-            counts.add("streams.closed")
+            counts.add("streams.closed", workspace=workspace)
             stream.abandon()
 
     async def drain(self) -> None:
@@ -122,7 +123,7 @@ class StreamEndpoint:
             if stream.has_failed:
                 await self._close(stream, _DEFECT, "something went wrong; it is in the server's log")
             elif now - stream.heard_at > self._parts.limits.idle_seconds:
-                self._parts.counts.add("limits.stream_idle_seconds")
+                self._parts.counts.add("limits.stream_idle_seconds", workspace=stream.principal.workspace)
                 await self._close(stream, _GOING_AWAY, "nothing came for stream_idle_seconds")
 
     async def _look_at_the_keys(self) -> None:
