@@ -163,7 +163,7 @@ def test_streams_are_looked_after_after_a_defect(services: Services, monkeypatch
         services.detect,
         unused,
         services.catalogue,
-        StreamLimits(most=1, waiting=1, waiting_bytes=1, idle_seconds=60),
+        StreamLimits(most=1, most_of_a_workspace=1, waiting=1, waiting_bytes=1, idle_seconds=60),
         services.counts,
         principal_of=unused,
         problem_of=unused,

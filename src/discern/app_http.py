@@ -114,6 +114,7 @@ def _streams(services: Services) -> StreamEndpoint:
         services.catalogue,
         StreamLimits(
             most=settings.max_streams,
+            most_of_a_workspace=settings.max_streams_per_workspace,
             waiting=settings.stream_waiting,
             waiting_bytes=settings.stream_waiting_bytes,
             idle_seconds=settings.stream_idle_seconds,

@@ -2,12 +2,14 @@
 
 - A stream is opened with a key, and ends within seconds of the key's end, or of the erasure of whom it is about.
 - A client that sends nothing for `stream_idle_seconds` is let go, and one that does not read by the connection itself.
-- More streams than `max_streams` are refused before they are opened, with when to try again.
+- More streams than `max_streams`, or of one workspace than `max_streams_per_workspace`, are refused before they are
+  opened, with when to try again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +58,7 @@ class StreamEndpoint:
         self._key_check_of = key_check_of
         self._subjects = subjects
         self._open: dict[Stream, Send] = {}
+        self._open_of: Counter[str] = Counter()
         self._watch: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,10 +67,8 @@ class StreamEndpoint:
             return
         manifest = await self._manifest(scope["path_params"]["name"])
         principal, counts = self._principal_of(scope), self._parts.counts
-        limits, workspace = self._parts.limits, principal.workspace
-        if len(self._open) >= limits.most:
-            counts.add("limits.max_streams", workspace=workspace)
-            raise _too_many(limits.most)
+        workspace = principal.workspace
+        self._check_room(workspace)
         stream = Stream(
             self._parts,
             manifest,
@@ -77,6 +78,7 @@ class StreamEndpoint:
             _text_sender(send),
         )
         self._open[stream] = send
+        self._open_of[workspace] += 1
         counts.add("streams.opened", workspace=workspace)
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._look_after_all())
@@ -88,8 +90,19 @@ class StreamEndpoint:
                 await stream.take(message["text"] if content is None else content)
         finally:
             del self._open[stream]
+            self._open_of[workspace] -= 1
             counts.add("streams.closed", workspace=workspace)
             stream.abandon()
+
+    def _check_room(self, workspace: str) -> None:
+        limits = self._parts.limits
+        for name, found, most in (
+            ("max_streams", len(self._open), limits.most),
+            ("max_streams_per_workspace", self._open_of[workspace], limits.most_of_a_workspace),
+        ):
+            if 0 < most <= found:
+                self._parts.counts.add(f"limits.{name}", workspace=workspace)
+                raise _too_many(name, most)
 
     async def drain(self) -> None:
         """Answer what was sent on every stream, and close it for a restart."""
@@ -182,11 +195,11 @@ def _text_sender(send: Send) -> Callable[[bytes], Any]:
     return send_text
 
 
-def _too_many(allowed: int) -> Overloaded:
+def _too_many(limit: str, allowed: int) -> Overloaded:
     return Overloaded(
-        f"As many streams as `max_streams` allows ({allowed}) are open.",
+        f"As many streams as `{limit}` allows ({allowed}) are open.",
         mend="Close some, or try again in a moment.",
         retry_after=5.0,
-        limit="max_streams",
+        limit=limit,
         allowed=allowed,
     )
