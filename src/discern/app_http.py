@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from anyio import CapacityLimiter
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
@@ -14,7 +15,7 @@ import discern
 from discern.access.api import KeyList, KeyRequest, access_routes
 from discern.access.api_factors import FACTOR_SCHEMAS, factor_routes, reset_routes, sign_in_routes
 from discern.access.api_federation import SCHEMAS_FEDERATION, federation_routes
-from discern.access.api_users import SCHEMAS, session_routes, user_routes
+from discern.access.api_users import HASHED_AT_A_TIME, SCHEMAS, session_routes, user_routes
 from discern.access.types import IssuedKey, Principal, Token
 from discern.app import Services
 from discern.app_jobs import job_limits
@@ -184,6 +185,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, elsewhere=_LOOKED_AT_ELSEWHERE)
     streams = _streams(services)
     app.put_streams_in_front("/v1/detectors/{name}/stream", streams, guards, streams.drain)
+    hashing = CapacityLimiter(HASHED_AT_A_TIME)
     services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
     routers = (
         health_routes(parts, lambda: app.draining, {"objects": services.objects.ping}),
@@ -193,12 +195,12 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of),
         inference_routes(services.catalogue, access, parts),
         access_routes(services.keys, services.tokens, access, principal_of=principal_of),
-        session_routes(services.users, services.sign_in, principal_of=principal_of),
+        session_routes(services.users, services.sign_in, hashing, principal_of=principal_of),
         sign_in_routes(services.sign_in, services.users),
         federation_routes(services.federation, services.users),
-        factor_routes(services.factors, services.users, principal_of=principal_of),
+        factor_routes(services.factors, services.users, hashing, principal_of=principal_of),
         reset_routes(services.factors, services.users, access, principal_of=principal_of),
-        user_routes(services.users, access, principal_of=principal_of),
+        user_routes(services.users, access, hashing, principal_of=principal_of),
         privacy_routes(services.privacy, principal_of=principal_of),
         usage_routes(services.quotas, principal_of=principal_of),
         retention_routes(services.retention, principal_of=principal_of),

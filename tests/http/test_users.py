@@ -327,6 +327,44 @@ def test_a_flood_of_logins_is_refused_and_holds_up_nobody_else(browser: TestClie
     assert set(statuses) == {401, 503}
 
 
+@pytest.mark.parametrize("route", ["session/proof", "password", "users", "users/ID"])
+def test_hashing_passwords_takes_no_thread_from_anybody_else(
+    browser: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    token, go_on = signed_in(browser), threading.Event()
+    key = {"Authorization": f"Bearer {services.keys.issue('default', 'k', role='owner').secret}"}
+    bob = services.users.create("default", "bob", PASSWORD, role="analyst")
+    body, headers = {
+        "session/proof": ({"password": "wrong words of ann"}, token),
+        "password": ({"old": "wrong words of ann", "new": PASSWORD}, token),
+        "users": ({"name": "carl", "role": "analyst", "password": PASSWORD}, key),
+        "users/ID": ({"password": "several words of bob"}, key),
+    }[route]
+
+    def hash_at_last(*_: object) -> bool:
+        return go_on.wait(30) and False
+
+    monkeypatch.setattr(services.users, "_hash", hash_at_last)
+    monkeypatch.setattr(services.users, "_verified", hash_at_last)
+
+    async def run() -> list[int]:
+        transport = httpx2.ASGITransport(app=browser.app)
+        url, cookies = "https://testserver/v1/", dict(browser.cookies)
+        async with httpx2.AsyncClient(transport=transport, base_url=url, timeout=60, cookies=cookies) as client:
+            method, path = ("PATCH" if "ID" in route else "POST"), route.replace("ID", str(bob.id))
+            asking = [asyncio.create_task(client.request(method, path, json=body, headers=headers)) for _ in range(60)]
+            # Those that are too many are refused; the others wait for their turn by now.
+            while sum(one.done() for one in asking) < 20:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            assert (await client.get("keys", headers=key)).status_code == 200
+            refused = [one.result().status_code for one in asking if one.done()]
+            go_on.set()
+            await asyncio.gather(*asking, return_exceptions=True)
+            return refused
+
+    assert asyncio.run(asyncio.wait_for(run(), 25)) == [503] * 20
+
+
 def test_over_https_only_the_cookie_of_this_host_counts(browser: TestClient) -> None:
     answer = browser.post("/v1/login", json={"name": "ann@example.org", "password": PASSWORD})
     secret = answer.headers["set-cookie"].partition("=")[2].partition(";")[0]
