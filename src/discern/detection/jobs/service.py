@@ -173,6 +173,8 @@ class Jobs:
                 self._parts.store.cancel(workspace, UUID(job_id), utc_now())
             self._parts.objects.erase(workspace, folder_of(job_id))
         self._parts.store.let_go_of(workspace, [UUID(job_id) for job_id, _ in found])
+        if found:
+            self._parts.objects.wipe()
         return len(found)
 
     def judge(self, job_id: str) -> None:
