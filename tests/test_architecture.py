@@ -74,6 +74,7 @@ OWNERS = {
         "privacy/store_keys.py",
         "jobs/service_queue.py",
     ),
+    "zxcvbn": ("access/service_users.py",),
     "authlib": ("access/service_oidc.py",),
     "signxml": ("access/rules_saml.py",),
     "lxml": ("access/rules_saml.py",),

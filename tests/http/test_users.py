@@ -12,8 +12,17 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from discern.access.service_users import FREE_FAILURES, IDLE, LONGEST, LONGEST_PASSWORD, Users
+from discern.access.service_users import (
+    FREE_FAILURES,
+    IDLE,
+    LONGEST,
+    LONGEST_PASSWORD,
+    SHORTEST_PASSWORD,
+    Users,
+    check_password,
+)
 from discern.access.store_users import UserStore, sessions
 from discern.access.types import Principal, Role, SignedIn
 from discern.app import Services
@@ -239,10 +248,34 @@ def test_whatever_changes_about_somebody_ends_their_sessions(users: Users, chang
             sign_in(users, "bob", PASSWORD, "")
 
 
-@pytest.mark.parametrize("password", ["short", "x" * 257, "aaaaaaaaaaaaaaaa", "my bobby and bobby"])
-def test_a_password_that_is_easily_guessed_is_refused(users: Users, password: str) -> None:
+@pytest.mark.parametrize("word", ["short", "x" * 257, "aaaaaaaaaaaaaaaa", "my bobby and bobby"])
+def test_a_password_that_is_easily_guessed_is_refused(users: Users, word: str) -> None:
     with pytest.raises(CallerError, match="password"):
-        users.create("default", "bobby", password, role="reviewer")
+        users.create("default", "bobby", word, role="reviewer")
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["qwerty123456", "1q2w3e4r5t6y", "Password1234", "p@ssw0rd1234", "iloveyou1234", "qwertyuiop12", "abcdefghijkl"],
+)
+def test_a_common_password_is_refused_wherever_it_is_set(users: Users, browser: TestClient, word: str) -> None:
+    with pytest.raises(CallerError, match="too easily guessed"):
+        users.create("default", "bobby", word, role="reviewer")
+    token = signed_in(browser)
+    answer = browser.post("/v1/password", json={"old": PASSWORD, "new": word}, headers=token)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    signed_in(browser)  # the old one still holds
+
+
+def test_the_commonest_passwords_that_are_long_enough_are_refused_and_words_together_are_not() -> None:
+    commonest = [word for word in FREQUENCY_LISTS["passwords"] if len(word) >= SHORTEST_PASSWORD]
+    assert len(commonest) > 200
+    for word in commonest:
+        for typed in (word, word.capitalize(), word.upper()):
+            with pytest.raises(CallerError, match="too easily guessed"):
+                check_password(typed, "bobby")
+    for word in (PASSWORD, "correct horse battery staple", "aGv7-q0Zt-93kX", "wörter einer anderen sprache"):
+        check_password(word, "bobby")
 
 
 def test_what_is_longer_than_a_password_may_be_fits_none(users: Users) -> None:
