@@ -179,7 +179,15 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     app.put_edge_around(networks(services.settings.trusted_proxies), _origins(services.settings))
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
     access = services.access
-    guards = Guards(services.keys, services.users, services.tokens, access, services.rate_limits, services.subjects)
+    guards = Guards(
+        services.keys,
+        services.users,
+        services.tokens,
+        access,
+        services.rate_limits,
+        services.subjects,
+        services.quotas,
+    )
     ask, batch = _asking(services)
     app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
     app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, elsewhere=_LOOKED_AT_ELSEWHERE)
