@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 
 from discern.access.service_users import FREE_FAILURES
 from tests.access.conftest import Furnish
-from tests.access.federated import Installation
+from tests.access.federated import Installation, sign_in_file
 
 SLAPD = shutil.which("slapd", path=f"{os.environ['PATH']}:/usr/sbin")
 MODULES = Path("/usr/lib/ldap")
@@ -166,20 +166,12 @@ def directory() -> Iterator[Directory]:
 
 
 def file_of(url: str, more: str = "") -> str:
-    return f"""
-[ldap.directory]
-url = "{url}"
-bind_dn = "{SERVICE}"
-bind_password_file = "word"
-user_base = "ou=people,{BASE}"
-{more}
-[[ldap.directory.grant]]
-group = "cn=owners,ou=Groups,{BASE}"
-role = "owner"
-[[ldap.directory.grant]]
-group = "cn=reviewers,ou=groups,{BASE}"
-role = "reviewer"
-"""
+    return sign_in_file(
+        "ldap.directory",
+        f'url = "{url}"\nbind_dn = "{SERVICE}"\nbind_password_file = "word"\nuser_base = "ou=people,{BASE}"\n{more}',
+        f'group = "cn=owners,ou=Groups,{BASE}"\nrole = "owner"',
+        f'group = "cn=reviewers,ou=groups,{BASE}"\nrole = "reviewer"',
+    )
 
 
 @pytest.fixture

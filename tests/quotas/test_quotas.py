@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,17 +36,9 @@ ONE = Amount(1)
 DETECTOR = "/v1/detectors/toy-record/verdicts"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def services(request: pytest.FixtureRequest, home: Path) -> Iterator[Services]:
-    """An installation with two workspaces, on either database."""
-    settings = {"DISCERN_HOME": str(home)}
-    if request.param == "postgresql":
-        settings["DISCERN_DATABASE_URL"] = request.getfixturevalue("postgresql_url")
-    services = build_services(load_settings(settings))
-    services.open()
-    services.workspaces.create("other")
-    yield services
-    services.close()
+@pytest.fixture
+def services(two_workspaces: Services) -> Services:
+    return two_workspaces
 
 
 def used(services: Services, workspace: str = "default") -> tuple[int, int]:
