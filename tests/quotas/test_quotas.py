@@ -362,6 +362,18 @@ def test_answers_and_refusals_tell_how_the_quota_stands(services: Services) -> N
         assert "RateLimit-Limit" not in client.post(DETECTOR, json=RECORD).headers
 
 
+def test_how_a_quota_stands_is_known_while_it_is_settled_too(services: Services) -> None:
+    services.quotas.change("default", Quota(verdicts=50))
+    assert taken(services.quotas, 3) == 3
+    services.quotas.settle()
+    standing = services.quotas.standing("default")
+    assert standing is not None
+    assert standing[:2] == (50, 47)
+    services.quotas.change("default", Quota())
+    assert taken(services.quotas, 1) == 1
+    assert services.quotas.standing("default") is None
+
+
 def test_of_a_quota_and_a_rate_limit_the_nearer_one_is_told(home: Path) -> None:
     services = build_services(load_settings({"DISCERN_HOME": str(home), "DISCERN_RATE_LIMITS": "key 4/hour"}))
     services.open()

@@ -71,6 +71,8 @@ class Quotas:
         # Held while the database is asked, so that threads which lack the same do not ask for it many times.
         self._asking = threading.Lock()
         self._accounts: dict[str, _Account] = {}
+        # Those that were settled since anything was taken from them: what they knew still tells how a workspace stands.
+        self._settled: dict[str, _Account] = {}
         self._owed: dict[str, Amount] = {}
         self._refusals: dict[str, tuple[float, Amount, QuotaExceeded]] = {}
 
@@ -122,8 +124,8 @@ class Quotas:
     def standing(self, workspace: str) -> Standing | None:
         """Return how a workspace stands, as far as this process knows, at once; None where it has no quota."""
         with self._lock:
-            account = self._accounts.get(workspace)
-            if account is None:
+            account = self._accounts.get(workspace) or self._settled.get(workspace)
+            if account is None or self._clock().timestamp() >= account.ends:
                 return None
             taken = account.before.plus(account.used)
             quota, reset = account.quota, max(1, round(account.ends - self._clock().timestamp()))
@@ -158,6 +160,8 @@ class Quotas:
         """End the account of a workspace; the next who takes something opens another. `_asking` is held."""
         with self._lock:
             account = self._accounts.pop(workspace, None)
+            if account is not None:
+                self._settled[workspace] = account
         if account is None or account.used == account.granted:
             return
         try:
