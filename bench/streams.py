@@ -37,7 +37,9 @@ _LARGEST_SHORT = 125
 def rows(folder: Path, *, connections: int = _CONNECTIONS, seconds: float = _SECONDS) -> Iterator[Row]:
     """Yield a row for the wait and one for the memory."""
     furnish(folder / "home")
-    with Ours(folder / "home", {"DISCERN_MAX_STREAMS": str(connections + 100)}, workers=1) as server:
+    most = str(connections + 100)
+    settings = {"DISCERN_MAX_STREAMS": most, "DISCERN_MAX_STREAMS_PER_WORKSPACE": most}
+    with Ours(folder / "home", settings, workers=1) as server:
         _warm_up(server)
         before = _resident(server.pid)
         each = connections // _CLIENTS

@@ -91,6 +91,19 @@ def services(settings: Settings) -> Iterator[Services]:
     services.close()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def two_workspaces(request: pytest.FixtureRequest, home: Path) -> Iterator[Services]:
+    """An installation with two workspaces, on either database."""
+    settings = {"DISCERN_HOME": str(home)}
+    if request.param == "postgresql":
+        settings["DISCERN_DATABASE_URL"] = request.getfixturevalue("postgresql_url")
+    services = build_services(load_settings(settings))
+    services.open()
+    services.workspaces.create("other")
+    yield services
+    services.close()
+
+
 @pytest.fixture
 def client(services: Services) -> TestClient:
     """An HTTP client that sends a valid key."""

@@ -26,6 +26,7 @@ _DAY = 86_400.0
 _BOUNDS = (
     *("image_bytes", "image_pixels", "video_bytes", "video_seconds", "record_bytes", "batch_bytes", "job_bytes"),
     *("max_connections", "max_waiting", "waiting_bytes", "max_streams", "max_waiting_jobs", "body_seconds"),
+    *("max_streams_per_workspace", "max_waiting_jobs_per_workspace"),
 )
 
 

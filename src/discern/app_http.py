@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from anyio import CapacityLimiter
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
@@ -14,7 +15,7 @@ import discern
 from discern.access.api import KeyList, KeyRequest, access_routes
 from discern.access.api_factors import FACTOR_SCHEMAS, factor_routes, reset_routes, sign_in_routes
 from discern.access.api_federation import SCHEMAS_FEDERATION, federation_routes
-from discern.access.api_users import SCHEMAS, session_routes, user_routes
+from discern.access.api_users import HASHED_AT_A_TIME, SCHEMAS, session_routes, user_routes
 from discern.access.types import IssuedKey, Principal, Token
 from discern.app import Services
 from discern.app_jobs import job_limits
@@ -124,6 +125,7 @@ def _streams(services: Services) -> StreamEndpoint:
         services.catalogue,
         StreamLimits(
             most=settings.max_streams,
+            most_of_a_workspace=settings.max_streams_per_workspace,
             waiting=settings.stream_waiting,
             waiting_bytes=settings.stream_waiting_bytes,
             idle_seconds=settings.stream_idle_seconds,
@@ -187,27 +189,36 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     app.put_edge_around(networks(services.settings.trusted_proxies), _origins(services.settings))
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
     access = services.access
-    guards = Guards(services.keys, services.users, services.tokens, access, services.rate_limits, services.subjects)
+    guards = Guards(
+        services.keys,
+        services.users,
+        services.tokens,
+        access,
+        services.rate_limits,
+        services.subjects,
+        services.quotas,
+    )
     ask, batch = _asking(services)
     app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
     app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, elsewhere=_LOOKED_AT_ELSEWHERE)
     streams = _streams(services)
     app.put_streams_in_front("/v1/detectors/{name}/stream", streams, guards, streams.drain)
+    hashing = CapacityLimiter(HASHED_AT_A_TIME)
     services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
     routers = (
         health_routes(parts, lambda: app.draining, {"objects": services.objects.ping}),
-        statistics_routes(services.counts, place or Place()),
+        statistics_routes(services.counts, place or Place(), principal_of=principal_of),
         registry_routes(services.catalogue, access, principal_of=principal_of),
         ledger_routes(services.verdicts, access, principal_of=principal_of),
         job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of),
         inference_routes(services.catalogue, access, parts),
         access_routes(services.keys, services.tokens, access, principal_of=principal_of),
-        session_routes(services.users, services.sign_in, principal_of=principal_of),
+        session_routes(services.users, services.sign_in, hashing, principal_of=principal_of),
         sign_in_routes(services.sign_in, services.users),
         federation_routes(services.federation, services.users),
-        factor_routes(services.factors, services.users, principal_of=principal_of),
+        factor_routes(services.factors, services.users, hashing, principal_of=principal_of),
         reset_routes(services.factors, services.users, access, principal_of=principal_of),
-        user_routes(services.users, access, principal_of=principal_of),
+        user_routes(services.users, access, hashing, principal_of=principal_of),
         privacy_routes(services.privacy, principal_of=principal_of),
         usage_routes(services.quotas, principal_of=principal_of),
         retention_routes(services.retention, principal_of=principal_of),

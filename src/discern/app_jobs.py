@@ -113,6 +113,7 @@ def job_limits(settings: Settings) -> JobLimits:
     return JobLimits(
         most_bytes=settings.job_bytes,
         most_waiting=settings.max_waiting_jobs,
+        most_waiting_of_a_workspace=settings.max_waiting_jobs_per_workspace,
         body_seconds=settings.body_seconds,
         at_a_time=settings.jobs_at_a_time,
         keep_seconds=settings.job_keep_seconds,

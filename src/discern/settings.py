@@ -113,6 +113,9 @@ class Settings:
         0, "Of these from one address; 0 sets no limit, for behind a proxy all come from one.", minimum=0
     )
     max_waiting_jobs: int = _setting(1000, "Jobs that may wait or run before further ones get 503.", minimum=1)
+    max_waiting_jobs_per_workspace: int = _setting(
+        500, "Of these of one workspace, so that it does not take the place of all; 0 sets no limit.", minimum=0
+    )
     job_bytes: int = _setting(2_000_000_000, "Largest input of a job.", unit="bytes", minimum=1)
     jobs_at_a_time: int = _setting(2, "Jobs a process runs at the same time.", minimum=1, maximum=64)
     job_keep_seconds: int = _setting(
@@ -234,6 +237,9 @@ class Settings:
     )
     aws_kms_endpoint: str = _setting("", "KMS where it is not Amazon's; else AWS_ENDPOINT_URL_KMS.")
     max_streams: int = _setting(12_000, "Streams a process holds open at the same time.", minimum=1)
+    max_streams_per_workspace: int = _setting(
+        6000, "Of these of one workspace, so that it does not take the place of all; 0 sets no limit.", minimum=0
+    )
     stream_waiting: int = _setting(
         8, "Messages of a stream that wait: of frames the oldest is dropped, records are read later.", minimum=1
     )

@@ -34,6 +34,11 @@ class Installation(NamedTuple):
         return [entry.act for entry in self.services.audit_store.page(workspace, 100, None).entries]
 
 
+def sign_in_file(table: str, settings: str, *grants: str) -> str:
+    """Return a `sign-in.toml` with one provider, and what each of some groups is granted."""
+    return f"[{table}]\n{settings}\n" + "".join(f"[[{table}.grant]]\n{grant}\n" for grant in grants)
+
+
 def query_of(url: str) -> dict[str, str]:
     return dict(parse_qsl(urlsplit(url).query))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,7 +11,7 @@ import pytest
 from discern.access.rules import fingerprint, is_well_formed, make_secret
 from discern.access.service import Keys
 from discern.access.store import KeyStore
-from discern.core.errors import CallerError, Unauthenticated
+from discern.core.errors import CallerError, Forbidden, Unauthenticated
 from discern.store.sqlite import SqliteDatabase
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -80,6 +80,34 @@ def test_a_workspace_does_not_see_or_revoke_the_keys_of_another(keys: Keys) -> N
     with pytest.raises(CallerError):
         keys.revoke("other", issued.key.id)
     keys.authenticate(issued.secret)
+
+
+@pytest.mark.parametrize("end", [None, NOW + timedelta(days=1, seconds=1)])
+def test_a_key_that_ends_makes_none_that_outlives_it(keys: Keys, end: datetime | None) -> None:
+    by = keys.authenticate(keys.issue("default", "for a day", role="owner", expires_at=NOW + timedelta(days=1)).secret)
+    with pytest.raises(Forbidden, match=r"outlives it\. Give an end .* at most 86400") as refused:
+        keys.issue("default", "longer", expires_at=end, by=by)
+    assert refused.value.facts["action"] == "keys.create"
+    assert [key.name for key in keys.list("default")] == ["for a day"]
+    assert keys.issue("default", "as long", expires_at=NOW + timedelta(days=1), by=by).secret
+
+
+def test_what_a_key_that_ends_rotates_ends_with_it(keys: Keys) -> None:
+    first, ends = (
+        keys.issue("default", "for a day", role="owner", expires_at=NOW + timedelta(days=1)),
+        timedelta(days=1),
+    )
+    by = keys.authenticate(first.secret)
+    endless = keys.issue("default", "endless").key
+    short = keys.issue("default", "short", expires_at=NOW + timedelta(hours=1)).key
+    made = [keys.rotate("default", key.id, timedelta(hours=1), by).key for key in (endless, short, first.key)]
+    assert [key.expires_at for key in made] == [NOW + ends, NOW + timedelta(hours=1), NOW + ends]
+
+
+def test_a_key_without_an_end_and_whoever_has_none_make_keys_for_ever(keys: Keys) -> None:
+    by = keys.authenticate(keys.issue("default", "for ever", role="owner").secret)
+    assert keys.issue("default", "another", by=by).key.expires_at is None
+    assert keys.rotate("default", keys.issue("default", "a third").key.id, timedelta(), by).key.expires_at is None
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101, "two\nlines", "\udcff"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -26,7 +27,7 @@ from cryptography.x509.oid import NameOID
 
 from discern.access.service_users import FREE_FAILURES
 from tests.access.conftest import Furnish
-from tests.access.federated import Installation
+from tests.access.federated import Installation, sign_in_file
 
 SLAPD = shutil.which("slapd", path=f"{os.environ['PATH']}:/usr/sbin")
 MODULES = Path("/usr/lib/ldap")
@@ -67,6 +68,11 @@ class Directory(NamedTuple):
     port: int
     secure_port: int
     authority: Path
+    log: Path
+
+    def operations(self) -> list[str]:
+        """Return the kinds of what was asked so far, connections too, in order."""
+        return re.findall(r" (ACCEPT|BIND|SRCH) (?:from|base|dn=.* method)", self.log.read_text(errors="replace"))
 
     @property
     def url(self) -> str:
@@ -135,13 +141,15 @@ def directory() -> Iterator[Directory]:
     certificate(folder)
     text = CONFIGURATION.format(folder=folder, base=BASE, root=ROOT, service=SERVICE, password=f'"{SERVICE_PASSWORD}"')
     (folder / "slapd.conf").write_text(text)
-    found = Directory(free_port(), free_port(), folder / "server.pem")
+    found = Directory(free_port(), free_port(), folder / "server.pem", folder / "log")
     nobody = "nobody" if os.geteuid() == 0 else None
     if nobody is not None:
         for path in (folder, *folder.rglob("*")):
             shutil.chown(path, nobody)
     urls = f"ldap://127.0.0.1:{found.port} ldaps://127.0.0.1:{found.secure_port}"
-    process = subprocess.Popen([SLAPD, "-d", "0", "-h", urls, "-f", str(folder / "slapd.conf")], user=nobody)
+    with found.log.open("wb") as log:
+        command = [SLAPD, "-d", "stats", "-h", urls, "-f", str(folder / "slapd.conf")]
+        process = subprocess.Popen(command, user=nobody, stderr=log)
     try:
         for _ in range(200):
             assert process.poll() is None, "slapd did not start"
@@ -158,20 +166,12 @@ def directory() -> Iterator[Directory]:
 
 
 def file_of(url: str, more: str = "") -> str:
-    return f"""
-[ldap.directory]
-url = "{url}"
-bind_dn = "{SERVICE}"
-bind_password_file = "word"
-user_base = "ou=people,{BASE}"
-{more}
-[[ldap.directory.grant]]
-group = "cn=owners,ou=Groups,{BASE}"
-role = "owner"
-[[ldap.directory.grant]]
-group = "cn=reviewers,ou=groups,{BASE}"
-role = "reviewer"
-"""
+    return sign_in_file(
+        "ldap.directory",
+        f'url = "{url}"\nbind_dn = "{SERVICE}"\nbind_password_file = "word"\nuser_base = "ou=people,{BASE}"\n{more}',
+        f'group = "cn=owners,ou=Groups,{BASE}"\nrole = "owner"',
+        f'group = "cn=reviewers,ou=groups,{BASE}"\nrole = "reviewer"',
+    )
 
 
 @pytest.fixture
@@ -227,6 +227,26 @@ def test_what_is_wrong_or_asks_for_something_else_is_answered_alike(at: Installa
     assert (answer.status_code, answer.json()["code"]) == (401, "wrong_password"), answer.text
     assert "set-cookie" not in answer.headers
     assert at.services.users.list("default") == []
+
+
+@pytest.mark.parametrize("group_base", ["", f'group_base = "ou=groups,{BASE}"'])
+def test_a_name_that_does_not_exist_and_one_that_is_locked_take_the_directory_as_much(
+    home: Path, furnish: Furnish, directory: Directory, group_base: str
+) -> None:
+    (home / "word").write_text(SERVICE_PASSWORD)
+    at = furnish(file_of(directory.url, f'ca_file = "{directory.authority}"\n{group_base}'))
+
+    def asked_for(name: str) -> list[str]:
+        before = len(directory.operations())
+        assert sign_in(at, name, "several words of another").status_code == 401
+        return directory.operations()[before:]
+
+    of_somebody = asked_for("ann")
+    assert of_somebody.count("ACCEPT") == of_somebody.count("BIND") == 2
+    assert asked_for("nobody") == of_somebody
+    for _ in range(FREE_FAILURES):
+        asked_for("ann")
+    assert asked_for("ann") == of_somebody
 
 
 def test_a_name_that_is_two_people_s_is_nobody_s(home: Path, furnish: Furnish, directory: Directory) -> None:

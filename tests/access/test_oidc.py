@@ -23,26 +23,18 @@ from discern.app import build_services
 from discern.core.errors import InvalidSettings
 from discern.settings import load_settings
 from tests.access.conftest import Furnish
-from tests.access.federated import Installation, Provider, query_of, running
+from tests.access.federated import Installation, Provider, query_of, running, sign_in_file
 
 pytestmark = pytest.mark.system
 
 
 def file_of(provider: Provider, more: str = "") -> str:
-    return f"""
-[oidc.company]
-title = "Company account"
-issuer = "{provider.issuer}"
-client_id = "discern"
-{more}
-[[oidc.company.grant]]
-group = "admins"
-role = "owner"
-[[oidc.company.grant]]
-group = "reviewers"
-role = "reviewer"
-detectors = ["toy-record"]
-"""
+    return sign_in_file(
+        "oidc.company",
+        f'title = "Company account"\nissuer = "{provider.issuer}"\nclient_id = "discern"\n{more}',
+        'group = "admins"\nrole = "owner"',
+        'group = "reviewers"\nrole = "reviewer"\ndetectors = ["toy-record"]',
+    )
 
 
 @pytest.fixture

@@ -220,7 +220,12 @@ def test_a_job_of_somebody_who_was_erased_is_not_judged(client: TestClient, serv
     assert len(job["subject"]) == 64
     folder = folder_of(job["id"])
     assert services.objects.names("default", folder) == ["input"]
+    home = services.settings.home
+    with sqlite3.connect(home / "discern.db") as database:
+        ((key,),) = database.execute("SELECT wrapped FROM objects").fetchall()
+    database.close()
     assert client.post("/v1/privacy/erase", json={"subject": "customer-81723"}).json()["jobs"] == 1
+    assert not [path.name for path in home.glob("discern.db*") if key in path.read_bytes()]
     found = client.get(f"/v1/jobs/{job['id']}").json()
     assert (found["state"], found["subject"]) == ("cancelled", None)
     assert services.objects.names("default", folder) == []

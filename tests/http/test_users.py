@@ -12,8 +12,17 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from discern.access.service_users import FREE_FAILURES, IDLE, LONGEST, LONGEST_PASSWORD, Users
+from discern.access.service_users import (
+    FREE_FAILURES,
+    IDLE,
+    LONGEST,
+    LONGEST_PASSWORD,
+    SHORTEST_PASSWORD,
+    Users,
+    check_password,
+)
 from discern.access.store_users import UserStore, sessions
 from discern.access.types import Principal, Role, SignedIn
 from discern.app import Services
@@ -239,10 +248,34 @@ def test_whatever_changes_about_somebody_ends_their_sessions(users: Users, chang
             sign_in(users, "bob", PASSWORD, "")
 
 
-@pytest.mark.parametrize("password", ["short", "x" * 257, "aaaaaaaaaaaaaaaa", "my bobby and bobby"])
-def test_a_password_that_is_easily_guessed_is_refused(users: Users, password: str) -> None:
+@pytest.mark.parametrize("word", ["short", "x" * 257, "aaaaaaaaaaaaaaaa", "my bobby and bobby"])
+def test_a_password_that_is_easily_guessed_is_refused(users: Users, word: str) -> None:
     with pytest.raises(CallerError, match="password"):
-        users.create("default", "bobby", password, role="reviewer")
+        users.create("default", "bobby", word, role="reviewer")
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["qwerty123456", "1q2w3e4r5t6y", "Password1234", "p@ssw0rd1234", "iloveyou1234", "qwertyuiop12", "abcdefghijkl"],
+)
+def test_a_common_password_is_refused_wherever_it_is_set(users: Users, browser: TestClient, word: str) -> None:
+    with pytest.raises(CallerError, match="too easily guessed"):
+        users.create("default", "bobby", word, role="reviewer")
+    token = signed_in(browser)
+    answer = browser.post("/v1/password", json={"old": PASSWORD, "new": word}, headers=token)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    signed_in(browser)  # the old one still holds
+
+
+def test_the_commonest_passwords_that_are_long_enough_are_refused_and_words_together_are_not() -> None:
+    commonest = [word for word in FREQUENCY_LISTS["passwords"] if len(word) >= SHORTEST_PASSWORD]
+    assert len(commonest) > 200
+    for word in commonest:
+        for typed in (word, word.capitalize(), word.upper()):
+            with pytest.raises(CallerError, match="too easily guessed"):
+                check_password(typed, "bobby")
+    for word in (PASSWORD, "correct horse battery staple", "aGv7-q0Zt-93kX", "wörter einer anderen sprache"):
+        check_password(word, "bobby")
 
 
 def test_what_is_longer_than_a_password_may_be_fits_none(users: Users) -> None:
@@ -325,6 +358,44 @@ def test_a_flood_of_logins_is_refused_and_holds_up_nobody_else(browser: TestClie
     # All of them would take six seconds.
     assert asyncio.run(run()) < 1
     assert set(statuses) == {401, 503}
+
+
+@pytest.mark.parametrize("route", ["session/proof", "password", "users", "users/ID"])
+def test_hashing_passwords_takes_no_thread_from_anybody_else(
+    browser: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    token, go_on = signed_in(browser), threading.Event()
+    key = {"Authorization": f"Bearer {services.keys.issue('default', 'k', role='owner').secret}"}
+    bob = services.users.create("default", "bob", PASSWORD, role="analyst")
+    body, headers = {
+        "session/proof": ({"password": "several words of another"}, token),
+        "password": ({"old": "several words of another", "new": PASSWORD}, token),
+        "users": ({"name": "carl", "role": "analyst", "password": PASSWORD}, key),
+        "users/ID": ({"password": "several words of bob"}, key),
+    }[route]
+
+    def hash_at_last(*_: object) -> bool:
+        return go_on.wait(30) and False
+
+    monkeypatch.setattr(services.users, "_hash", hash_at_last)
+    monkeypatch.setattr(services.users, "_verified", hash_at_last)
+
+    async def run() -> list[int]:
+        transport = httpx2.ASGITransport(app=browser.app)
+        url, cookies = "https://testserver/v1/", dict(browser.cookies)
+        async with httpx2.AsyncClient(transport=transport, base_url=url, timeout=60, cookies=cookies) as client:
+            method, path = ("PATCH" if "ID" in route else "POST"), route.replace("ID", str(bob.id))
+            asking = [asyncio.create_task(client.request(method, path, json=body, headers=headers)) for _ in range(60)]
+            # Those that are too many are refused; the others wait for their turn by now.
+            while sum(one.done() for one in asking) < 20:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            assert (await client.get("keys", headers=key)).status_code == 200
+            refused = [one.result().status_code for one in asking if one.done()]
+            go_on.set()
+            await asyncio.gather(*asking, return_exceptions=True)
+            return refused
+
+    assert asyncio.run(asyncio.wait_for(run(), 25)) == [503] * 20
 
 
 def test_over_https_only_the_cookie_of_this_host_counts(browser: TestClient) -> None:

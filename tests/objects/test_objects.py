@@ -108,6 +108,46 @@ def test_erasing_takes_the_key_out_of_the_file_of_the_database(kit: Kit) -> None
     assert kept.key.blob not in found
 
 
+def lies_in(kit: Kit, keys: list[bytes]) -> int:
+    """Return how many keys lie somewhere in the database, its log or the log's index."""
+    files = {path.name: path.read_bytes() for path in kit.folder.glob("discern.db*")}
+    assert {"discern.db", "discern.db-wal", "discern.db-shm"} <= files.keys()
+    return sum(any(key in content for content in files.values()) for key in keys)
+
+
+def test_no_key_of_what_was_erased_lies_in_any_file_of_an_open_database(kit: Kit) -> None:
+    """Of many, for a page that becomes free takes along what lay on it."""
+    shuffled, keys = random.Random(1), {}
+    for number in range(300):
+        address = Address("default", f"jobs/{shuffled.randrange(10**9)}-{number}", "input")
+        kit.objects.put(address, b"content")
+        kept = kit.table.get(address)
+        assert kept is not None
+        keys[address] = kept.key.blob
+    assert lies_in(kit, list(keys.values())) == 300
+    addresses = list(keys)
+    shuffled.shuffle(addresses)
+    for address in addresses:
+        kit.objects.erase(address.workspace, address.folder)
+    assert lies_in(kit, list(keys.values())) > 0  # the log still has them
+    kit.objects.tidy()
+    assert lies_in(kit, list(keys.values())) == 0
+
+
+def test_who_reads_meanwhile_puts_the_emptying_of_the_log_off(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discern.store.sqlite._BUSY_SECONDS", 0.1)
+    kit.objects.put(SOME, b"content")
+    kept = kit.table.get(SOME)
+    assert kept is not None
+    kit.objects.erase("default", "jobs/one")
+    with kit.database.read() as reading:
+        reading.execute(text("SELECT count(*) FROM objects")).scalar_one()
+        kit.objects.wipe()  # raises nothing
+        assert lies_in(kit, [kept.key.blob]) == 1
+    kit.objects.wipe()
+    assert lies_in(kit, [kept.key.blob]) == 0
+
+
 def test_what_could_not_be_deleted_at_once_is_deleted_later(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     kit.objects.put(SOME, b"content")
     path = kit.bytes_of(SOME)

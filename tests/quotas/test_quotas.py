@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,17 +36,9 @@ ONE = Amount(1)
 DETECTOR = "/v1/detectors/toy-record/verdicts"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def services(request: pytest.FixtureRequest, home: Path) -> Iterator[Services]:
-    """An installation with two workspaces, on either database."""
-    settings = {"DISCERN_HOME": str(home)}
-    if request.param == "postgresql":
-        settings["DISCERN_DATABASE_URL"] = request.getfixturevalue("postgresql_url")
-    services = build_services(load_settings(settings))
-    services.open()
-    services.workspaces.create("other")
-    yield services
-    services.close()
+@pytest.fixture
+def services(two_workspaces: Services) -> Services:
+    return two_workspaces
 
 
 def used(services: Services, workspace: str = "default") -> tuple[int, int]:
@@ -346,3 +337,69 @@ def test_what_is_granted_is_never_more_than_what_is_left() -> None:
                     assert asked <= grant(Quota(limit), Amount(had), Amount(asked)).verdicts <= left
     assert exceeded(Quota(), Amount(10**9, 10**9), Amount(1, 1)) is None
     assert exceeded(Quota(bytes=5), Amount(0, 9), Amount(1, 0)) is None
+
+
+def told(answer: Any) -> tuple[int, ...]:
+    assert len([name for name in answer.headers if name.lower().startswith("ratelimit-")]) == 3, answer.headers
+    return tuple(int(answer.headers[f"RateLimit-{name}"]) for name in ("Limit", "Remaining"))
+
+
+def test_answers_and_refusals_tell_how_the_quota_stands(services: Services) -> None:
+    services.quotas.change("default", Quota(verdicts=3))
+    with TestClient(create_app(services), raise_server_exceptions=False) as client:
+        client.headers["Authorization"] = f"Bearer {services.keys.issue('default', 'k').secret}"
+        answers = [client.post(DETECTOR, json=RECORD) for _ in range(4)]
+        assert [(answer.status_code, told(answer)) for answer in answers] == [
+            (200, (3, 2)),
+            (200, (3, 1)),
+            (200, (3, 0)),
+            (429, (3, 0)),
+        ]
+        left = (Month.of(datetime.now(UTC)).end - datetime.now(UTC)).total_seconds()
+        for answer in answers:
+            assert int(answer.headers["RateLimit-Reset"]) == pytest.approx(left, abs=10)
+        client.headers["Authorization"] = f"Bearer {services.keys.issue('other', 'k').secret}"
+        assert "RateLimit-Limit" not in client.post(DETECTOR, json=RECORD).headers
+
+
+def test_how_a_quota_stands_is_known_while_it_is_settled_too(services: Services) -> None:
+    services.quotas.change("default", Quota(verdicts=50))
+    assert taken(services.quotas, 3) == 3
+    services.quotas.settle()
+    standing = services.quotas.standing("default")
+    assert standing is not None
+    assert standing[:2] == (50, 47)
+    services.quotas.change("default", Quota())
+    assert taken(services.quotas, 1) == 1
+    assert services.quotas.standing("default") is None
+
+
+def test_of_a_quota_and_a_rate_limit_the_nearer_one_is_told(home: Path) -> None:
+    services = build_services(load_settings({"DISCERN_HOME": str(home), "DISCERN_RATE_LIMITS": "key 4/hour"}))
+    services.open()
+    services.quotas.change("default", Quota(verdicts=1000))
+    with TestClient(create_app(services), raise_server_exceptions=False) as client:
+        client.headers["Authorization"] = f"Bearer {services.keys.issue('default', 'k').secret}"
+        assert told(client.post(DETECTOR, json=RECORD)) == (4, 3)
+        services.quotas.change("default", Quota(verdicts=2))
+        services.quotas.settle()
+        assert told(client.post(DETECTOR, json=RECORD)) == (2, 0)
+        assert told(client.post(DETECTOR, json=RECORD)) == (2, 0)
+    services.close()
+
+
+def test_records_that_are_answered_directly_tell_it_too(home: Path) -> None:
+    services = build_services(load_settings({"DISCERN_HOME": str(home)}))
+    services.open()
+    services.quotas.change("default", Quota(verdicts=100))
+    services.close()
+    served = Served(home)
+    try:
+        headers = {"Authorization": f"Bearer {served.secret}"}
+        url = f"http://127.0.0.1:{served.port}{DETECTOR}"
+        with httpx2.Client(headers=headers) as client:
+            found = [told(client.post(url, json=RECORD | {"a": number})) for number in range(5)]
+        assert found == [(100, 99 - number) for number in range(5)]
+    finally:
+        served.process.terminate()
+        served.process.wait(30)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -38,17 +37,9 @@ pytestmark = pytest.mark.system
 NOW = utc_now()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def services(request: pytest.FixtureRequest, home: Path) -> Iterator[Services]:
-    """An installation with two workspaces, on either database."""
-    settings = {"DISCERN_HOME": str(home)}
-    if request.param == "postgresql":
-        settings["DISCERN_DATABASE_URL"] = request.getfixturevalue("postgresql_url")
-    services = build_services(load_settings(settings))
-    services.open()
-    services.workspaces.create("other")
-    yield services
-    services.close()
+@pytest.fixture
+def services(two_workspaces: Services) -> Services:
+    return two_workspaces
 
 
 def aged(days: float, workspace: str = "default") -> Verdict:

@@ -18,6 +18,7 @@ from discern.core.months import Month, least_id
 from discern.core.verdict import Verdict
 from discern.detection.store import VerdictStore, stretch_statement
 from discern.detection.types import LedgerEntry, VerdictQuery
+from discern.privacy.types import Subject
 from discern.store.partitions import MONTHS_AHEAD, MonthlyTable
 from discern.store.postgresql import PostgresqlDatabase
 from tests.detection.test_ledger import verdict
@@ -135,6 +136,20 @@ def test_a_dropped_month_leaves_no_hole(database: PostgresqlDatabase, table: Mon
     assert part_of(database, late) == "verdicts_before"
     assert table.drop_oldest(older[1], lambda _: None)
     assert store.page(VerdictQuery("default")).verdicts == (entries[2], late)
+
+
+def test_who_a_dropped_month_was_about_goes_with_it_and_nobody_else(database: PostgresqlDatabase) -> None:
+    table = MonthlyTable(database, "verdicts", linked=("verdict_subjects", "verdict_id"))
+    store, (dropped, kept) = VerdictStore(database), past_months(database, 2)
+    moments = (dropped.start - timedelta(days=1), dropped.start + timedelta(hours=1), kept.start + timedelta(hours=1))
+    about = [made_at(moment) for moment in moments]
+    ann = Subject("default", "a" * 64, bytes(16), bytes(32))
+    store.append([LedgerEntry(one, "key:1", ann) for one in about])
+    assert part_of(database, about[0]) == "verdicts_before"
+    assert table.drop_oldest(dropped, lambda _: None)
+    with database.read() as connection:
+        linked = {str(one) for one in connection.execute(text("SELECT verdict_id FROM verdict_subjects")).scalars()}
+    assert linked == {about[0].id, about[2].id}
 
 
 def test_what_goes_with_a_drop_and_fails_keeps_the_month(database: PostgresqlDatabase, table: MonthlyTable) -> None:

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from discern.access.api_users import check_json, check_user, cookie_of, said_of, session_answer, set_cookie
+from discern.access.api_users import Logins, check_json, check_user, cookie_of, said_of, session_answer, set_cookie
 from discern.access.ports import Permit, PrincipalReader
 from discern.access.rules import fingerprint
 from discern.access.service_factors import Factors
@@ -124,21 +124,32 @@ def sign_in_routes(sign_in: SignIn, users: Users) -> APIRouter:
     return router
 
 
-def factor_routes(factors: Factors, users: Users, *, principal_of: PrincipalReader) -> APIRouter:
+def factor_routes(
+    factors: Factors, users: Users, hashing: CapacityLimiter, *, principal_of: PrincipalReader
+) -> APIRouter:
     """Return the routes of one's own factors."""
     router = APIRouter(prefix="/v1", tags=["access"])
-    asking = CapacityLimiter(_ASKED_AT_A_TIME)
+    asking, proofs = CapacityLimiter(_ASKED_AT_A_TIME), Logins(hashing)
 
-    async def visit(request: Request, do: Callable[[Visitor], T], limiter: CapacityLimiter | None = None) -> T:
+    def visiting(request: Request, do: Callable[[Visitor], T]) -> Callable[[], T]:
         principal, secret = principal_of(request), cookie_of(request)
 
         def visited() -> T:
             session = users.session_of(principal, secret)
             return do(Visitor(principal, session, fingerprint(secret)))
 
-        return await to_thread.run_sync(visited, limiter=limiter)
+        return visited
 
-    _add_proofs(router, factors, visit, asking)
+    async def visit(request: Request, do: Callable[[Visitor], T], limiter: CapacityLimiter | None = None) -> T:
+        return await to_thread.run_sync(visiting(request, do), limiter=limiter)
+
+    @router.post("/session/proof", summary="Prove afresh who I am", **said_of("SessionProof", None, 204))
+    async def prove_session(request: Request) -> Response:
+        asked = await body_of(request, SessionProof)
+        await proofs.run(visiting(request, lambda visitor: factors.prove(visitor, asked.password, asked.proof)))
+        return Response(status_code=204)
+
+    _add_challenge(router, factors, visit, asking)
     _add_changes(router, factors, visit)
 
     @router.get("/factors", summary="List my factors", response_class=Response, responses=answers("FactorList"))
@@ -173,7 +184,7 @@ def factor_routes(factors: Factors, users: Users, *, principal_of: PrincipalRead
     return router
 
 
-def _add_proofs(router: APIRouter, factors: Factors, visit: Callable[..., Any], asking: CapacityLimiter) -> None:
+def _add_challenge(router: APIRouter, factors: Factors, visit: Callable[..., Any], asking: CapacityLimiter) -> None:
     @router.post(
         "/session/challenge", summary="Ask a factor of mine, here", **said_of("SessionChallenge", "Challenge", 200)
     )
@@ -184,12 +195,6 @@ def _add_proofs(router: APIRouter, factors: Factors, visit: Callable[..., Any], 
             return factors.ask(visitor, asked.kind, asked.factor_id)
 
         return json_answer(await visit(request, ask, asking))
-
-    @router.post("/session/proof", summary="Prove afresh who I am", **said_of("SessionProof", None, 204))
-    async def prove_session(request: Request) -> Response:
-        asked = await body_of(request, SessionProof)
-        await visit(request, lambda visitor: factors.prove(visitor, asked.password, asked.proof))
-        return Response(status_code=204)
 
 
 def _add_changes(router: APIRouter, factors: Factors, visit: Callable[..., Any]) -> None:

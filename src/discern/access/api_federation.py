@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import html
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -18,11 +19,10 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from discern.access.api_users import Login, Logins, begin_in_browser, login_of, said_of, session_answer
+from discern.access.api_users import Logins, begin_in_browser, login_of, said_of, session_answer
 from discern.access.rules_saml import MOST_BYTES
 from discern.access.service_federation import ATTEMPT, Federation
 from discern.access.service_users import Users
-from discern.access.types import SignedIn
 from discern.access.types_federation import Begun, ProviderList
 from discern.core.errors import MalformedRequest, Overloaded, SlowSender
 from discern.routes import answers, json_answer
@@ -87,13 +87,9 @@ def federation_routes(federation: Federation, users: Users) -> APIRouter:
 
     @router.post("/sign-in/{provider}", summary="Sign in through a directory", **said_of("Login", "SessionView", 201))
     async def sign_in(request: Request, provider: str) -> Response:
-        asked: Login = await login_of(request)
-        agent = request.headers.get("user-agent", "")
-
-        def check(name: str, password: str, agent: str) -> SignedIn:
-            return federation.sign_in(provider, name, password, agent)
-
-        signed_in = await logins.get(provider, Logins()).run(check, asked, agent)
+        asked, agent = await login_of(request), request.headers.get("user-agent", "")
+        check = partial(federation.sign_in, provider, asked.name, asked.password, agent)
+        signed_in = await logins.get(provider, Logins()).run(check)
         return await session_answer(request, users, signed_in)
 
     _add_ways_back(router, federation, users, lambda name: threads.get(name, unknown))

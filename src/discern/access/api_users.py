@@ -3,6 +3,7 @@
 - A session lives in a cookie that no script can read and no other site's page sends along.
 - Signing in answers a wrong name, a wrong password and a locked name alike.
 - Where there is a second factor, the right password is answered with a ticket and no cookie.
+- Whatever hashes a password does so in threads of its own: hashing is slow on purpose, and nobody else waits for it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from discern.access.types_factors import PendingSignIn
 from discern.core.errors import Overloaded, UnsupportedInput, WrongPassword
 from discern.routes import answers, body_of, json_answer, takes
 
-_MOST_LOGINS = 40
+HASHED_AT_A_TIME = 2
+_MOST_WAITING = 40
 _REFUSAL_SECONDS = 0.1
 COOKIE, SECURE_COOKIE = "discern_session", "__Host-discern_session"
 T = TypeVar("T")
@@ -89,14 +91,17 @@ class UserList(msgspec.Struct, frozen=True):
 SCHEMAS = (Login, SessionView, SessionList, PasswordChange, UserRequest, UserChange, UserList, User)
 
 
-def session_routes(users: Users, sign_in: SignIn, *, principal_of: PrincipalReader) -> APIRouter:
+def session_routes(
+    users: Users, sign_in: SignIn, hashing: CapacityLimiter, *, principal_of: PrincipalReader
+) -> APIRouter:
     """Return the routes of signing in and of one's own sessions."""
     router = APIRouter(prefix="/v1", tags=["access"])
-    logins = Logins()
+    logins, changes = Logins(hashing), Logins(hashing)
 
     @router.post("/login", summary="Sign in", **_login_operation())
     async def login(request: Request) -> Response:
-        found = await logins.run(sign_in.begin, await login_of(request), request.headers.get("user-agent", ""))
+        asked, agent = await login_of(request), request.headers.get("user-agent", "")
+        found = await logins.run(partial(sign_in.begin, asked.name, asked.password, agent))
         if isinstance(found, PendingSignIn):
             return json_answer(found, 202)
         return await session_answer(request, users, found)
@@ -129,16 +134,16 @@ def session_routes(users: Users, sign_in: SignIn, *, principal_of: PrincipalRead
     @router.post("/password", summary="Change my password", **said_of("PasswordChange", None, 204))
     async def change_password(request: Request) -> Response:
         asked = await body_of(request, PasswordChange)
-        hashing = partial(users.change_own_password, principal_of(request), asked.old, asked.new)
-        await to_thread.run_sync(hashing, limiter=logins.threads)
+        await changes.run(partial(users.change_own_password, principal_of(request), asked.old, asked.new))
         return Response(status_code=204)
 
     return router
 
 
-def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) -> APIRouter:
+def user_routes(users: Users, permit: Permit, hashing: CapacityLimiter, *, principal_of: PrincipalReader) -> APIRouter:
     """Return the routes of the users of a workspace."""
     router = APIRouter(prefix="/v1", tags=["access"])
+    passwords = Logins(hashing)
 
     @router.get("/users", summary="List the users", response_class=Response, responses=answers("UserList"))
     async def list_users(request: Request) -> Response:
@@ -160,7 +165,7 @@ def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) 
                 by=principal,
             )
 
-        return json_answer(await to_thread.run_sync(create), 201)
+        return json_answer(await passwords.run(create), 201)
 
     @router.patch("/users/{user_id}", summary="Change a user; their sessions end", **said_of("UserChange", "User", 200))
     async def change_user(request: Request, user_id: UUID) -> Response:
@@ -181,7 +186,9 @@ def user_routes(users: Users, permit: Permit, *, principal_of: PrincipalReader) 
                 by=principal,
             )
 
-        return json_answer(await to_thread.run_sync(change))
+        if asked.password is None:
+            return json_answer(await to_thread.run_sync(change))
+        return json_answer(await passwords.run(change))
 
     return router
 
@@ -199,27 +206,30 @@ async def login_of(request: Request) -> Login:
 
 
 class Logins:
-    """Those who are signing in, in threads of their own: nobody else waits for them, and not too many wait."""
+    """Those who bring a password of one kind, to sign in or for something else: not too many of them wait.
 
-    def __init__(self) -> None:
-        self.threads = CapacityLimiter(2)
+    `threads` may be shared with other kinds, which then wait for each other but keep nobody of another kind out.
+    """
+
+    def __init__(self, threads: CapacityLimiter | None = None) -> None:
+        self._threads = threads or CapacityLimiter(HASHED_AT_A_TIME)
         self._going_on = 0
 
-    async def run(self, begin: Callable[[str, str, str], T], login: Login, agent: str) -> T:
-        """Return what `begin` makes of a name, a password and a browser. Raises Overloaded where too many are at it."""
-        if self._going_on >= _MOST_LOGINS:
+    async def run(self, check: Callable[[], T]) -> T:
+        """Return what `check` makes of a password. Raises Overloaded where too many are at it."""
+        if self._going_on >= _MOST_WAITING:
             raise Overloaded(
-                f"As many as {_MOST_LOGINS} are signing in.",
+                f"As many as {_MOST_WAITING} passwords are being checked.",
                 mend="Try again in a few seconds.",
                 retry_after=2.0,
                 limit="logins",
-                allowed=_MOST_LOGINS,
+                allowed=_MOST_WAITING,
             )
         started = time.monotonic()
         try:
             self._going_on += 1
             try:
-                return await to_thread.run_sync(begin, login.name, login.password, agent, limiter=self.threads)
+                return await to_thread.run_sync(check, limiter=self._threads)
             finally:
                 self._going_on -= 1
         except WrongPassword:

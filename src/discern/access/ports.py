@@ -84,6 +84,6 @@ class Asking(Protocol):
         """Return who goes by a name. Raises ProviderUnavailable."""
         ...
 
-    def proves(self, found: Found, password: str) -> bool:
-        """Tell whether a password is theirs. Raises ProviderUnavailable."""
+    def proves(self, found: Found | None, password: str) -> bool:
+        """Tell whether a password is theirs; nobody's it never is, but it takes as much. Raises ProviderUnavailable."""
         ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from datetime import datetime
 
 from discern.access.types import Action, Principal
 from discern.core.errors import Forbidden
@@ -38,5 +39,17 @@ def check_given(by: Principal, detectors: tuple[str, ...] | None, action: Action
             "Nobody gives away more detectors than they were granted.",
             mend=f"Give {', '.join(by.detectors) or 'none'}.",
             action=action,
+            role=by.role,
+        )
+
+
+def check_end(by: Principal, their_end: datetime | None, end: datetime | None, now: datetime) -> None:
+    """Raise Forbidden where `by`, whose key has an end, would make a key with another end or none that outlives it."""
+    if their_end is not None and (end is None or end > their_end):
+        left = int((their_end - now).total_seconds())
+        raise Forbidden(
+            f"The key that asks ends at {their_end:%Y-%m-%dT%H:%M:%SZ}, and makes none that outlives it.",
+            mend=f"Give an end before that: `expires_in_seconds` of at most {left}.",
+            action="keys.create",
             role=by.role,
         )

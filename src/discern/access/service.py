@@ -4,7 +4,8 @@
 - Nothing starts with a secret that somebody else could know: the first key is made on the first start.
 - A key that was revoked or has expired is refused at once by the process that revoked it, within
   `2 * REMEMBERED_SECONDS` by every other: a key that was good is remembered that long.
-- Nobody gives away more than they hold: whoever was granted single detectors makes keys for these alone.
+- Nobody gives away more than they hold: whoever was granted single detectors makes keys for these alone, and a key that
+  ends makes none that outlives it; one that it rotates ends with it at the latest.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from uuid import UUID
 
 import msgspec
 
-from discern.access.rules import check_given, fingerprint, is_well_formed, make_secret
+from discern.access.rules import check_end, check_given, fingerprint, is_well_formed, make_secret
 from discern.access.store import KeyStore, WorkspaceStore
 from discern.access.types import LOCAL, ROLES, ApiKey, IssuedKey, Principal, Role, Workspace
 from discern.audit.types import Act
@@ -68,6 +69,7 @@ class Keys:
             bound = msgspec.structs.replace(issued.key, certificate_sha256=certificate_sha256)
             issued = IssuedKey(bound, issued.secret)
         check_given(by, detectors, "keys.create")
+        check_end(by, self._end_of(by), expires_at, self._clock())
         self._store.add(issued.key, fingerprint(issued.secret), _act(by, "keys.create", issued.key, after=issued.key))
         return issued
 
@@ -80,6 +82,8 @@ class Keys:
 
     def rotate(self, workspace: str, key_id: UUID, overlap: timedelta, by: Principal = LOCAL) -> IssuedKey:
         """Make a key that may do the same for as long, and have the old one end after `overlap`, or before if it would.
+
+        Where `by` is a key that ends, the key that is made ends with it at the latest.
 
         Raises UnknownKey where the workspace has no such live key, CallerError for an overlap that is negative or over
         thirty days.
@@ -94,7 +98,9 @@ class Keys:
         ends = now + overlap if old.expires_at is None else min(old.expires_at, now + overlap)
         ended = msgspec.structs.replace(old, expires_at=ends)
         lifetime = None if old.expires_at is None else old.expires_at - old.created_at
-        issued = self._make(workspace, old.name, old.role, old.detectors, None if lifetime is None else now + lifetime)
+        bounds = (None if lifetime is None else now + lifetime, self._end_of(by))
+        end = min((one for one in bounds if one is not None), default=None)
+        issued = self._make(workspace, old.name, old.role, old.detectors, end)
         act = _act(by, "keys.rotate", old, before=old, after=issued.key)
         if not self._store.rotate(ended, issued.key, fingerprint(issued.secret), act):
             raise _unknown(key_id)
@@ -181,6 +187,12 @@ class Keys:
             raise _unknown(key_id)
         # After the commit: what was asked in between would be remembered as good.
         self._remembered = {}
+
+    def _end_of(self, by: Principal) -> datetime | None:
+        """Return when somebody's key ends; None where it has no end, or they came by no key."""
+        kind, _, name = by.id.partition(":")
+        key = self._store.get(by.workspace, UUID(name)) if kind == "key" else None
+        return None if key is None else key.expires_at
 
     def _make(
         self,

@@ -188,12 +188,16 @@ class Federation:
         """Begin a session for somebody of a directory. Raises WrongPassword, SignInRefused and what is down."""
         asking = self._one(self._asking, provider)
         # A directory takes a bind without a password for one of nobody, and says yes (RFC 4513, section 5.1.2).
-        found = asking.find(name.strip()) if password and name.strip() else None
+        if not password or not name.strip():
+            raise wrong()
+        found = asking.find(name.strip())
         if found is None:
+            asking.proves(None, password)
             raise wrong()
         digest = identity_digest(provider, self.providers[provider], found.identity)
         lock, now = self._parts.store.locked_until(digest), self._clock()
         if lock is not None and lock > now:
+            asking.proves(None, password)
             raise wrong()
         if not asking.proves(found, password):
             user = self._parts.user_store.by_identity(digest)

@@ -5,12 +5,15 @@
 - Certificates are checked, and the name in them; without TLS nothing is sent but to this machine itself, unless the
   operator says so.
 - Referrals are not followed: they would take the password to another server.
+- For a name that nobody has the directory is asked as much as for one that somebody has: searched for groups, and bound
+  to with the password, as an entry that cannot be there.
 - An empty password never binds: it would be taken for nobody's, and accepted.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,26 +72,30 @@ class Ldap:
             found = self._search(connection, provider.user_base, wanted, 2)
             if len(found) > 1:
                 log.error("directory_name_ambiguous", extra={"provider": self._name, "filter": wanted[:300]})
-            if len(found) != 1:
-                return None
-            dn = str(found[0]["dn"])
-            groups = [one.decode("utf-8", "replace") for one in _values(found[0], provider.group_attribute)]
+            entry = found[0] if len(found) == 1 else {"dn": self._nobodys_dn(), "raw_attributes": {}}
+            dn = str(entry["dn"])
+            groups = [one.decode("utf-8", "replace") for one in _values(entry, provider.group_attribute)]
             if provider.group_base is not None:
                 held = provider.group_filter.replace("{dn}", _escaped(dn))
                 groups += [str(one["dn"]) for one in self._search(connection, provider.group_base, held, _MOST_GROUPS)]
-        subject = self._subject(found[0])
+        if len(found) != 1:
+            return None
+        subject = self._subject(entry)
         # A directory is its entries, whichever server has them.
         issuer = provider.user_base.lower()
         return Found(dn, Identity(issuer, subject, name, groups=tuple(dict.fromkeys(groups))))
 
-    def proves(self, found: Found, password: str) -> bool:
-        """Tell whether a password is theirs. Raises ProviderUnavailable."""
+    def proves(self, found: Found | None, password: str) -> bool:
+        """Tell whether a password is theirs; nobody's it never is, but it takes as much. Raises ProviderUnavailable."""
         if not 0 < len(password) <= _MOST_PASSWORD:
             return False
-        with self._bound(found.dn, password) as (_, code):
+        with self._bound(self._nobodys_dn() if found is None else found.dn, password) as (_, code):
             if code in _DOWN:
                 raise self._unavailable(f"it does not check passwords (result code {code})")
-            return code == _SUCCESS
+            return code == _SUCCESS and found is not None
+
+    def _nobodys_dn(self) -> str:
+        return f"cn={secrets.token_hex(16)},{self._provider.user_base}"
 
     def _subject(self, entry: Any) -> str:  # noqa: ANN401 - ldap3 has no types
         name = self._provider.subject_attribute

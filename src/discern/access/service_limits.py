@@ -102,7 +102,7 @@ class RateLimits:
             for rule, whose in self._applying(route, address, principal):
                 good = await self._shared.hit(rule.item, *whose)
                 stats = await self._shared.get_window_stats(rule.item, *whose)
-                nearest = self._judged(rule, stats, nearest, good=good)
+                nearest = self._judged(rule, stats, nearest, principal, good=good)
         except StorageError as error:
             self._silent_until = time.monotonic() + _PAUSE_SECONDS
             self._counts.add("limits.redis_faults")
@@ -115,7 +115,8 @@ class RateLimits:
         nearest = None
         for rule, whose in self._applying(route, address, principal):
             good = self._local.hit(rule.item, *whose)
-            nearest = self._judged(rule, self._local.get_window_stats(rule.item, *whose), nearest, good=good)
+            stats = self._local.get_window_stats(rule.item, *whose)
+            nearest = self._judged(rule, stats, nearest, principal, good=good)
         return nearest
 
     def _applying(self, route: str, address: str, principal: Principal | None) -> list[tuple[Rule, tuple[str, ...]]]:
@@ -127,10 +128,18 @@ class RateLimits:
             found.append((rule, (rule.scope, rule.route or "", whose)))
         return found
 
-    def _judged(self, rule: Rule, stats: Any, nearest: Standing | None, *, good: bool) -> Standing:  # noqa: ANN401
+    def _judged(
+        self,
+        rule: Rule,
+        stats: Any,  # noqa: ANN401 - the library says no type
+        nearest: Standing | None,
+        principal: Principal | None,
+        *,
+        good: bool,
+    ) -> Standing:
         reset = max(1, round(stats.reset_time - time.time()))
         if not good:
-            self._counts.add("limits.rate_limits")
+            self._counts.add("limits.rate_limits", workspace=None if principal is None else principal.workspace)
             raise RateLimited(
                 f"More requests than `rate_limits` allows: {rule.text}.",
                 mend="Ask more slowly, or have the operator raise it.",

@@ -1,5 +1,6 @@
 """Users: their passwords, and the sessions of their browsers.
 
+- A password that is common, or made of what is, is refused when it is set.
 - A password is kept as Argon2id (RFC 9106) with the parameters OWASP recommends: 19 MiB, two passes, one lane.
 - A wrong password and a name that does not exist are answered alike, and take alike.
 - After `FREE_FAILURES` wrong passwords in a row each further one locks the name for twice as long, in the database, so
@@ -56,6 +57,9 @@ LONGEST = timedelta(hours=12)
 FREE_FAILURES = 5
 LONGEST_LOCK = timedelta(minutes=15)
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 256
+# "Safely unguessable" by those who made zxcvbn: beyond what a name that locks lets anybody try.
+_LEAST_GUESSES = 1e8
+_MOST_ESTIMATED = 40
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _FIRST_LOCK = timedelta(seconds=2)
 _REMEMBERED_SECONDS = 1.0
@@ -376,14 +380,35 @@ def csrf_token(secret: str) -> str:
 
 
 def check_password(password: str, name: str) -> None:
-    """Raise CallerError for a password that is too short, too long, or the name (NIST SP 800-63B, section 3.1.1.2)."""
+    """Raise CallerError for a password that is too short, too long or too easily guessed.
+
+    That is (NIST SP 800-63B, section 3.1.1.2): the name, one of the commonest, or one that zxcvbn expects to be guessed
+    in fewer than `_LEAST_GUESSES` tries.
+    """
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         raise CallerError(
             f"A password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters.", mend="Several words will do."
         )
     # Short names are in many words.
-    if (len(name) > 3 and name in password.lower()) or len(set(password)) < 5:
-        raise CallerError("The password is too easily guessed.", mend="Several words that are not the name will do.")
+    has_the_name = len(name) > 3 and name in password.lower()
+    if has_the_name or len(set(password)) < 5 or _guesses(password, name) < _LEAST_GUESSES:
+        raise CallerError(
+            "The password is too easily guessed: it is common, made of common parts, or the name.",
+            mend="Several words that are not the name will do.",
+        )
+
+
+def _guesses(password: str, name: str) -> float:
+    try:
+        from zxcvbn import zxcvbn  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise MissingExtra(
+            "Passwords need zxcvbn, which is not installed.",
+            mend="Install it: pip install 'discern-detectors[server]'.",
+            extra="server",
+        ) from error
+    # What is longer takes it seconds, and is no easier to guess.
+    return float(zxcvbn(password[:_MOST_ESTIMATED], user_inputs=[name])["guesses"])
 
 
 def locked_until(now: datetime, failures: int) -> datetime | None:

@@ -21,6 +21,7 @@ from anyio import to_thread
 from discern.app import Services
 from discern.app_http import create_app
 from discern.core.errors import InvalidSettings, StorageUnavailable
+from discern.core.loops import take_turn
 from discern.http.connections import Connection, ConnectionLimits, connection_class
 from discern.http.edge import standing_headers
 from discern.http.plain import Application
@@ -69,31 +70,34 @@ class Server(uvicorn.Server):
 
     async def _keep_house(self) -> None:
         """Do what nobody waits for, every few seconds, off the event loop."""
-        reapply_at = 0.0
+        services, reapply_at = self._services, 0.0
         while True:
             if asyncio.get_running_loop().time() >= reapply_at:
                 reapply_at = asyncio.get_running_loop().time() + _REAPPLY_SECONDS
-                await to_thread.run_sync(self._services.privacy.reapply_quietly)
+                await take_turn("privacy", to_thread.run_sync(services.privacy.reapply_quietly))
             await asyncio.sleep(_HOUSE_SECONDS)
-            await to_thread.run_sync(self._services.keys.write_down_uses)
-            await to_thread.run_sync(self._services.users.write_down_uses)
-            await to_thread.run_sync(self._services.plane.watch.look)
-            await to_thread.run_sync(self._services.audit.anchor)
-            await to_thread.run_sync(self._services.quotas.settle)
+            await take_turn("keys", to_thread.run_sync(services.keys.write_down_uses))
+            await take_turn("users", to_thread.run_sync(services.users.write_down_uses))
+            await take_turn("probing", to_thread.run_sync(services.plane.watch.look))
+            await take_turn("audit", to_thread.run_sync(services.audit.anchor))
+            await take_turn("quotas", to_thread.run_sync(services.quotas.settle))
 
     async def _tend_the_ledger(self) -> None:
         """Make months and delete what is old, which may take long; `tend` knows when it is time."""
         while True:
-            await to_thread.run_sync(self._services.retention.tend)
+            await take_turn("retention", to_thread.run_sync(self._services.retention.tend))
             await asyncio.sleep(_TEND_SECONDS)
 
     async def _keep_objects(self) -> None:
         """See to the objects likewise, by itself: a store that does not answer takes its time."""
         while True:
-            await to_thread.run_sync(self._services.objects.look, abandon_on_cancel=True)
-            with suppress(StorageUnavailable):  # tried again
-                await to_thread.run_sync(self._services.objects.tidy, abandon_on_cancel=True)
+            await take_turn("objects", to_thread.run_sync(self._services.objects.look, abandon_on_cancel=True))
+            await take_turn("objects", to_thread.run_sync(self._tidy_objects, abandon_on_cancel=True))
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def _tidy_objects(self) -> None:
+        with suppress(StorageUnavailable):  # tried again
+            self._services.objects.tidy()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what is open end by itself for a moment, then have uvicorn end the rest."""

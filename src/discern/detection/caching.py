@@ -74,9 +74,9 @@ class AnswerCache:
         """Whether other processes may know more, which takes waiting."""
         return self._shared is not None
 
-    def count_miss(self) -> None:
+    def count_miss(self, workspace: str) -> None:
         """Count a question that nobody knew the answer to."""
-        self._counts.add("cache.misses")
+        self._counts.add("cache.misses", workspace=workspace)
 
     async def get(self, key: AnswerKey) -> Verdict | None:
         """Return the verdict that was given to the same question, or None."""
@@ -87,10 +87,10 @@ class AnswerCache:
             found = await self._shared.get(_shared_key(key))
             verdict_found = None if found is None else _believed(found, key)
             if verdict_found is not None:
-                self._counts.add("cache.shared_hits")
+                self._counts.add("cache.shared_hits", workspace=key.workspace)
                 self._remember(key, verdict_found)
                 return verdict_found
-        self.count_miss()
+        self.count_miss(key.workspace)
         return None
 
     def at_hand(self, key: AnswerKey) -> Verdict | None:
@@ -103,7 +103,7 @@ class AnswerCache:
             del self._known[key]
             return None
         self._known.move_to_end(key)
-        self._counts.add("cache.hits")
+        self._counts.add("cache.hits", workspace=key.workspace)
         return verdict
 
     def put(self, key: AnswerKey, verdict: Verdict) -> None:

@@ -168,8 +168,10 @@ class Committer:
     def _tell(self, groups: list[_Group], rows: int, error: BaseException | None) -> None:
         if error is None:
             self._counts.add("ledger.commits")
-            self._counts.add("ledger.verdicts", rows)
             self._untidy_rows += rows
+            for entries, _ in groups:
+                if entries:
+                    self._counts.add("ledger.verdicts", len(entries), workspace=entries[0].verdict.workspace)
         for group in groups:
             if group.written.done():
                 continue

@@ -78,7 +78,7 @@ class DirectRecords:
             return False
         self._plane.watch.see_record(request.principal, request.detector, row.values)
         if key is not None:
-            self._cache.count_miss()
+            self._cache.count_miss(request.principal.workspace)
         return True
 
     def conclude(

@@ -91,7 +91,7 @@ class ProbingWatch:
         if found < self._alike:
             return
         self._noticed[who] = now + _AGAIN_SECONDS
-        self._counts.add("probing.noticed")
+        self._counts.add("probing.noticed", workspace=who.workspace)
         facts = {"near_duplicates": found, "among": len(window)}
         log.warning("probing_noticed", extra={"principal": who.principal, "detector": who.detector, **facts})
         try:

@@ -307,7 +307,7 @@ class Connection(HttpToolsProtocol):
         exchange = whole or part
         assert exchange is not None  # noqa: S101 - one of them is why this was called
         if exchange.counted:
-            self.scope["state"]["counted"] = exchange.extra
+            self.scope["state"]["counted"] = exchange.standing
         # At the end of a message the parser has forgotten what its head said of this.
         self.cycle.keep_alive = exchange.keep_alive
         if exchange.body:

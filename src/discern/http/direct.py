@@ -16,6 +16,7 @@ from discern.core.errors import CallerError, DiscernError, RateLimited
 from discern.http.authentication import principal_at_once
 from discern.http.permissions import DETECT, resource_of, standing_headers
 from discern.http.problems import defect_response, problem_response, told_in_the_log
+from discern.quotas.service import Quotas
 
 if TYPE_CHECKING:
     from discern.access.types import Principal
@@ -56,6 +57,7 @@ class DirectRoute:
         self._matches = re.compile(f"{re.escape(before)}([a-z0-9-]+){re.escape(after)}".encode()).fullmatch
         self._endpoint = endpoint
         self._keys, self._permit, self._limits = guards.keys, guards.permit, guards.limits
+        self._quotas = guards.quotas
         self._route = f"POST {path}"
         self._is_draining = is_draining
         self._elsewhere = elsewhere
@@ -83,7 +85,8 @@ class DirectRoute:
                 return False
         if self._limits.rules and not self._is_within(principal, exchange):
             return exchange.response_complete
-        return self._endpoint(exchange.name, principal, content_type, exchange.body, _answering(exchange))
+        answer = _answering(exchange, self._quotas, principal.workspace)
+        return self._endpoint(exchange.name, principal, content_type, exchange.body, answer)
 
     def _is_within(self, principal: Principal, exchange: Exchange) -> bool:
         """Tell whether the limits let a request pass; where they refuse it, it is answered."""
@@ -91,18 +94,17 @@ class DirectRoute:
             return False
         try:
             self._limits.hit_here(self._route, exchange.address, None)
-            standing = self._limits.hit_here(self._route, "", principal)
+            exchange.standing = self._limits.hit_here(self._route, "", principal)
         except RateLimited as refused:
-            _answering(exchange)(refused)
+            _answering(exchange, None, principal.workspace)(refused)
             return False
         exchange.counted = True
-        if standing is not None:
-            exchange.extra = standing_headers(standing)
         return True
 
 
-def _answering(exchange: Exchange) -> Done:
+def _answering(exchange: Exchange, quotas: Quotas | None, workspace: str) -> Done:
     def answer(result: bytes | BaseException) -> None:
+        exchange.extra = standing_headers(exchange.standing, quotas, workspace)
         if isinstance(result, bytes):
             exchange.answer_json(result)
             return

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from discern.access.service_limits import Standing
+
 _JSON = b"content-type: application/json\r\ncontent-length: %d\r\n"
 Header = tuple[bytes, bytes]
 
@@ -55,6 +57,7 @@ class Exchange:
         "more_body",
         "name",
         "response_complete",
+        "standing",
     )
 
     def __init__(self, line: Line, name: str, headers: list[Header], *, keep_alive: bool) -> None:
@@ -69,6 +72,8 @@ class Exchange:
         self.message_event = _NOBODY_WAITS
         # It was counted against the rate limits, and must not be again where the framework answers it.
         self.counted = False
+        # How whoever asks stands with the limits of requests, where it was counted against them.
+        self.standing: Standing | None = None
         # Headers that the answer is to have beside its own.
         self.extra: list[Header] = []
 

@@ -10,10 +10,11 @@ from discern.access.service_limits import RateLimits
 from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
 from discern.privacy.ports import Subjects
+from discern.quotas.service import Quotas
 
 
 class Guards(NamedTuple):
-    """What stands before a route: who comes in, what they may do and how often, and about whom."""
+    """What stands before a route: who comes in, what they may do and how often and how much, and about whom."""
 
     keys: Keys
     users: Users
@@ -21,3 +22,4 @@ class Guards(NamedTuple):
     permit: Permit
     limits: RateLimits
     subjects: Subjects
+    quotas: Quotas

@@ -24,6 +24,7 @@ from discern.core.errors import DiscernError, InternalError, MalformedRequest
 from discern.http.authentication import is_open, principal_of, refuse, was_counted
 from discern.http.problems import method_not_allowed, no_such_path
 from discern.privacy.ports import SUBJECT_HEADER, Subjects
+from discern.quotas.service import Quotas
 
 DETECT: Action = "detect"
 NEEDS: dict[str, Action | None] = {
@@ -172,18 +173,28 @@ def check_query(scope: Scope, known: Collection[str]) -> None:
         raise MalformedRequest(f"The parameter {twice} is there more than once.", mend="Give it once.")
 
 
-async def count(limits: RateLimits, scope: Scope, route: str, send: Send) -> Send:
-    """Count a request of whoever asks; return a `send` that tells how they stand. Raises RateLimited."""
-    if not limits.rules:
-        return send
+async def count(limits: RateLimits, scope: Scope, route: str, send: Send, quotas: Quotas | None = None) -> Send:
+    """Count a request of whoever asks; return a `send` that tells how they stand. Raises RateLimited.
+
+    `quotas` are given where the answer may take something out of one.
+    """
+    standing: Standing | None = None
     if was_counted(scope):
-        return _telling(send, scope["state"]["counted"])
-    standing = await limits.hit(route, "", principal_of(scope))
-    return send if standing is None else _telling(send, standing_headers(standing))
+        standing = scope["state"]["counted"]
+    elif limits.rules:
+        standing = await limits.hit(route, "", principal_of(scope))
+    if standing is None and quotas is None:
+        return send
+    return _telling(send, standing, quotas, principal_of(scope).workspace)
 
 
-def standing_headers(standing: Standing) -> list[tuple[bytes, bytes]]:
-    """Return the headers that tell how somebody stands."""
+def standing_headers(standing: Standing | None, quotas: Quotas | None, workspace: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers that tell how somebody stands with the nearest limit, be it of requests or a quota."""
+    there = [standing, None if quotas is None else quotas.standing(workspace)]
+    found = [Standing(*one) for one in there if one is not None]
+    if not found:
+        return []
+    standing = min(found, key=lambda one: one.remaining / max(1, one.amount))
     return [
         (b"ratelimit-limit", b"%d" % standing.amount),
         (b"ratelimit-remaining", b"%d" % standing.remaining),
@@ -191,10 +202,10 @@ def standing_headers(standing: Standing) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _telling(send: Send, standing: list[tuple[bytes, bytes]]) -> Send:
+def _telling(send: Send, standing: Standing | None, quotas: Quotas | None, workspace: str) -> Send:
     async def send_with_standing(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *standing]
+            message["headers"] = [*message.get("headers", ()), *standing_headers(standing, quotas, workspace)]
         await send(message)
 
     return send_with_standing

@@ -57,6 +57,7 @@ class Application(FastAPI):
         """Have `routes` answered before anything else is asked."""
         self.plain_routes = tuple(routes)
         self._permit, self._limits, self._subjects = guards.permit, guards.limits, guards.subjects
+        self._quotas = guards.quotas
         self._patterns = [
             (pattern_of(route.path).fullmatch, route, NEEDS[f"{route.method} {route.path}"]) for route in routes
         ]
@@ -116,7 +117,7 @@ class Application(FastAPI):
             return
         try:
             asked = f"{route.method} {route.path}"
-            telling = await count(self._limits, scope, asked, send)
+            telling = await count(self._limits, scope, asked, send, self._quotas)
             await check(self._permit, principal_of(scope), asked, action, scope["path_params"].get("name"))
             if action == DETECT:
                 await admit(self._subjects, scope)

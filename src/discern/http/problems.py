@@ -102,9 +102,18 @@ def problem_response(error: errors.DiscernError) -> Response:
     headers: dict[str, str] = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, errors.QuotaExceeded):
+        headers |= _standing_of(error)
     if row.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="discern"'
     return Response(msgspec.json.encode(problem_members(error)), row.status, headers, MEDIA_TYPE)
+
+
+def _standing_of(error: errors.QuotaExceeded) -> dict[str, str]:
+    """Return the headers that tell how whoever was refused stands with their quota."""
+    allowed, used = int(str(error.facts["allowed"])), int(str(error.facts["used"]))
+    standing = {"Limit": allowed, "Remaining": max(0, allowed - used), "Reset": max(1, round(error.retry_after or 1))}
+    return {f"RateLimit-{name}": str(value) for name, value in standing.items()}
 
 
 def problem_members(error: errors.DiscernError) -> dict[str, Any]:

@@ -145,6 +145,10 @@ class Objects(Protocol):
         """Erase a folder but for some names; return how many. Their keys are gone when this returns, the bytes soon."""
         ...
 
+    def wipe(self) -> None:
+        """Leave nothing of the keys of what was erased in the files of the database; now, and not soon."""
+        ...
+
     def folders(self, prefix: str, before: datetime) -> list[tuple[str, str]]:
         """Return workspace and folder of objects older than a time, of folders that begin with `prefix`."""
         ...

@@ -3,7 +3,8 @@
 - Every object has a key of its own, which is wrapped and stands in the database; the store has ciphertext alone, under
   names that say nothing.
 - Nothing is readable before its writer has ended, and what is replaced is readable until then.
-- Erasing shreds the key at once. Bytes that could not be deleted then are deleted later, by `tidy`.
+- Erasing shreds the key at once. Bytes that could not be deleted then are deleted later, by `tidy`, which takes what is
+  left of the key out of the database's log, too.
 - Memory does not grow with the size of an object, and no plaintext touches the disk.
 """
 
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO
 from uuid import UUID
 
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import DiscernError, ObjectsUnavailable, UnreadableInput
+from discern.core.errors import DiscernError, ObjectsUnavailable, StorageUnavailable, UnreadableInput
 from discern.core.ids import uuid7
 from discern.objects.ports import KeyWrapper
 from discern.objects.rules import HEAD_BYTES, KEY_BYTES, Opener, Sealer, object_context
@@ -124,6 +125,14 @@ class SealedObjects:
         self._table.shred_unfinished(self._clock() - _UNFINISHED)
         while self._delete(self._table.gone()):
             pass
+        self._table.wipe()
+
+    def wipe(self) -> None:
+        """Take what is left of shredded keys out of the database's log; where it is not to be had, `tidy` does."""
+        try:
+            self._table.wipe()
+        except StorageUnavailable as error:
+            log.warning("keys_not_wiped", extra={"detail": str(error)})
 
     def look(self) -> None:
         """See whether the store and the master key answer; `ping` tells until the next look. Raises nothing."""

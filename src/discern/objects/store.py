@@ -131,6 +131,10 @@ class ObjectTable:
             with self._database.write() as connection:
                 connection.execute(delete(objects).where(objects.c.id.in_(object_ids), objects.c.state == "gone"))
 
+    def wipe(self) -> None:
+        """Leave nothing of keys that were forgotten in the files of the database."""
+        self._database.wipe_deleted(objects.name)
+
     def folders(self, prefix: str, before: datetime) -> list[tuple[str, str]]:
         """Return workspace and folder of kept objects older than a time, of folders that begin with `prefix`."""
         old = (objects.c.state == "kept", objects.c.created_at < before, objects.c.folder.startswith(prefix))

@@ -25,7 +25,7 @@ from discern.core.errors import QuotaExceeded, StorageUnavailable
 from discern.core.months import Month
 from discern.quotas.rules import Limit, check_quota
 from discern.quotas.store import QuotaStore
-from discern.quotas.types import NOTHING, Amount, Quota, Usage
+from discern.quotas.types import NOTHING, Amount, Quota, Standing, Usage
 
 log = logging.getLogger(__name__)
 _REFUSED_SECONDS = 1.0
@@ -34,11 +34,15 @@ _NAMES: dict[Limit, str] = {"verdicts": "verdicts", "bytes": "bytes of images an
 
 @dataclass(slots=True)
 class _Account:
-    """A workspace in this process: what it was granted of `month` and what it used since it was last settled."""
+    """A workspace in this process: what it was granted of `month` and what it used since it was last settled.
+
+    `before` is what was taken when it was granted something, of all processes.
+    """
 
     month: Month
     ends: float
     quota: Quota
+    before: Amount = NOTHING
     granted: Amount = NOTHING
     used: Amount = NOTHING
 
@@ -67,6 +71,8 @@ class Quotas:
         # Held while the database is asked, so that threads which lack the same do not ask for it many times.
         self._asking = threading.Lock()
         self._accounts: dict[str, _Account] = {}
+        # Those that were settled since anything was taken from them: what they knew still tells how a workspace stands.
+        self._settled: dict[str, _Account] = {}
         self._owed: dict[str, Amount] = {}
         self._refusals: dict[str, tuple[float, Amount, QuotaExceeded]] = {}
 
@@ -106,14 +112,26 @@ class Quotas:
             self._refuse_again(workspace, amount)
             self._settle_one(workspace)
             month = Month.of(self._clock())
-            quota, granted, refused = self._store.take(workspace, month, amount)
+            quota, granted, before, refused = self._store.take(workspace, month, amount)
             if refused is not None:
-                raise self._refusal(workspace, month, quota, amount, refused)
-            account = _Account(month, month.end.timestamp(), quota, granted)
+                raise self._refusal(workspace, month, quota, amount, (refused, before))
+            account = _Account(month, month.end.timestamp(), quota, before, granted)
             with self._lock:
                 account.takes(amount)
                 account.used = account.used.minus(self._owed.pop(workspace, NOTHING))
                 self._accounts[workspace] = account
+
+    def standing(self, workspace: str) -> Standing | None:
+        """Return how a workspace stands, as far as this process knows, at once; None where it has no quota."""
+        with self._lock:
+            account = self._accounts.get(workspace) or self._settled.get(workspace)
+            if account is None or self._clock().timestamp() >= account.ends:
+                return None
+            taken = account.before.plus(account.used)
+            quota, reset = account.quota, max(1, round(account.ends - self._clock().timestamp()))
+        limits = ((quota.verdicts, taken.verdicts), (quota.bytes, taken.bytes))
+        found = [Standing(limit, max(0, limit - gone), reset) for limit, gone in limits if limit is not None]
+        return min(found, key=lambda one: one.remaining / max(1, one.amount), default=None)
 
     def give_back(self, workspace: str, amount: Amount) -> None:
         """Give back what was taken and came to no verdict."""
@@ -142,6 +160,8 @@ class Quotas:
         """End the account of a workspace; the next who takes something opens another. `_asking` is held."""
         with self._lock:
             account = self._accounts.pop(workspace, None)
+            if account is not None:
+                self._settled[workspace] = account
         if account is None or account.used == account.granted:
             return
         try:

@@ -82,13 +82,13 @@ class QuotaStore:
         with self._database.write() as connection:
             self._add(connection, workspace, month, amount)
 
-    def take(self, workspace: str, month: Month, asked: Amount) -> tuple[Quota, Amount, tuple[Limit, Amount] | None]:
-        """Take what a process is granted that asks for `asked`; return the quota and the grant.
+    def take(self, workspace: str, month: Month, asked: Amount) -> tuple[Quota, Amount, Amount, Limit | None]:
+        """Take what a process is granted that asks for `asked`; return the quota, the grant and what was taken before.
 
-        The third is which limit does not allow it, and what is taken by now; nothing was taken then.
+        The last is which limit does not allow it; nothing was taken then.
         """
         if self.quota(workspace) == Quota():
-            return Quota(), Amount(), None
+            return Quota(), Amount(), Amount(), None
         with self._database.write() as connection:
             quota = _quota(connection, workspace)
             # The row is locked from here on, whether it was there or not.
@@ -97,10 +97,10 @@ class QuotaStore:
             used = Amount(row.verdicts, row.bytes)
             limit = exceeded(quota, used, asked)
             if limit is not None:
-                return quota, Amount(), (limit, used)
+                return quota, Amount(), used, limit
             granted = grant(quota, used, asked)
             self._add(connection, workspace, month, granted)
-        return quota, granted, None
+        return quota, granted, used, None
 
     def _add(self, connection: Connection, workspace: str, month: Month, amount: Amount) -> None:
         row = {"workspace": workspace, "month": str(month), **amount._asdict()}

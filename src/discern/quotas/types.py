@@ -41,3 +41,11 @@ class Usage(msgspec.Struct, frozen=True):
     bytes: int
     quota: Quota
     resets_at: datetime
+
+
+class Standing(NamedTuple):
+    """How a workspace stands with the nearer quota: of `amount` there is `remaining`, anew in `reset` seconds."""
+
+    amount: int
+    remaining: int
+    reset: int

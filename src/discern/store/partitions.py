@@ -85,14 +85,16 @@ class MonthlyTable:
         with self._held() as connection:
             if self._months(connection)[:1] != [month] or month >= Month.of(_now(connection)):
                 return False
-            before, upper = f"{self._name}_before", least_id(month.end)
+            before, lower, upper = f"{self._name}_before", least_id(month.start), least_id(month.end)
             connection.execute(text(f"ALTER TABLE {self._name} DETACH PARTITION {before}"))
             connection.execute(text(f"DROP TABLE {self._part(month)}"))
             bounds = f"FROM (MINVALUE) TO ('{upper}')"
             connection.execute(text(f"ALTER TABLE {self._name} ATTACH PARTITION {before} FOR VALUES {bounds}"))
             if self._linked is not None:
                 table, column = self._linked
-                connection.execute(text(f"DELETE FROM {table} WHERE {column} < '{upper}'"))  # nosec B608  # noqa: S608 - names of ours
+                # What came late for an older month has its place in the part before, and stays.
+                of_the_month = f"{column} >= '{lower}' AND {column} < '{upper}'"
+                connection.execute(text(f"DELETE FROM {table} WHERE {of_the_month}"))  # nosec B608  # noqa: S608 - names of ours
             also(connection)
         return True
 

@@ -20,13 +20,14 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 
 from discern.core.errors import StorageUnavailable
 from discern.store.database import Database, Durability, Statements
-from discern.store.migrations import LEDGER, SUBJECT_KEYS, Schema
+from discern.store.migrations import LEDGER, Schema
 
 _BUSY_SECONDS = 10
 _CONNECTIONS = 32
 # The inner pages of the indexes of a ledger of ten million verdicts.
 _CACHE_KIBIBYTES = 16_384
 _TRY_AGAIN_SECONDS = 0.0003
+_WIPE_AGAIN_SECONDS = 0.02
 _LONG_LOG_PAGES = 16_000
 _CHECKPOINT_SECONDS = 0.05
 
@@ -133,25 +134,31 @@ class SqliteDatabase(Database):
 
         Whoever writes waits meanwhile; where that is never to be had, it is left for another time.
         """
+        self._check_point("RESTART", _CHECKPOINT_SECONDS, _TRY_AGAIN_SECONDS)
+
+    def wipe_deleted(self, table: str) -> None:  # noqa: ARG002 - the file has them all
+        """Take what is left of deleted rows out of the log; in the database it was written over when they went."""
+        with self._translated():
+            if not self._check_point("TRUNCATE", _BUSY_SECONDS, _WIPE_AGAIN_SECONDS):
+                raise sqlite3.OperationalError("somebody reads what was deleted")
+
+    def _check_point(self, mode: str, seconds: float, pause: float) -> bool:
+        """Try for so long to bring the log into the database; tell whether that was to be had.
+
+        SQLite would wait for those who read while it keeps everybody from writing.
+        """
         with self._translated():
             pooled = self._ready().raw_connection()
             try:
                 cursor = pooled.cursor()
                 cursor.execute("PRAGMA busy_timeout = 0")
-                until = time.monotonic() + _CHECKPOINT_SECONDS
-                while _is_refused(cursor, "PRAGMA wal_checkpoint(RESTART)") and time.monotonic() < until:
-                    time.sleep(_TRY_AGAIN_SECONDS)
+                until = time.monotonic() + seconds
+                while refused := _is_refused(cursor, f"PRAGMA wal_checkpoint({mode})"):
+                    if time.monotonic() > until:
+                        break
+                    time.sleep(pause)
                 cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
-            finally:
-                pooled.close()
-
-    def wipe_deleted(self, table: str) -> None:  # noqa: ARG002 - the file has them all
-        """Take what is left of deleted rows out of the log; in the database it was written over when they went."""
-        with self._translated():
-            pooled = self._ready().raw_connection()
-            try:
-                if _is_refused(pooled.cursor(), "PRAGMA wal_checkpoint(TRUNCATE)"):
-                    raise sqlite3.OperationalError("somebody reads what was deleted")
+                return not refused
             finally:
                 pooled.close()
 
@@ -195,9 +202,9 @@ class SqliteDatabase(Database):
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'full' else 'NORMAL'}")
         cursor.execute("PRAGMA foreign_keys = ON")
-        # What is overwritten is zeroed in the file: a key that was shredded must not stay behind in a free cell, nor
-        # that of a subject on a free page.
-        cursor.execute(f"PRAGMA secure_delete = {'ON' if self._schema is SUBJECT_KEYS else 'FAST'}")
+        # What is deleted is zeroed in the file: a key that was shredded must not stay behind in a free cell, nor on a
+        # page that became free, which FAST would leave as it is.
+        cursor.execute("PRAGMA secure_delete = ON")
         cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
         # Bringing the log into the database waits for the disk: `checkpoint` does it beside the writers, and this only
         # where nobody calls it.

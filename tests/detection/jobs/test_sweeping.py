@@ -13,25 +13,12 @@ from discern.core.ids import uuid7
 from discern.detection.jobs.types import INPUT, RESULT, Job, folder_of, object_of
 from discern.objects.store import objects
 from discern.objects.types import Address
+from tests.detection.jobs.conftest import ended
 
 
 def made(services: Services, *, age: timedelta) -> Job:
     """Make a job that has ended, with its result, so long ago."""
-    job = Job(
-        id=str(uuid7()),
-        workspace="default",
-        principal="key:1",
-        kind="file",
-        detector="toy-record",
-        version="1.0.0",
-        state="waiting",
-        progress=0.0,
-        rows=0,
-        bytes=1,
-        created_at=utc_now() - age,
-    )
-    services.job_store.add(job)
-    services.job_store.finish(UUID(job.id), "done", utc_now() - age)
+    job = ended(services.job_store, age=age)
     services.objects.put(object_of(job, RESULT), b"result")
     return job
 

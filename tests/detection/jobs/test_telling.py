@@ -7,43 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
-from discern.core.clock import utc_now
 from discern.core.counts import Counts
-from discern.core.ids import uuid7
 from discern.detection.jobs.service_telling import Telling
 from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import Job
 from discern.detection.store import VerdictStore
 from discern.store.secret_files import SecretFile
 from discern.store.sqlite import SqliteDatabase
-
-
-def ended(store: JobStore, webhook: str) -> Job:
-    job = Job(
-        id=str(uuid7()),
-        workspace="default",
-        principal="key:1",
-        kind="file",
-        detector="toy",
-        version="1.0.0",
-        state="waiting",
-        progress=0.0,
-        rows=0,
-        bytes=1,
-        created_at=utc_now(),
-        webhook=webhook,
-    )
-    store.add(job)
-    store.finish(UUID(job.id), "done", utc_now())
-    return job
+from tests.detection.jobs.conftest import ended
 
 
 def test_the_others_are_told(tmp_path: Path) -> None:
     database = SqliteDatabase(tmp_path / "discern.db")
     database.open()
     store = JobStore(database)
-    odd = ended(store, "https://odd.example")
-    good = ended(store, "https://good.example")
+    odd = ended(store, webhook="https://odd.example")
+    good = ended(store, webhook="https://good.example")
 
     def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
         assert body
@@ -66,7 +45,7 @@ def test_the_others_are_told(tmp_path: Path) -> None:
     async def run() -> None:
         task = asyncio.create_task(telling.run())
         await told(good)
-        await told(ended(store, "https://late.example"))
+        await told(ended(store, webhook="https://late.example"))
         task.cancel()
 
     asyncio.run(asyncio.wait_for(run(), 20))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Annotated, Any, BinaryIO, Protocol
@@ -90,6 +91,7 @@ class JobEndpoint:
         self._limits = limits
         self._check_url = check_url
         self._principal_of = principal_of
+        self._coming: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take the input, then the job, and say where it is. Raises before anything is sent."""
@@ -104,15 +106,42 @@ class JobEndpoint:
         if webhook is not None:
             _check_length(webhook)
             self._check_url(webhook)
-        if await to_thread.run_sync(self._store.waiting) >= self._limits.most_waiting:
-            raise _overloaded(self._limits.most_waiting)
-        subject = subject_of(scope)
-        if subject is not None and kind == "file":
+        if subject_of(scope) is not None and kind == "file":
             raise MalformedRequest(
                 "A table of records is about many people, and the header Discern-Subject names one.",
                 mend="Send it without the header, or the records one by one.",
             )
-        principal, job_id = self._principal_of(scope), str(uuid7())
+        workspace = self._principal_of(scope).workspace
+        # What is being sent takes its place already, or any number could be sent at the same time.
+        self._coming[workspace] += 1
+        try:
+            await self._check_room(workspace)
+            job = await self._handed_in(request, manifest, kind, webhook)
+        except ClientDisconnect:
+            return  # nobody waits for an answer
+        finally:
+            self._coming[workspace] -= 1
+        headers = {"Location": f"/v1/jobs/{job.id}"}
+        await Response(_encode(job), 202, headers, "application/json")(scope, receive, send)
+
+    async def _check_room(self, workspace: str) -> None:
+        waiting, of_the_workspace = await to_thread.run_sync(self._store.waiting, workspace)
+        limits = self._limits
+        for name, found, most in (
+            ("max_waiting_jobs", waiting + self._coming.total(), limits.most_waiting),
+            (
+                "max_waiting_jobs_per_workspace",
+                of_the_workspace + self._coming[workspace],
+                limits.most_waiting_of_a_workspace,
+            ),
+        ):
+            if 0 < most < found:
+                raise _overloaded(name, most)
+
+    async def _handed_in(self, request: Request, manifest: Manifest, kind: JobKind, webhook: str | None) -> Job:
+        """Keep the input and write the job; nothing stays of an input that is not taken."""
+        principal, subject = self._principal_of(request.scope), subject_of(request.scope)
+        job_id = str(uuid7())
         address = Address(principal.workspace, folder_of(job_id), INPUT)
         try:
             size = await self._taken(request, address, None if subject is None else wrapper_of(subject))
@@ -135,14 +164,10 @@ class JobEndpoint:
                 subject=None if subject is None else subject.reference,
             )
             await self._jobs.submit(job)
-        except ClientDisconnect:
-            await asyncio.shield(to_thread.run_sync(self._erase, address))
-            return  # nobody waits for an answer
         except BaseException:
             await asyncio.shield(to_thread.run_sync(self._erase, address))
             raise
-        headers = {"Location": f"/v1/jobs/{job.id}"}
-        await Response(_encode(job), 202, headers, "application/json")(scope, receive, send)
+        return job
 
     async def _taken(self, request: Request, address: Address, by: KeyWrapper | None) -> int:
         """Keep the body as it comes, its key wrapped by `by`; return its size."""
@@ -357,12 +382,12 @@ def _check_record(content: bytes) -> None:
         )
 
 
-def _overloaded(allowed: int) -> Overloaded:
+def _overloaded(limit: str, allowed: int) -> Overloaded:
     return Overloaded(
-        f"As many jobs as `max_waiting_jobs` allows ({allowed}) wait or run.",
+        f"As many jobs as `{limit}` allows ({allowed}) wait or run.",
         mend="Try again later.",
         retry_after=30.0,
-        limit="max_waiting_jobs",
+        limit=limit,
         allowed=allowed,
     )
 

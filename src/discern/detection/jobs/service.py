@@ -36,6 +36,7 @@ from discern.core.errors import (
     StorageUnavailable,
     UnknownJob,
 )
+from discern.core.loops import take_turn
 from discern.detection.jobs.ports import ProblemOf, TableScorer, VerdictReader
 from discern.detection.jobs.service_telling import Telling
 from discern.detection.jobs.store import JobStore
@@ -109,6 +110,8 @@ class Jobs:
         # while it writes.
         self._files: set[str] = set()
         self._stopping = False
+        self._is_off = False
+        self._searched = float("-inf")
 
     @property
     def at_a_time(self) -> int:
@@ -146,7 +149,7 @@ class Jobs:
     async def submit(self, job: Job) -> None:
         """Take a job whose input is kept. Raises StorageUnavailable."""
         await to_thread.run_sync(self._parts.store.add, job)
-        self._parts.counts.add("jobs.submitted")
+        self._parts.counts.add("jobs.submitted", workspace=job.workspace)
         if self._queue is not None:
             self._queued[job.id] = 0
             await to_thread.run_sync(self._queue.put, job.id, 0)
@@ -189,6 +192,8 @@ class Jobs:
                 self._parts.store.cancel(workspace, UUID(job_id), utc_now())
             self._parts.objects.erase(workspace, folder_of(job_id))
         self._parts.store.let_go_of(workspace, [UUID(job_id) for job_id, _ in found])
+        if found:
+            self._parts.objects.wipe()
         return len(found)
 
     def judge(self, job_id: str) -> None:
@@ -198,31 +203,36 @@ class Jobs:
 
     async def _tend(self) -> None:
         """Open the queue, then hold on to what runs here, and see to what nobody runs."""
+        while not self._is_off:
+            await take_turn("jobs", self._tend_once())
+            await asyncio.sleep(_TEND_SECONDS)
+
+    async def _tend_once(self) -> None:
         try:
-            self._queue = await to_thread.run_sync(self._open_queue, self)
+            if self._queue is None:
+                self._queue = await to_thread.run_sync(self._open_queue, self)
+            for job_id in await to_thread.run_sync(self._hold_on):
+                self._cancel_here(job_id)
         except MissingExtra as missing:
             log.warning("jobs_are_off", extra={"detail": missing.detail})
-            return
-        while True:
-            try:
-                for job_id in await to_thread.run_sync(self._hold_on):
-                    self._cancel_here(job_id)
-            except StorageUnavailable as error:
-                log.warning("jobs_wait", extra={"detail": error.detail})
-            await asyncio.sleep(_TEND_SECONDS)
+            self._is_off = True
+        except StorageUnavailable as error:
+            log.warning("jobs_wait", extra={"detail": error.detail})
 
     async def _sweep(self) -> None:
         """Erase what is old or lost. An object store may take its time, and no lease may run out meanwhile."""
-        searched = float("-inf")
         while True:
-            try:
-                await to_thread.run_sync(self._forget)
-                if time.monotonic() - searched > _LOST_EVERY_SECONDS:
-                    searched = time.monotonic()
-                    await to_thread.run_sync(self._erase_lost)
-            except StorageUnavailable as error:
-                log.warning("jobs_not_swept", extra={"detail": error.detail})
+            await take_turn("jobs", to_thread.run_sync(self._sweep_once))
             await asyncio.sleep(_FORGET_EVERY_SECONDS)
+
+    def _sweep_once(self) -> None:
+        try:
+            self._forget()
+            if time.monotonic() - self._searched > _LOST_EVERY_SECONDS:
+                self._searched = time.monotonic()
+                self._erase_lost()
+        except StorageUnavailable as error:
+            log.warning("jobs_not_swept", extra={"detail": error.detail})
 
     def _hold_on(self) -> set[str]:
         assert self._queue is not None  # noqa: S101 - opened before
@@ -346,7 +356,7 @@ class Jobs:
     async def _end(self, job: Job, state: Any, **facts: Any) -> None:  # noqa: ANN401
         ended = await to_thread.run_sync(lambda: self._parts.store.finish(UUID(job.id), state, utc_now(), **facts))
         if ended:
-            self._parts.counts.add(f"jobs.{state}")
+            self._parts.counts.add(f"jobs.{state}", workspace=job.workspace)
         await to_thread.run_sync(self._clean, msgspec.structs.replace(job, state=state))
 
     def _clean(self, job: Job) -> None:

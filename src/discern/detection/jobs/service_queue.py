@@ -64,8 +64,14 @@ class DbosQueue:
             judge(job_id)
 
         self._run = run
-        DBOS.launch()
-        self._queue = DBOS.register_queue(_QUEUE, worker_concurrency=jobs.at_a_time, polling_interval_sec=_POLL_SECONDS)
+        try:
+            DBOS.launch()
+            self._queue = DBOS.register_queue(
+                _QUEUE, worker_concurrency=jobs.at_a_time, polling_interval_sec=_POLL_SECONDS
+            )
+        except Exception:  # or what is half there would be taken for the queue the next time
+            self.close()
+            raise
 
     def put(self, job_id: str, takes: int) -> None:
         """Queue a job that was taken so often; whoever asks for the same is too late."""

@@ -20,6 +20,7 @@ from anyio import CapacityLimiter, to_thread
 from discern.core.clock import utc_now
 from discern.core.counts import Counts
 from discern.core.errors import CallerError, StorageUnavailable
+from discern.core.loops import take_turn
 from discern.core.signatures import SIGNATURE_HEADER, signature
 from discern.detection.jobs.ports import Poster, VerdictReader
 from discern.detection.jobs.rules import DELIVERY_HEADER, MOST_TRIES, pause_after
@@ -54,21 +55,26 @@ class Telling:
 
     async def run(self) -> None:
         """Tell of what is due, until cancelled."""
-        threads = CapacityLimiter(_AT_A_TIME)
         while True:
-            try:
-                due = await to_thread.run_sync(self._store.due_to_tell, utc_now(), _CLAIM, _AT_A_TIME)
-            except StorageUnavailable as error:
-                log.warning("webhooks_wait", extra={"detail": error.detail})
-                due = []
+            await take_turn("webhooks", self._tell_all_due())
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _tell_all_due(self) -> None:
+        threads = CapacityLimiter(_AT_A_TIME)
+        while due := await to_thread.run_sync(self._due):
             # A stop does not wait for calls in flight.
             calls = (to_thread.run_sync(self.tell, job, limiter=threads, abandon_on_cancel=True) for job in due)
             for job, failed in zip(due, await asyncio.gather(*calls, return_exceptions=True), strict=True):
                 # What goes wrong with one is no reason to tell of the others no more; its claim runs out.
                 if failed is not None:
                     log.error("webhook_not_told", extra={"job": job.id}, exc_info=failed)
-            if not due:
-                await asyncio.sleep(_LOOK_SECONDS)
+
+    def _due(self) -> list[Job]:
+        try:
+            return self._store.due_to_tell(utc_now(), _CLAIM, _AT_A_TIME)
+        except StorageUnavailable as error:
+            log.warning("webhooks_wait", extra={"detail": error.detail})
+            return []
 
     def tell(self, job: Job) -> None:
         """Make one call, and write down what came of it."""
@@ -108,4 +114,4 @@ class Telling:
         facts = {"job": job.id, "outcome": outcome, "detail": delivery.error or delivery.status}
         log.log(level, "webhook_told", extra=facts)
         self._store.delivered(job, delivery, again_at=None)
-        self._counts.add(f"jobs.webhooks_{outcome}")
+        self._counts.add(f"jobs.webhooks_{outcome}", workspace=job.workspace)

@@ -137,10 +137,12 @@ class JobStore:
         found = tuple(_job(row, made.get(row.id, ())) for row in rows[:limit])
         return JobPage(found, found[-1].id if len(rows) > limit else None)
 
-    def waiting(self) -> int:
-        """Return how many jobs wait or run."""
+    def waiting(self, workspace: str) -> tuple[int, int]:
+        """Return how many jobs wait or run, and how many of them are a workspace's."""
+        own = func.count().filter(jobs.c.workspace == workspace)
         with self._database.read() as connection:
-            return connection.execute(select(func.count()).where(jobs.c.state.in_(_OPEN))).scalar_one()
+            row = connection.execute(select(func.count(), own).where(jobs.c.state.in_(_OPEN))).one()
+        return row[0], row[1]
 
     def take(self, job_id: UUID, holder: str, now: datetime, until: datetime) -> Job | None:
         """Take a job until then, unless nothing is left to do for it, or somebody else's lease still holds."""

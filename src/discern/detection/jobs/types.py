@@ -63,10 +63,15 @@ class JobPage(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """See the settings of the same names; `most_bytes` is `job_bytes`, `most_waiting` is `max_waiting_jobs`."""
+    """See the settings of the same names.
+
+    `most_bytes` is `job_bytes`, `most_waiting` is `max_waiting_jobs`, `most_waiting_of_a_workspace` is
+    `max_waiting_jobs_per_workspace`; 0 sets no limit.
+    """
 
     most_bytes: int
     most_waiting: int
+    most_waiting_of_a_workspace: int
     body_seconds: float
     at_a_time: int
     keep_seconds: float

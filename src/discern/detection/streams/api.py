@@ -2,12 +2,14 @@
 
 - A stream is opened with a key, and ends within seconds of the key's end, or of the erasure of whom it is about.
 - A client that sends nothing for `stream_idle_seconds` is let go, and one that does not read by the connection itself.
-- More streams than `max_streams` are refused before they are opened, with when to try again.
+- More streams than `max_streams`, or of one workspace than `max_streams_per_workspace`, are refused before they are
+  opened, with when to try again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from discern.access.ports import PrincipalReader
 from discern.core.counts import Counts
 from discern.core.errors import DiscernError, Overloaded, StorageUnavailable
+from discern.core.loops import take_turn
 from discern.detection.ports import DetectorSource, ProblemReader
 from discern.detection.streams.service import Held, Parts, Stream
 from discern.detection.streams.types import KeyCheck, Record, StreamLimits
@@ -55,6 +58,7 @@ class StreamEndpoint:
         self._key_check_of = key_check_of
         self._subjects = subjects
         self._open: dict[Stream, Send] = {}
+        self._open_of: Counter[str] = Counter()
         self._watch: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,20 +66,20 @@ class StreamEndpoint:
         if (await receive())["type"] != "websocket.connect":
             return
         manifest = await self._manifest(scope["path_params"]["name"])
-        limits, counts = self._parts.limits, self._parts.counts
-        if len(self._open) >= limits.most:
-            counts.add("limits.max_streams")
-            raise _too_many(limits.most)
+        principal, counts = self._principal_of(scope), self._parts.counts
+        workspace = principal.workspace
+        self._check_room(workspace)
         stream = Stream(
             self._parts,
             manifest,
-            self._principal_of(scope),
+            principal,
             subject_of(scope),
             self._key_check_of(scope),
             _text_sender(send),
         )
         self._open[stream] = send
-        counts.add("streams.opened")
+        self._open_of[workspace] += 1
+        counts.add("streams.opened", workspace=workspace)
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._look_after_all())
         try:
@@ -86,8 +90,19 @@ class StreamEndpoint:
                 await stream.take(message["text"] if content is None else content)
         finally:
             del self._open[stream]
-            counts.add("streams.closed")
+            self._open_of[workspace] -= 1
+            counts.add("streams.closed", workspace=workspace)
             stream.abandon()
+
+    def _check_room(self, workspace: str) -> None:
+        limits = self._parts.limits
+        for name, found, most in (
+            ("max_streams", len(self._open), limits.most),
+            ("max_streams_per_workspace", self._open_of[workspace], limits.most_of_a_workspace),
+        ):
+            if 0 < most <= found:
+                self._parts.counts.add(f"limits.{name}", workspace=workspace)
+                raise _too_many(name, most)
 
     async def drain(self) -> None:
         """Answer what was sent on every stream, and close it for a restart."""
@@ -110,16 +125,19 @@ class StreamEndpoint:
         while self._open:
             await asyncio.sleep(_LOOK_SECONDS)
             now = loop.time()
-            for stream in list(self._open):
-                if stream.has_failed:
-                    await self._close(stream, _DEFECT, "something went wrong; it is in the server's log")
-                elif now - stream.heard_at > self._parts.limits.idle_seconds:
-                    self._parts.counts.add("limits.stream_idle_seconds")
-                    await self._close(stream, _GOING_AWAY, "nothing came for stream_idle_seconds")
+            await take_turn("streams", self._look_at_the_streams(now))
             if now - keys_at >= _KEY_SECONDS:
                 keys_at = now
-                await self._look_at_the_keys()
-                await self._look_at_the_subjects()
+                await take_turn("streams", self._look_at_the_keys())
+                await take_turn("streams", self._look_at_the_subjects())
+
+    async def _look_at_the_streams(self, now: float) -> None:
+        for stream in list(self._open):
+            if stream.has_failed:
+                await self._close(stream, _DEFECT, "something went wrong; it is in the server's log")
+            elif now - stream.heard_at > self._parts.limits.idle_seconds:
+                self._parts.counts.add("limits.stream_idle_seconds", workspace=stream.principal.workspace)
+                await self._close(stream, _GOING_AWAY, "nothing came for stream_idle_seconds")
 
     async def _look_at_the_keys(self) -> None:
         of_key: dict[str, list[Stream]] = {}
@@ -177,11 +195,11 @@ def _text_sender(send: Send) -> Callable[[bytes], Any]:
     return send_text
 
 
-def _too_many(allowed: int) -> Overloaded:
+def _too_many(limit: str, allowed: int) -> Overloaded:
     return Overloaded(
-        f"As many streams as `max_streams` allows ({allowed}) are open.",
+        f"As many streams as `{limit}` allows ({allowed}) are open.",
         mend="Close some, or try again in a moment.",
         retry_after=5.0,
-        limit="max_streams",
+        limit=limit,
         allowed=allowed,
     )

@@ -135,7 +135,7 @@ class Stream:
         """Take one message; returns when there is room for the next. Messages are numbered from 1."""
         now = self.heard_at = asyncio.get_running_loop().time()
         self._sequence += 1
-        self._parts.counts.add("streams.messages")
+        self._count("streams.messages")
         if self._closing or self._gone:
             return
         if self._is_image:
@@ -157,6 +157,9 @@ class Stream:
         while self._waiting:
             self._forget(self._waiting.popleft())
 
+    def _count(self, name: str) -> None:
+        self._parts.counts.add(name, workspace=self.principal.workspace)
+
     def _take_frame(self, content: bytes | str, now: float) -> None:
         if isinstance(content, str):
             detail = f"{self._manifest.name} takes frames, and a frame is a binary message; this one is text."
@@ -176,18 +179,18 @@ class Stream:
         if self._parts.held.take(len(content)):
             self._queue(_Waiting(self._sequence, content, now))
         else:
-            self._parts.counts.add("limits.stream_waiting_bytes")
+            self._count("limits.stream_waiting_bytes")
             self._drop(now)
 
     async def _take_record(self, content: bytes, now: float) -> None:
         # Reading stops meanwhile, and the client's own sending after it.
         while self._waiting and len(self._waiting) >= self._parts.limits.waiting and not self._gone:
-            self._parts.counts.add("streams.pauses")
+            self._count("streams.pauses")
             self._room = self._room or asyncio.Event()
             self._room.clear()
             await self._room.wait()
         while not self._parts.held.take(len(content)):
-            self._parts.counts.add("limits.stream_waiting_bytes")
+            self._count("limits.stream_waiting_bytes")
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         self._queue(_Waiting(self._sequence, content, now))
 
@@ -263,7 +266,7 @@ class Stream:
                 await self._send(_encode(members))
 
     async def _tell_of(self, error: DiscernError, where: dict[str, int]) -> None:
-        self._parts.counts.add("streams.errors")
+        self._count("streams.errors")
         members = {"type": "error", **where, "error": self._parts.problem_of(error)}
         if error.retry_after is not None:
             members["retry_after"] = error.retry_after
@@ -293,7 +296,7 @@ class Stream:
         )
 
     def _drop(self, now: float) -> None:
-        self._parts.counts.add("streams.dropped")
+        self._count("streams.dropped")
         self._dropped += 1
         if now - self._warned_at >= _WARN_SECONDS:
             self._work()

@@ -10,9 +10,13 @@ from discern.detection.types import LedgerEntry
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """See the settings of the same names with `stream_` before them; `most` is `max_streams`."""
+    """See the settings of the same names with `stream_` before them.
+
+    `most` is `max_streams`, `most_of_a_workspace` is `max_streams_per_workspace`; 0 sets no limit.
+    """
 
     most: int
+    most_of_a_workspace: int
     waiting: int
     waiting_bytes: int
     idle_seconds: float
