@@ -20,21 +20,19 @@ _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
 
 def html(result: Result) -> bytes:
     """Return the page."""
-    environment = _environment(autoescape=True)
-    return environment.get_template("report.html.j2").render(r=result).encode()
+    return _environment().get_template("report.html.j2").render(r=result).encode()
 
 
 def markdown(result: Result) -> bytes:
     """Return the Markdown."""
-    environment = _environment(autoescape=False)
-    environment.filters.update(md=_escaped, one_line=_one_line)
-    return environment.get_template("report.md.j2").render(r=result).encode()
+    return _environment().get_template("report.md.j2").render(r=result).encode()
 
 
-def _environment(*, autoescape: bool) -> jinja2.Environment:
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("discern.evaluation", "templates"),
-        autoescape=autoescape,  # noqa: S701 - off for Markdown alone, which has its own
+        # Markdown has an escape of its own, the filter `md`.
+        autoescape=jinja2.select_autoescape(("html.j2",)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -49,6 +47,8 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         "percent_interval": report_words.percent_interval,
         "chance": report_words.chance,
         "count": report_words.count,
+        "md": _escaped,
+        "one_line": _one_line,
     }
     environment.filters.update(words)
     environment.globals.update(plots=report_plots, colours=report_plots.COLOURS)
