@@ -202,6 +202,24 @@ def test_anchors_that_cannot_be_read_back_are_given_in_a_file(house: House) -> N
     assert len(trail.verify("default").gaps) == 1  # without anchors too
 
 
+def test_a_continuation_that_cannot_be_anchored_is_anchored_later(house: House) -> None:
+    known = read_anchors(house.anchors)
+    house.restore()
+    statuses, sent = [503, 200], []
+
+    def post(_url: str, body: bytes, _headers: object) -> int:
+        sent.append(json.loads(body))
+        return statuses.pop(0)
+
+    trail = AuditTrail(AuditStore(house.database), HttpAnchors("https://anchors.example", post), 0)
+    with pytest.raises(OperatorError, match="answered with 503"):
+        trail.resume("default", "local", REASON, known)
+    trail.close()
+    assert [one["number"] for one in sent] == [7, 7]
+    known.append(Anchor("default", 7, sent[1]["digest"], utc_now()))
+    assert trail.verify("default", known).faults == ()
+
+
 def test_every_workspace_is_named_one_that_is_gone_too(house: House) -> None:
     WorkspaceStore(house.database, house.trail).add(
         Workspace("acme", utc_now()), Act("acme", "local", "workspaces.create", "workspace:acme")
