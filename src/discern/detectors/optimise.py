@@ -193,7 +193,7 @@ def _as_half(tensor: Any) -> _Packed | None:  # noqa: ANN401
 
 
 def _as_bytes(tensor: Any) -> _Packed | None:  # noqa: ANN401
-    """Do the same in 8 bits: a cast and a product, which a runtime folds; a DequantizeLinear would change results."""
+    """Do the same in 8 bits: a cast and a product, which runtimes fold; a DequantizeLinear they may not."""
     onnx = _library()
     if tensor.data_type not in {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}:
         return None
