@@ -193,8 +193,8 @@ BY_RESAMPLING: dict[str, Callable[[], float]] = {
     "average precision, 100 groups of 5": lambda: covered(
         partial(precision_of, groups=100, size=5, truth=precise()), 1000
     ),
-    "equal error rate, 300 items": lambda: resampled(
-        metrics.equal_error_rate, of_many(weighted.equal_error_rate, 0.4), 300, 1, 0.4
+    "equal error rate, 500 items": lambda: resampled(
+        metrics.equal_error_rate, of_many(weighted.equal_error_rate, 0.4), 500, 1, 0.4
     ),
     "equal error rate, 100 groups of 5": lambda: resampled(
         metrics.equal_error_rate, of_many(weighted.equal_error_rate, 0.4), 100, 5, 0.4

@@ -18,6 +18,7 @@ from scipy.stats import rankdata
 from discern.core.errors import CallerError
 from discern.evaluation import metrics_weighted as weighted
 from discern.evaluation.statistics import (
+    FEW_GROUPS,
     LEVEL,
     Rows,
     caveats_of,
@@ -296,7 +297,7 @@ def subgroup_table(
                 area_under_roc=msgspec.structs.replace(area, caveat=joined(area.caveat, note)),
                 flagged_positives=flagged[0],
                 flagged_negatives=flagged[1],
-                caveat=few if units < 20 else None,
+                caveat=few if units < FEW_GROUPS else None,
             )
         )
     return tuple(lines)
