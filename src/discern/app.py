@@ -77,9 +77,6 @@ if TYPE_CHECKING:
     from discern.evaluation.service import Parts as EvaluationParts
     from discern.store.replica import Replica
 
-_SUBJECT_KEYS = "subject-keys.db"
-# Of discovery, key sets and tokens; those of large providers have some 20 kB.
-_MOST_FETCHED = 1_000_000
 BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
 
