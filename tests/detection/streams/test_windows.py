@@ -51,9 +51,9 @@ def test_one_that_was_flagged_stays_so_until_it_falls_below_the_lower_threshold(
     scores = [(0, 0.5), (10, 0.7), (20, 0.5), (30, 0.39), (40, 0.5), (50, 0.1), (60, 0.0)]
     found = closed(windows, scores)
     assert [window.decision for window in found] == ["review", "flag", "flag", "review", "review", "clear"]
-    assert [window.thresholds.flag_from for window in found] == [0.6, 0.6, 0.4, 0.4, 0.6, 0.6]
+    assert [window.judged.thresholds.flag_from for window in found] == [0.6, 0.6, 0.4, 0.4, 0.6, 0.6]
     for window in found:
-        assert (window.decision == "flag") == (window.measure >= window.thresholds.flag_from)
+        assert (window.decision == "flag") == (window.measure >= window.judged.thresholds.flag_from)
 
 
 def test_the_score_of_a_stage_is_measured_where_the_rule_says_so_and_others_do_not_count() -> None:
