@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from discern.inputs.faces import Box, CascadeFaceLocator, cut_parts
+from discern.inputs.faces import Box, CascadeFaceLocator, FaceParts, cut_parts
 from recipes.synthetic_face.data import Picture as FacePicture
 from recipes.synthetic_face.data import near_duplicate_groups, read_rgb
 
@@ -100,10 +100,15 @@ def whole(samples: Sequence[Sample]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class FrameParts:
-    """Frames with a face: `known` are their positions, `tiles` what production cuts, `mouths` the wider mouths."""
+    """Frames with a face: `known` are their positions, `tiles` what production cuts.
+
+    `right_eyes`, `left_eyes` and `mouths` are cut wider, uint8 [n, 96, 96, 3].
+    """
 
     known: NDArray[np.intp]
     tiles: NDArray[np.uint8]
+    right_eyes: NDArray[np.uint8]
+    left_eyes: NDArray[np.uint8]
     mouths: NDArray[np.uint8]
 
 
@@ -118,9 +123,10 @@ def parts(samples: Sequence[Sample]) -> FrameParts:
             continue
         known.append(position)
         tiles.append(cut_parts(rgb, found, side=SIDE))
-        mouth = _widened(found.mouth)
-        wide.append(cut_parts(rgb, replace(found, mouth=mouth), side=WIDE)[:, 2 * WIDE :])
-    return FrameParts(np.array(known, np.intp), np.stack(tiles), np.stack(wide))
+        boxes = [_widened(box) for box in (found.right_eye, found.left_eye, found.mouth)]
+        wide.append(cut_parts(rgb, FaceParts(found.face, *boxes), side=WIDE))
+    right, left, mouths = np.split(np.stack(wide), 3, axis=2)
+    return FrameParts(np.array(known, np.intp), np.stack(tiles), right, left, mouths)
 
 
 def manifest_digest(samples: Iterable[Sample]) -> str:

@@ -3,7 +3,7 @@
 Invariants:
 
 - The same sources, settings and seed give the same network on the same machine and library versions.
-- Every source and class weighs the same, whatever the number of its pictures.
+- Both classes weigh the same, and within a class every source that shows it, whatever the number of its pictures.
 - The number of epochs is fixed: no picture is looked at to end sooner.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recipes.driver_drowsiness.framing import drawn
-from recipes.driver_drowsiness.network import PartNetwork
+from recipes.driver_drowsiness.network import PartNetwork, gray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,7 @@ class Source:
     pictures: NDArray[np.uint8]
     positive: NDArray[np.bool_]
     framing: Framing
+    glasses: float = 0.0
 
 
 def fitted(sources: Sequence[Source], *, windows: int, epochs: int, seed: int) -> PartNetwork:
@@ -53,15 +54,22 @@ def fitted(sources: Sequence[Source], *, windows: int, epochs: int, seed: int) -
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps)
     tensors = [as_tensor(source.pictures) for source in sources]
     kinds = [
-        (at, np.flatnonzero(source.positive == side)) for at, source in enumerate(sources) for side in (True, False)
+        (
+            at,
+            np.flatnonzero(source.positive == side),
+            _BATCH // 2 // sum((one.positive == side).any() for one in sources),
+        )
+        for side in (True, False)
+        for at, source in enumerate(sources)
+        if (source.positive == side).any()
     ]
-    share = _BATCH // len(kinds)
     for _ in range(steps):
         pieces: list[Tensor] = []
         labels: list[Tensor] = []
-        for at, members in kinds:
+        for at, members, share in kinds:
             chosen = torch.from_numpy(members)[torch.randint(len(members), (share,), generator=generator)]
-            pieces.append(drawn(tensors[at][chosen], sources[at].framing, generator))
+            source = sources[at]
+            pieces.append(drawn(tensors[at][chosen], source.framing, generator, glasses=source.glasses))
             labels.append(torch.from_numpy(sources[at].positive)[chosen].float())
         wanted = torch.cat(labels) * (1 - 2 * _SMOOTHING) + _SMOOTHING
         loss = functional.binary_cross_entropy_with_logits(network(torch.cat(pieces)), wanted)
@@ -74,11 +82,11 @@ def fitted(sources: Sequence[Source], *, windows: int, epochs: int, seed: int) -
 
 
 def as_tensor(pictures: NDArray[np.uint8]) -> Tensor:
-    """Float32 [n, 3, height, width] of uint8 [n, height, width, 3]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float()
+    """Gray float32 [n, 1, height, width] of RGB uint8 [n, height, width, 3]."""
+    return torch.cat([gray(part) for part in torch.from_numpy(np.ascontiguousarray(pictures)).split(256)])
 
 
 def probabilities(network: PartNetwork, windows: Tensor) -> NDArray[np.float64]:
-    """Raw probabilities of windows float32 [n, 3, 48, 48]."""
+    """Raw probabilities of windows float32 [n, 1, 48, 48]."""
     with torch.inference_mode():
         return torch.sigmoid(torch.cat([network(part) for part in windows.split(512)])).double().numpy()

@@ -33,13 +33,14 @@ class Framing:
 
 EYES = Framing(0.7, 1.5, 0.28, 15)
 MOUTHS = Framing(0.85, 1.7, 0.2, 15)
+FRAME_EYES = Framing(0.7 / CONTEXT, 1.3 / CONTEXT, 0.2, 10)
 FRAMES = Framing(0.75 / CONTEXT, 1.3 / CONTEXT, 0.15, 10)
 AS_OTHERS_FRAME = Framing(0.75, 1.25, 0.25)
 """Shifted and scaled by up to a quarter: what figures are given for."""
 
 
 def framed(pictures: Tensor, framing: Framing, generator: Generator, side: int = SIDE) -> Tensor:
-    """A random window of each picture: float32 [n, 3, side, side] in 0..255 of float32 [n, 3, height, width]."""
+    """A random window of each picture: float32 [n, c, side, side] in 0..255 of float32 [n, c, height, width]."""
     count = len(pictures)
     low, high = math.log(framing.smallest), math.log(framing.largest)
     size = torch.exp(low + (high - low) * torch.rand(count, generator=generator))
@@ -53,9 +54,16 @@ def framed(pictures: Tensor, framing: Framing, generator: Generator, side: int =
     return functional.avg_pool2d(fine, 2)
 
 
-def drawn(pictures: Tensor, framing: Framing, generator: Generator) -> Tensor:
-    """Training windows: framed, mirrored at random, in another light, with less detail, and noisy."""
+def drawn(pictures: Tensor, framing: Framing, generator: Generator, *, glasses: float = 0.0) -> Tensor:
+    """Training windows: framed, mirrored at random, in another light, with less detail, and noisy.
+
+    A share of `glasses` looks through drawn spectacles.
+    """
     windows = framed(pictures, framing, generator)
+    if glasses:
+        windows = torch.where(
+            torch.rand(len(windows), 1, 1, 1, generator=generator) < glasses, _through(windows, generator), windows
+        )
     count = len(windows)
 
     def draw(low: float, high: float) -> Tensor:
@@ -71,3 +79,24 @@ def drawn(pictures: Tensor, framing: Framing, generator: Generator) -> Tensor:
     windows = 255 * (windows.clamp(0, 255) / 255) ** torch.exp(draw(-0.5, 0.5)) * shade * draw(0.4, 1.15)
     noise = torch.randn(windows.shape, generator=generator) * draw(0, 10)
     return (windows + noise).clamp(0, 255)
+
+
+def _through(windows: Tensor, generator: Generator) -> Tensor:
+    """The windows through spectacles: a rim, round or square, dark or light, and a reflection on the lens."""
+    count = len(windows)
+
+    def draw(low: float, high: float) -> Tensor:
+        return (low + (high - low) * torch.rand(count, generator=generator)).view(count, 1, 1, 1)
+
+    steps = torch.linspace(-1, 1, SIDE)
+    across = (steps.view(1, 1, 1, -1) - draw(-0.4, 0.4)) / draw(0.6, 1.2)
+    down = (steps.view(1, 1, -1, 1) - draw(-0.3, 0.3)) / draw(0.4, 0.9)
+    roundness = draw(2, 6)
+    radius = across.abs() ** roundness + down.abs() ** roundness
+    rim = ((radius ** (1 / roundness) - 1).abs() < draw(0.03, 0.14)).float() * draw(0.6, 1.0)
+    lens = (radius < 1).float()
+    tint = lens * draw(0, 0.35)
+    glare = lens * draw(0, 0.8) * torch.exp(-(((across * draw(-1, 1) + down - draw(-0.8, 0.8)) / draw(0.1, 0.5)) ** 2))
+    windows = windows * (1 - tint)
+    windows = windows * (1 - glare) + 235 * glare
+    return windows * (1 - rim) + draw(5, 200) * rim

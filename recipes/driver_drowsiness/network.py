@@ -23,13 +23,10 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 class PartNetwork(nn.Module):
-    """Log odds [n] of windows float32 [n, 3, 48, 48] in 0..255."""
-
-    luma: Tensor
+    """Log odds [n] of gray windows float32 [n, 1, 48, 48] in 0..255."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("luma", torch.tensor(_LUMA).view(1, 3, 1, 1))
         blocks: list[nn.Module] = []
         before = 1
         for position, width in enumerate(_WIDTHS):
@@ -41,12 +38,16 @@ class PartNetwork(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Log odds of the positive class."""
-        gray = (windows * self.luma).sum(1, keepdim=True)
-        centred = gray - gray.mean((2, 3), keepdim=True)
+        centred = windows - windows.mean((2, 3), keepdim=True)
         deviation = torch.sqrt((centred * centred).mean((2, 3), keepdim=True) + 4.0)
         found = self.blocks(centred / deviation)
         pooled = torch.cat([found.mean((2, 3)), found.amax((2, 3))], 1)
         return self.head(pooled).squeeze(1)
+
+
+def gray(image: Tensor) -> Tensor:
+    """Luma float32 [n, 1, height, width] of RGB uint8 [n, height, width, 3]."""
+    return (image.float() @ torch.tensor(_LUMA, dtype=torch.float32)).unsqueeze(1)
 
 
 class EyesGraph(nn.Module):
@@ -58,7 +59,7 @@ class EyesGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Probability float32 [n] of uint8 [n, 48, 144, 3]."""
-        pixels = image.permute(0, 3, 1, 2).float()
+        pixels = gray(image)
         right = torch.sigmoid(self.network(pixels[..., :SIDE]))
         left = torch.sigmoid(self.network(pixels[..., SIDE : 2 * SIDE]))
         return ((right + left) / 2).clamp(_LEAST, 1 - _LEAST)
@@ -73,7 +74,7 @@ class MouthGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Probability float32 [n] of uint8 [n, 48, 144, 3]."""
-        pixels = image.permute(0, 3, 1, 2).float()
+        pixels = gray(image)
         return torch.sigmoid(self.network(pixels[..., 2 * SIDE :])).clamp(_LEAST, 1 - _LEAST)
 
 

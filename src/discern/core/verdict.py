@@ -108,8 +108,8 @@ class MeasureReading(msgspec.Struct, frozen=True, gc=False):
 class Timeline(msgspec.Struct, frozen=True, gc=False):
     """What was seen in a window of a stream, or in the window of a clip that decided.
 
-    `known` is the share of inputs that could be judged. `events` are told one by one up to a bound, `counts` tell of all;
-    a kind that there were too few inputs for is in neither. `start` is where a clip's window begins, in seconds.
+    `known` is the share of inputs that could be judged. `events` are told one by one up to a bound, `counts` tell of
+    all; a kind that there were too few inputs for is in neither. `start` is where a clip's window begins, in seconds.
     """
 
     known: float

@@ -5,7 +5,7 @@
 - A degraded assessment is always `review`, whatever its score.
 - A clip is degraded when any of its frames is: the frame might have changed the pooled score.
 - `score`, `decided_by` and the readings add up: `decided_by` is a stage with a score, rows are counted once per stage.
-- A clip that is judged by windows (`pool: windows`) is judged as a stream of the same frames would be.
+- A clip that is judged by windows (`pool: windows`) is flagged where a stream of the same frames would be.
 """
 
 from __future__ import annotations

@@ -172,8 +172,8 @@ class StreamRule(_Closed):
     least: int = Field(default=1, ge=1, description="Inputs that a window needs for a verdict.")
     known_from: Share | None = Field(
         default=None,
-        description="Share of a window's inputs that must be known, and `least` of them, for it to be `clear`; an input "
-        "is not known where no face was found in it. Left out: what is not known is left out.",
+        description="Share of a window's inputs that must be known, and `least` of them, for it to be `clear`; an "
+        "input is not known where no face was found in it. Left out: what is not known is left out.",
     )
     gap_seconds: float = Field(default=0.5, gt=0, le=60, description="Inputs further apart are not of one event.")
     events: tuple[EventRule, ...] = Field(default=(), max_length=8)

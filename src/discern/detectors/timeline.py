@@ -72,7 +72,7 @@ class _Gate(NamedTuple):
 
 
 class Judge:
-    """Judges the windows of one stream, or of one clip, one after the other: a flag stays until its measure falls."""
+    """Judges the windows of one stream, one after the other: a flag stays until its measure falls."""
 
     def __init__(self, rule: StreamRule) -> None:
         self._rule = rule
@@ -113,7 +113,7 @@ class Judge:
 
 
 def judge_clip(samples: Sequence[Sample], seconds: float, rule: StreamRule) -> Judgement:
-    """Judge a clip of `seconds` by the worst of its windows; of one that is shorter than a window, by all of it.
+    """Judge a clip of `seconds` by the worst of its windows, each by itself; a clip shorter than a window, as one.
 
     The last window ends with the clip. Of equally severe windows the one with the highest share of its threshold
     speaks, and of equals the first.
@@ -123,12 +123,11 @@ def judge_clip(samples: Sequence[Sample], seconds: float, rule: StreamRule) -> J
     starts = [0.0]
     while starts[-1] + length < seconds:
         starts.append(min(starts[-1] + every, seconds - length))
-    judge = Judge(rule)
     found = []
     for start in starts:
         is_last = start + length >= seconds
         inside = [one for one in samples if start <= one.at and (is_last or one.at < start + length)]
-        found.append(judge.judge(inside, start, length))
+        found.append(Judge(rule).judge(inside, start, length))
     return max(found, key=lambda one: (_SEVERITY[one.decision], one.score / max(one.thresholds.flag_from, 1e-9)))
 
 
