@@ -3,7 +3,7 @@
 Invariants:
 
 - Each file is one graph without external data, opset 18, and says nothing of the machine it was made on.
-- Figures of the card are of these files on ONNX Runtime, calibrated, never of the networks in memory.
+- What is measured of a shipped stage is measured of its file on ONNX Runtime, calibrated.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ Invariants:
 - The same data and seed give the same bundle on the same machine and library versions.
 - The eye test split is read after every setting is fixed.
 - Frames are scored by networks that saw nobody of their person group; the shipped ones saw all.
+- Shipped stages are measured as exported files; those that leave a fold out only score it.
 - Each network is fitted by one process on one thread: how many run at once changes nothing.
 - Every figure of the card is printed.
 """
@@ -21,6 +22,7 @@ import json
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,9 +76,8 @@ def main() -> None:
     material = _Material(options.data)
     log(f"faces found in {len(material.known)} of {len(material.frames)} frames")
     figures = report.Figures(options.seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        models = _fit_all(material, Path(scratch), options.out, options.seed, options.workers, log)
-        eyes, mouth, temperatures = _measure_out_of_fold(material, models, figures)
+    scores = _fit_all(material, options.out, options.seed, options.workers, log)
+    eyes, mouth, temperatures = _measure_out_of_fold(material, scores, options.out, figures)
     export_frame(options.out / "frame.onnx")
     _measure_eyes(material, options.out / "eyes.onnx", temperatures["eyes"], figures)
     score = 1 - (1 - eyes) * (1 - mouth)
@@ -130,57 +131,71 @@ class _Material:
         return self.frame_fold % 2 == fold
 
 
-Models = dict[str, dict[int, Path]]
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A network to fit: to be written to `path`, or else to score `unseen` tiles."""
+
+    part: Part
+    sources: list[fit.Source]
+    seed: int
+    path: Path | None
+    unseen: NDArray[np.uint8]
 
 
 def _fit_all(
-    material: _Material, scratch: Path, out: Path, seed: int, workers: int, log: Callable[[str], None]
-) -> Models:
-    """Fit and export both stages on everything (under -1), and for each fold without it."""
+    material: _Material, out: Path, seed: int, workers: int, log: Callable[[str], None]
+) -> dict[Part, list[Floats]]:
+    """Fit and export both stages on everything, and return for each fold the raw scores without it.
+
+    Those of the mouth are of the fold's frames, then of its mouths close up.
+    """
+    tiles, close = material.parts.tiles, tiled(_shrunk(material.close))
     everything, every_mouth = np.ones(len(material.known), np.bool_), np.ones(len(material.mouths), np.bool_)
-    tasks: list[tuple[Part, Path, list[fit.Source], int]] = [
-        ("eyes", out / "eyes.onnx", material.eye_sources(everything), seed),
-        ("mouth", out / "mouth.onnx", material.mouth_sources(everything, every_mouth), seed),
+    tasks = [
+        _Task("eyes", material.eye_sources(everything), seed, out / "eyes.onnx", tiles[:0]),
+        _Task("mouth", material.mouth_sources(everything, every_mouth), seed, out / "mouth.onnx", tiles[:0]),
     ]
-    models: Models = {"eyes": {-1: out / "eyes.onnx"}, "mouth": {-1: out / "mouth.onnx"}}
     for fold in range(2):
-        models["eyes"][fold] = scratch / f"eyes{fold}.onnx"
-        tasks.append(("eyes", models["eyes"][fold], material.eye_sources(~material.fold_of_eyes(fold)), seed))
+        left_out = material.fold_of_eyes(fold)
+        tasks.append(_Task("eyes", material.eye_sources(~left_out), seed, None, tiles[left_out]))
     for fold in range(data.FOLDS):
-        models["mouth"][fold] = scratch / f"mouth{fold}.onnx"
-        sources = material.mouth_sources(material.frame_fold != fold, material.mouth_fold != fold)
-        tasks.append(("mouth", models["mouth"][fold], sources, seed))
+        frames, mouths = material.frame_fold == fold, material.mouth_fold == fold
+        unseen = np.concatenate([tiles[frames], close[mouths]])
+        tasks.append(_Task("mouth", material.mouth_sources(~frames, ~mouths), seed, None, unseen))
+    scores: dict[Part, list[Floats]] = {"eyes": [], "mouth": []}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for number, name in enumerate(pool.map(_fit, tasks), 1):
-            log(f"{name}: {number} of {len(tasks)} networks")
-    return models
+        for number, (task, found) in enumerate(zip(tasks, pool.map(_fit, tasks), strict=True), 1):
+            log(f"{task.part}: {number} of {len(tasks)} networks")
+            if task.path is None:
+                scores[task.part].append(found)
+    return scores
 
 
-def _fit(task: tuple[Part, Path, list[fit.Source], int]) -> str:
-    part, path, sources, seed = task
+def _fit(task: _Task) -> Floats:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(mode=True)
-    network = fit.fitted(sources, windows=WINDOWS, epochs=EPOCHS[part], seed=seed)
-    export_part(graph_of(part, network), path)
-    return part
+    network = fit.fitted(task.sources, windows=WINDOWS, epochs=EPOCHS[task.part], seed=task.seed)
+    graph = graph_of(task.part, network)
+    if task.path is not None:
+        export_part(graph, task.path)
+    with torch.inference_mode():
+        parts = [graph(part) for part in torch.from_numpy(task.unseen).split(256)]
+    return torch.cat(parts).double().numpy()
 
 
 def _measure_out_of_fold(
-    material: _Material, models: Models, figures: report.Figures
+    material: _Material, scores: dict[Part, list[Floats]], out: Path, figures: report.Figures
 ) -> tuple[Floats, Floats, dict[str, float]]:
     """Scores of the eyes and the mouths of frames whose people the network had not seen, and the temperatures."""
-    tiles, close = material.parts.tiles, tiled(_shrunk(material.close))
-    eyes, mouth, near = np.zeros(len(tiles)), np.zeros(len(tiles)), np.zeros(len(close))
-    for fold in range(2):
-        chosen = material.fold_of_eyes(fold)
-        eyes[chosen] = Served(models["eyes"][fold]).scores(tiles[chosen])
-    for fold in range(data.FOLDS):
-        served = Served(models["mouth"][fold])
-        mouth[material.frame_fold == fold] = served.scores(tiles[material.frame_fold == fold])
-        near[material.mouth_fold == fold] = served.scores(close[material.mouth_fold == fold])
+    eyes, mouth, near = np.zeros(len(material.known)), np.zeros(len(material.known)), np.zeros(len(material.mouths))
+    for fold, found in enumerate(scores["eyes"]):
+        eyes[material.fold_of_eyes(fold)] = found
+    for fold, found in enumerate(scores["mouth"]):
+        frames = material.frame_fold == fold
+        mouth[frames], near[material.mouth_fold == fold] = np.split(found, [int(frames.sum())])
     valid, positive = _framings(material.eyes["valid"], figures.seed), _positive(material.eyes["valid"])
     temperatures = {
-        "eyes": _temperature(Served(models["eyes"][-1]).scores(valid), np.tile(positive, DRAWS)),
+        "eyes": _temperature(Served(out / "eyes.onnx").scores(valid), np.tile(positive, DRAWS)),
         "mouth": _temperature(
             np.concatenate([mouth, near]), np.concatenate([material.yawning, _positive(material.mouths)])
         ),

@@ -13,7 +13,9 @@ that eyes are closed (PERCLOS), Caffier et al. (2003) for blinks.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from discern.core.verdict import Event, EventCount, MeasureReading, Thresholds, Timeline
@@ -29,6 +31,7 @@ TOO_LITTLE_KNOWN = "known"
 """What a judgement is degraded by where too little is known."""
 
 WHOLE_WINDOW = "window"
+_MOST_WINDOWS = 1000
 _SEVERITY: dict[Decision, int] = {"clear": 0, "review": 1, "flag": 2}
 
 
@@ -119,15 +122,14 @@ def judge_clip(samples: Sequence[Sample], seconds: float, rule: StreamRule) -> J
     speaks, and of equals the first.
     """
     length = min(seconds, rule.window_seconds)
-    every = rule.every_seconds or rule.window_seconds
-    starts = [0.0]
-    while starts[-1] + length < seconds:
-        starts.append(min(starts[-1] + every, seconds - length))
+    last = seconds - length
+    every = max(rule.every_seconds or rule.window_seconds, seconds / _MOST_WINDOWS)
+    starts = [*takewhile(lambda start: start < last, (number * every for number in count())), last]
+    times = [sample.at for sample in samples]
     found = []
     for start in starts:
-        is_last = start + length >= seconds
-        inside = [one for one in samples if start <= one.at and (is_last or one.at < start + length)]
-        found.append(Judge(rule).judge(inside, start, length))
+        end = len(samples) if start == last else bisect_left(times, start + length)
+        found.append(Judge(rule).judge(samples[bisect_left(times, start) : end], start, length))
     return max(found, key=lambda one: (_SEVERITY[one.decision], one.score / max(one.thresholds.flag_from, 1e-9)))
 
 
@@ -209,10 +211,10 @@ def _measure(rule: StreamRule, known: Sequence[Sample]) -> float:
     return max(scores) if rule.measure == "maximum" else sum(scores) / len(scores)
 
 
-def _gate(one: EventMeasure, rule: StreamRule, count: EventCount, seconds: float) -> _Gate:
+def _gate(one: EventMeasure, rule: StreamRule, counted: EventCount, seconds: float) -> _Gate:
     """Put a measure of events beside its thresholds; 1 is as much of it as a window can hold."""
     kind = next(kind for kind in rule.events if kind.name == one.event)
-    value: float = getattr(count, one.measure)
+    value: float = getattr(counted, one.measure)
     scale = {
         "count": seconds / kind.shortest_seconds,
         "per_minute": 60 / kind.shortest_seconds,
