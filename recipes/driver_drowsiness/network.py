@@ -30,8 +30,8 @@ class PartNetwork(nn.Module):
         blocks: list[nn.Module] = []
         before = 1
         for position, width in enumerate(_WIDTHS):
-            stride = 2 if position < len(_WIDTHS) - 1 else 1
-            blocks += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            blocks += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            blocks.append(nn.MaxPool2d(2) if position < len(_WIDTHS) - 1 else nn.Identity())
             before = width
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(2 * before, 1))

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Flags = NDArray[np.bool_]
 
-EPOCHS = {"eyes": 20, "mouth": 12}
+EPOCHS = {"eyes": 20, "mouth": 25}
 WINDOWS = 1024
 GLASSES = 0.4
 """Share of the eyes that are shown through drawn spectacles."""

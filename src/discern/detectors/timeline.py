@@ -214,7 +214,7 @@ def _measure(rule: StreamRule, known: Sequence[Sample]) -> float:
 def _gate(one: EventMeasure, rule: StreamRule, counted: EventCount, seconds: float) -> _Gate:
     """Put a measure of events beside its thresholds; 1 is as much of it as a window can hold."""
     kind = next(kind for kind in rule.events if kind.name == one.event)
-    value: float = getattr(counted, one.measure)
+    value = float(getattr(counted, one.measure))
     scale = {
         "count": seconds / kind.shortest_seconds,
         "per_minute": 60 / kind.shortest_seconds,
