@@ -168,7 +168,7 @@ class Plane:
             decision=assessment.decision,
             label=assessment.label,
             score=assessment.score,
-            thresholds=manifest.decision.thresholds,
+            thresholds=assessment.thresholds or manifest.decision.thresholds,
             decided_by=assessment.decided_by,
             stages=assessment.stages,
             input=found.facts,
@@ -176,6 +176,7 @@ class Plane:
             milliseconds=round(found.milliseconds, 3),
             degraded=assessment.degraded,
             frames=assessment.frames,
+            timeline=assessment.timeline,
         )
 
     async def _detector(self, name: str, version: str | None) -> Detector:

@@ -28,7 +28,7 @@ from discern.evaluation.journal import Judged, Scoresheet
 from discern.evaluation.ports import ItemSource, MediaPiece, Piece, Progress, RowsPiece, Watcher
 from discern.evaluation.rules_exits import with_exits
 from discern.evaluation.types import Scored
-from discern.inputs.faces import Box
+from discern.inputs.faces import Box, FaceParts, frontal_parts
 from discern.inputs.prepare import prepare_media
 from discern.inputs.spec import ImageSpec, RecordSpec
 
@@ -232,6 +232,10 @@ class _GivenBox:
     def locate(self, rgb: NDArray[np.uint8]) -> Box | None:  # noqa: ARG002
         """Return the box."""
         return self.box
+
+    def locate_parts(self, rgb: NDArray[np.uint8]) -> FaceParts:  # noqa: ARG002
+        """Return where eyes and mouth are in most faces of the box."""
+        return frontal_parts(self.box)
 
 
 def _in_order(judge: Callable[[Piece], Judged], pieces: Iterator[Piece], threads: int) -> Iterator[Judged]:
