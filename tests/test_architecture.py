@@ -25,7 +25,7 @@ FEATURES = {
 # Features inside a feature. They build on it, and it knows nothing of them.
 SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams", "evaluation/platforms"}
 # What a sub-feature may import of the feature it lies in.
-OF_THE_PARENT = {"types", "ports", "records", "sources", "store"}
+OF_THE_PARENT = {"types", "ports", "records", "sources", "store", "datasets", "metrics", "comparisons", "cascades"}
 
 # Rank of the folders: a file imports only from its own folder and from lower ranks.
 RANKS = (
@@ -64,7 +64,7 @@ PARTS = {
     "committing": 2,
     "batching": 2,
     "journal": 2,
-    "measures": 2,
+    "results": 2,
     "report": 2,
     "service": 3,
     "api": 4,
