@@ -70,15 +70,13 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
         No server needs to run. An interrupted run goes on where it stopped when the same command is given again.
         """
         _check_installed(mlflow is not None)
-        from discern.evaluation import report  # noqa: PLC0415 - needs an extra
-        from discern.evaluation.service import Evaluation, finish, look, run  # noqa: PLC0415
+        from discern.evaluation.service import Evaluation  # noqa: PLC0415 - needs an extra
         from discern.evaluation.sources import Asked  # noqa: PLC0415
 
-        opened = parts()
         asked = Evaluation(
             detector=detector,
             data=tuple(data),
-            out=out or Path(),
+            out=out,
             compare=compare,
             seed=seed,
             show_inputs=show_inputs,
@@ -88,28 +86,34 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
             pictures=pictures,
             platforms=platforms,
         )
-        with _watching(verbose) as watch:
-            looked = look(asked, opened, _freezing(watch))
-        if out is None:
-            manifest = looked.bundle.manifest
-            asked = asked.into(Path(f"evaluation-{manifest.name}-{manifest.version}"))
-        if plan:
-            _print_plan(asked, looked)
-            return
-        report.check_free(asked.out, replace=replace)
-        try:
-            with _watching(verbose) as watch:
-                result, timings = run(asked, looked, opened, watch)
-        except KeyboardInterrupt:
-            typer.echo("Interrupted. The same command goes on from here.", err=True)
-            raise typer.Exit(_INTERRUPTED) from None
-        _write(asked.out, result, timings, looked)
-        finish(asked)
-        if mlflow is not None:
-            from discern.evaluation.service_mlflow import log_run  # noqa: PLC0415 - needs an extra
+        _evaluate(asked, parts(), plan=plan, replace=replace, verbose=verbose, mlflow=mlflow)
 
-            log_run(mlflow, report.rounded(result), asked.out)
-        _print_result(result, asked.out)
+
+def _evaluate(asked: Evaluation, parts: Parts, *, plan: bool, replace: bool, verbose: bool, mlflow: str | None) -> None:
+    from discern.evaluation import report  # noqa: PLC0415 - needs an extra
+    from discern.evaluation.service import finish, look, run  # noqa: PLC0415
+
+    with _watching(verbose) as watch:
+        looked = look(asked, parts, _freezing(watch))
+    manifest = looked.bundle.manifest
+    out = asked.out or Path(f"evaluation-{manifest.name}-{manifest.version}")
+    if plan:
+        _print_plan(asked, looked, out)
+        return
+    report.check_free(out, replace=replace)
+    try:
+        with _watching(verbose) as watch:
+            result, timings = run(asked, looked, parts, out, watch)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The same command goes on from here.", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    _write(out, result, timings, looked)
+    finish(out)
+    if mlflow is not None:
+        from discern.evaluation.service_mlflow import log_run  # noqa: PLC0415 - needs an extra
+
+        log_run(mlflow, report.rounded(result), out)
+    _print_result(result, out)
 
 
 def _write(out: Path, result: Result, timings: Timings, looked: Looked) -> None:
@@ -145,7 +149,7 @@ def _check_installed(mlflow: bool) -> None:
         )
 
 
-def _print_plan(asked: Evaluation, looked: Looked) -> None:
+def _print_plan(asked: Evaluation, looked: Looked, out: Path) -> None:
     table = Table.grid(padding=(0, 2))
     for what, bundle in (("Detector", looked.bundle), ("Compared with", looked.other)):
         if bundle is not None:
@@ -157,7 +161,7 @@ def _print_plan(asked: Evaluation, looked: Looked) -> None:
         table.add_row(escape(source.name), escape(text))
         for caveat in source.caveats:
             table.add_row("", escape(caveat))
-    table.add_row("Report", escape(str(asked.out)))
+    table.add_row("Report", escape(str(out)))
     table.add_row("Command", escape(asked.command))
     Console().print(table)
 

@@ -49,6 +49,7 @@ def _environment() -> jinja2.Environment:
         "count": report_words.count,
         "found": report_words.found,
         "megabytes": report_words.megabytes,
+        "in_order": report_words.in_order,
         "milliseconds": report_words.milliseconds,
         "small": report_words.small,
         "md": _escaped,

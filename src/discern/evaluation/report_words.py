@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from discern.evaluation.types import Estimate
 
 NONE = "\N{EN DASH}"
@@ -96,3 +98,8 @@ def megabytes(value: int | None) -> str:
 def small(value: float | None) -> str:
     """Return a figure that may be tiny."""
     return NONE if value is None else f"{value:.1e}"
+
+
+def in_order(metrics: Mapping[str, Estimate]) -> list[tuple[str, Estimate]]:
+    """Return figures in the order in which they are shown."""
+    return [(name, metrics[name]) for name in METRICS if name in metrics]

@@ -14,7 +14,7 @@ import platform
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +72,7 @@ class Evaluation:
 
     detector: str
     data: tuple[str, ...]
-    out: Path
+    out: Path | None = None
     compare: str | None = None
     seed: int = 1
     show_inputs: bool = False
@@ -81,10 +81,6 @@ class Evaluation:
     against_root: Path | None = None
     pictures: bool = True
     platforms: bool = False
-
-    def into(self, out: Path) -> Evaluation:
-        """Return the same with its report in another folder."""
-        return replace(self, out=out)
 
     @property
     def command(self) -> str:
@@ -134,7 +130,7 @@ def look(asked: Evaluation, parts: Parts, watch: Watch | None = None) -> Looked:
         raise CallerError("Two datasets have the same name.", mend="Name one otherwise: --data NAME=PATH.")
     unused = {named(pair)[0] for pair in (*asked.asked.roots, *asked.asked.splits)} - {None, *names}
     if unused:
-        raise CallerError(f"There is no dataset {sorted(filter(None, unused))[0]}.", mend=f"Name: {', '.join(names)}.")
+        raise CallerError(f"There is no dataset {min(filter(None, unused))}.", mend=f"Name: {', '.join(names)}.")
     hidden = [source.name for source in sources if asked.show_inputs and not source.may_be_shown]
     if hidden:
         raise CallerError(f"What {hidden[0]} holds may not be shown.", mend="Leave out --show-inputs.")
@@ -143,9 +139,9 @@ def look(asked: Evaluation, parts: Parts, watch: Watch | None = None) -> Looked:
     return Looked(bundle, other, sources, trained_on)
 
 
-def run(asked: Evaluation, looked: Looked, parts: Parts, watch: Watcher) -> tuple[Result, Timings]:
-    """Score what was looked at and return what it comes to."""
-    journal = Journal(asked.out)
+def run(asked: Evaluation, looked: Looked, parts: Parts, out: Path, watch: Watcher) -> tuple[Result, Timings]:
+    """Score what was looked at and return what it comes to; what is scored so far is kept below `out`."""
+    journal = Journal(out)
     bundles = [looked.bundle, *([] if looked.other is None else [looked.other])]
     clocked = _Clocked(parts)
     everything: list[list[Scored]] = []
@@ -179,9 +175,9 @@ def run(asked: Evaluation, looked: Looked, parts: Parts, watch: Watcher) -> tupl
     return result, clocked.timings(ours, platforms)
 
 
-def finish(asked: Evaluation) -> None:
+def finish(out: Path) -> None:
     """Remove what was kept for going on: the report is written."""
-    Journal(asked.out).remove()
+    Journal(out).remove()
 
 
 class _Clocked:

@@ -59,7 +59,7 @@ def labelled_rows(
     for name, drawn in zip((manifest.classes.negative, manifest.classes.positive), found, strict=True):
         if len(drawn) < 2:
             raise CallerError(
-                f"{source.name}: {len(drawn)} items of the class {name} can be judged, and two are needed at the least.",
+                f"{source.name}: {len(drawn)} items of the class {name} can be judged, and two are needed.",
                 mend="Give items of both classes.",
             )
     held = [min(CALIBRATION_MOST, max(1, len(drawn) // CALIBRATION_SHARE)) for drawn in found]
