@@ -23,9 +23,23 @@ FEATURES = {
     "retention",
 }
 # Features inside a feature. They build on it, and it knows nothing of them.
-SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams", "evaluation/platforms"}
+SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams", "evaluation/platforms", "evaluation/studio"}
 # What a sub-feature may import of the feature it lies in.
-OF_THE_PARENT = {"types", "ports", "records", "sources", "store", "datasets", "metrics", "comparisons", "cascades"}
+OF_THE_PARENT = {
+    "types",
+    "ports",
+    "records",
+    "sources",
+    "store",
+    "statistics",
+    "metrics",
+    "comparisons",
+    "cascades",
+    "datasets",
+    "journal",
+    "report",
+    "service",
+}
 
 # Rank of the folders: a file imports only from its own folder and from lower ranks.
 RANKS = (

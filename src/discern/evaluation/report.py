@@ -25,7 +25,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w.-]")
 _Tree = TypeVar("_Tree", Result, Timings)
 
 
-def canonical(result: Result | Timings) -> bytes:
+def canonical(result: msgspec.Struct) -> bytes:
     """Return the JSON of a result or of its timings. Raises InternalError for a figure that is no number."""
     tree = _rounded(msgspec.to_builtins(result, order="deterministic"), "")
     return msgspec.json.format(msgspec.json.encode(tree), indent=1) + b"\n"

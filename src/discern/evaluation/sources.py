@@ -163,10 +163,24 @@ def source_of(
             f"{address} is no dataset.",
             mend="Name a frozen manifest, a folder with a sub-folder for each class, a Parquet or a CSV file.",
         )
-    _check_fits(manifest, detector, path)
     shown = name or manifest.name
+    return side_of(manifest, folder, _given(asked.splits, shown), detector, limits, name=shown, made=made)
+
+
+def side_of(
+    manifest: FrozenManifest,
+    root: Path,
+    split: str | None,
+    detector: Manifest,
+    limits: InputLimits,
+    *,
+    name: str | None = None,
+    made: bool = False,
+) -> FrozenSource:
+    """Return a frozen dataset below a root, or one side of it. Raises UnsupportedInput where it does not fit."""
+    _check_fits(manifest, detector)
     spec = detector.input if isinstance(detector.input, RecordSpec) else None
-    return FrozenSource(shown, manifest, folder, _given(asked.splits, shown), made, limits, spec)
+    return FrozenSource(name or manifest.name, manifest, root, split, made, limits, spec)
 
 
 def named(address: str) -> tuple[str | None, str]:
@@ -196,9 +210,10 @@ def _frozen_table(path: Path, name: str | None, detector: Manifest, asked: Asked
     return freeze(path.absolute().parent, "table", options, name=name or path.name)
 
 
-def _check_fits(manifest: FrozenManifest, detector: Manifest, path: Path) -> None:
+def _check_fits(manifest: FrozenManifest, detector: Manifest) -> None:
     takes_records = isinstance(detector.input, RecordSpec)
     if takes_records != (manifest.kind == "record") or (manifest.kind == "video" and detector.video is None):
         raise UnsupportedInput(
-            f"{detector.name} takes a {detector.input.kind}, {path} holds {manifest.kind}s.", mend="Name another."
+            f"{detector.name} takes a {detector.input.kind}, {manifest.name} holds {manifest.kind}s.",
+            mend="Name another.",
         )
