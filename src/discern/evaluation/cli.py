@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from discern.core.errors import MissingExtra
+from discern.evaluation.datasets_contents import needs_extra
 from discern.evaluation.ports import Progress as Far
 from discern.evaluation.ports import Watcher
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _LINE_SECONDS = 5.0
-_NEEDED = ("jinja2", "pyarrow", "scipy", "statsmodels")
 _DATA_HELP = (
     "[NAME=]PATH: a frozen manifest, a folder with a sub-folder for each class, Parquet or CSV. May be repeated."
 )
@@ -134,13 +134,7 @@ def _write(out: Path, result: Result, timings: Timings, looked: Looked) -> None:
 
 
 def _check_installed(mlflow: bool) -> None:
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingExtra(
-            f"Evaluating needs {', '.join(missing)}, which the extra `evaluate` brings.",
-            mend="Install it: pip install 'discern-detectors[evaluate]'.",
-            extra="evaluate",
-        )
+    needs_extra("jinja2", "pyarrow", "scipy", "statsmodels")
     if mlflow and importlib.util.find_spec("mlflow") is None:
         raise MissingExtra(
             "Logging to MLflow needs what the extra `mlflow` brings.",
