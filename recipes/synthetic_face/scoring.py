@@ -1,0 +1,76 @@
+"""Scores of the kinds for many pictures, and what carries over to a generator that no training picture shows.
+
+Invariants:
+
+- A picture is scored by a backbone that did not see it.
+- Backbones are scored as they are stored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from recipes.synthetic_face import finetune, studies
+from recipes.synthetic_face.measure import auc
+from recipes.synthetic_face.network import KindScores, as_stored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from recipes.synthetic_face.data import Picture
+
+    Floats = NDArray[np.float64]
+
+_ROWS = 16
+
+
+def kind_scores(weights: Path, kinds: int, images: NDArray[np.uint8], *, mirrored: bool) -> Floats:
+    """Scores [n, kinds] of uint8 pictures by one backbone."""
+    network = KindScores([as_stored(finetune.loaded(weights, kinds))], mirrored=mirrored)
+    with torch.inference_mode():
+        rows = [
+            network(torch.from_numpy(images[start : start + _ROWS])).double() for start in range(0, len(images), _ROWS)
+        ]
+    return np.asarray(torch.cat(rows))
+
+
+def out_of_fold(
+    weights: list[Path], kinds: int, images: NDArray[np.uint8], fold: NDArray[np.int64], *, mirrored: bool
+) -> Floats:
+    """Scores [n, kinds], each row by the backbone of its fold."""
+    scores = np.zeros((len(images), kinds))
+    for number, path in enumerate(weights):
+        scores[fold == number] = kind_scores(path, kinds, images[fold == number], mirrored=mirrored)
+    return scores
+
+
+def carry_over(
+    images: NDArray[np.uint8], pictures: list[Picture], matched: tuple[str, str], seed: int, folder: Path
+) -> list[list[object]]:
+    """For each generator: AUC of a backbone that saw none of it, against photographs it did not see either.
+
+    By share of the matched pair's difference; where the generator is one of that pair there is no such share.
+    """
+    kind = np.array([picture.kind for picture in pictures])
+    fold = np.array([picture.fold for picture in pictures])
+    kinds = sorted(set(kind.tolist()))
+    photographs = [name for name in kinds if name.endswith("/authentic")]
+    lessons = finetune.generator_lessons(images, pictures, seed)
+    weights = finetune.train(list(lessons.values()), folder)
+    table: list[list[object]] = []
+    for generator, path in zip(lessons, weights, strict=True):
+        kept = [name for name in kinds if name != generator]
+        judged = np.flatnonzero((fold == 0) & np.isin(kind, [generator, *photographs]))
+        scores = kind_scores(path, len(kept), images[judged], mirrored=True)
+        pair = (kept[0], kept[1]) if generator in matched else matched
+        for share in (0.0,) if generator in matched else studies.SHARES:
+            odds = studies.odds_of(scores, kept, pair, share)
+            seen = kind[judged]
+            values = [auc(odds[seen == generator], odds[seen == photo]).value for photo in photographs]
+            table.append([generator, f"{share:g}", *values])
+    return table
