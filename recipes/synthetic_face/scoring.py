@@ -29,24 +29,26 @@ if TYPE_CHECKING:
 _ROWS = 16
 
 
-def kind_scores(weights: Path, kinds: int, images: NDArray[np.uint8], *, mirrored: bool) -> Floats:
-    """Scores [n, kinds] of uint8 pictures by one backbone."""
-    network = KindScores([as_stored(finetune.loaded(weights, kinds))], mirrored=mirrored)
+def kind_scores(weights: Path, kinds: int, images: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Scores [n, kinds] of uint8 pictures by one backbone: of the picture, and averaged with its mirror image."""
+    network = KindScores([as_stored(finetune.loaded(weights, kinds))], mirrored=False)
+    rows = []
     with torch.inference_mode():
-        rows = [
-            network(torch.from_numpy(images[start : start + _ROWS])).double() for start in range(0, len(images), _ROWS)
-        ]
-    return np.asarray(torch.cat(rows))
+        for start in range(0, len(images), _ROWS):
+            pixels = torch.from_numpy(images[start : start + _ROWS])
+            rows.append(torch.stack([network(pixels), network(pixels.flip(2))]).double())
+    both = np.asarray(torch.cat(rows, 1))
+    return both[0], both.mean(0)
 
 
 def out_of_fold(
-    weights: list[Path], kinds: int, images: NDArray[np.uint8], fold: NDArray[np.int64], *, mirrored: bool
-) -> Floats:
-    """Scores [n, kinds], each row by the backbone of its fold."""
-    scores = np.zeros((len(images), kinds))
+    weights: list[Path], kinds: int, images: NDArray[np.uint8], fold: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """Scores [n, kinds] of the picture, and averaged with its mirror image; each row by the backbone of its fold."""
+    plain, mirrored = np.zeros((2, len(images), kinds))
     for number, path in enumerate(weights):
-        scores[fold == number] = kind_scores(path, kinds, images[fold == number], mirrored=mirrored)
-    return scores
+        plain[fold == number], mirrored[fold == number] = kind_scores(path, kinds, images[fold == number])
+    return plain, mirrored
 
 
 def carry_over(
@@ -66,7 +68,7 @@ def carry_over(
     for generator, path in zip(lessons, weights, strict=True):
         kept = [name for name in kinds if name != generator]
         judged = np.flatnonzero((fold == 0) & np.isin(kind, [generator, *photographs]))
-        scores = kind_scores(path, len(kept), images[judged], mirrored=True)
+        scores = kind_scores(path, len(kept), images[judged])[1]
         pair = (kept[0], kept[1]) if generator in matched else matched
         for share in (0.0,) if generator in matched else studies.SHARES:
             odds = studies.odds_of(scores, kept, pair, share)

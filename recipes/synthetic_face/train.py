@@ -112,7 +112,7 @@ def _stages(
     kind = np.array([pictures[index].kind for index in development])
     label = np.array([pictures[index].label for index in development])
     images = crops.images[development]
-    plain, mirrored = (scoring.out_of_fold(weights, len(kinds), images, fold, mirrored=both) for both in (False, True))
+    plain, mirrored = scoring.out_of_fold(weights, len(kinds), images, fold)
     figures.shares(studies.share_table(plain, mirrored, kind, kinds, MATCHED), kind)
     backbones = [as_stored(finetune.loaded(path, len(kinds))) for path in weights]
     odds = KindOdds(kinds, MATCHED, SHARE)
