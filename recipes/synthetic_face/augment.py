@@ -50,7 +50,6 @@ STRONG = Strength(smallest_window=0.72, lowest_quality=70, rescaled_share=1.0, b
 TRAINING = Strength(
     smallest_window=0.72, lowest_quality=70, rescaled_share=0.5, blurred_share=0.15, reencoded_share=0.5
 )
-MILD = Strength(smallest_window=0.88, lowest_quality=82, rescaled_share=0.6, blurred_share=0.0)
 
 
 def augmented(image: NDArray[np.uint8], digest: str, strength: Strength, seed: int) -> NDArray[np.uint8]:

@@ -45,27 +45,20 @@ class KindScores(nn.Module):
 
 
 class KindOdds(nn.Module):
-    """Scores of the kinds [n, kinds] to log odds of synthetic [n].
+    """Scores of the kinds [n, kinds] to log odds of synthetic [n]: the summed kinds of either class."""
 
-    `matched` is the pair whose photographs and generated faces went through the same processing: what tells those apart
-    is the generator, so `share` of its difference of scores is added.
-    """
-
-    def __init__(self, kinds: Sequence[str], matched: tuple[str, str], share: float) -> None:
+    def __init__(self, kinds: Sequence[str]) -> None:
         super().__init__()
         self.synthetic = [index for index, kind in enumerate(kinds) if kind.endswith("/synthetic")]
         self.authentic = [index for index, kind in enumerate(kinds) if kind.endswith("/authentic")]
-        self.matched = (kinds.index(matched[0]), kinds.index(matched[1]))
-        self.share = share
 
     def forward(self, scores: Tensor) -> Tensor:
         """Uncalibrated log odds."""
-        odds = torch.logsumexp(scores[:, self.synthetic], 1) - torch.logsumexp(scores[:, self.authentic], 1)
-        return odds + self.share * (scores[:, self.matched[0]] - scores[:, self.matched[1]])
+        return torch.logsumexp(scores[:, self.synthetic], 1) - torch.logsumexp(scores[:, self.authentic], 1)
 
 
 class StageNetwork(nn.Module):
-    """Probability of synthetic: log odds of the summed kinds of either class, plus a share of one pair's difference."""
+    """Probability of synthetic from pixels."""
 
     def __init__(self, scores: KindScores, odds: KindOdds) -> None:
         super().__init__()

@@ -47,15 +47,15 @@ class Figures:
         self._found: list[list[object]] = []
         self._framing_note = ""
 
-    def shares(self, rows: list[list[object]], kind: NDArray[np.str_]) -> None:
-        """Single scores and the shares of the matched pair, out of fold."""
+    def mirrored(self, rows: list[list[object]], kind: NDArray[np.str_]) -> None:
+        """Single backbones out of fold, with and without the mirror image."""
         names = [_pair_name(pair) for pair in studies.pairs_of(kind.tolist())]
-        self.tables["share_table"] = table(["score", "share", *names], rows)
-        print(self.tables["share_table"], flush=True)
+        self.tables["mirror_table"] = table(["score of", *names], rows)
+        print(self.tables["mirror_table"], flush=True)
 
     def carry_over(self, rows: list[list[object]]) -> None:
         """AUC on generators that were left out."""
-        self.tables["transfer_table"] = table(["generator left out", "share", *_CARRY_OVER_HEADER], rows)
+        self.tables["transfer_table"] = table(["generator left out", *_CARRY_OVER_HEADER], rows)
         print(self.tables["transfer_table"], flush=True)
 
     def framing(self, pictures: list[Picture], crops: Crops, margin: float) -> None:
@@ -125,7 +125,6 @@ class Figures:
         stages: list[Stage],
         point: OperatingPoint,
         error: float,
-        matched: tuple[tuple[str, str], float],
     ) -> str:
         """The whole card."""
         screen, expert = stages
@@ -160,8 +159,6 @@ class Figures:
                 "blurred": f"{strength.blurred_share * 100:.0f}",
                 "reencoded": f"{strength.reencoded_share * 100:.0f}",
                 "lowest_quality": str(strength.lowest_quality),
-                "share": f"{matched[1]:g}",
-                "matched_pair": " against ".join(matched[0]),
                 "lost_synthetic": f"{cascade.LOST_SYNTHETIC * 100:g}",
                 "lost_authentic": f"{cascade.LOST_AUTHENTIC * 100:g}",
                 "lost_auc": f"{cascade.LOST_AUC:g}",

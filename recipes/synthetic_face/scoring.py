@@ -51,13 +51,8 @@ def out_of_fold(
     return plain, mirrored
 
 
-def carry_over(
-    images: NDArray[np.uint8], pictures: list[Picture], matched: tuple[str, str], seed: int, folder: Path
-) -> list[list[object]]:
-    """For each generator: AUC of a backbone that saw none of it, against photographs it did not see either.
-
-    By share of the matched pair's difference; where the generator is one of that pair there is no such share.
-    """
+def carry_over(images: NDArray[np.uint8], pictures: list[Picture], seed: int, folder: Path) -> list[list[object]]:
+    """For each generator: AUC of a backbone that saw none of it, against photographs it did not see either."""
     kind = np.array([picture.kind for picture in pictures])
     fold = np.array([picture.fold for picture in pictures])
     kinds = sorted(set(kind.tolist()))
@@ -68,11 +63,7 @@ def carry_over(
     for generator, path in zip(lessons, weights, strict=True):
         kept = [name for name in kinds if name != generator]
         judged = np.flatnonzero((fold == 0) & np.isin(kind, [generator, *photographs]))
-        scores = kind_scores(path, len(kept), images[judged])[1]
-        pair = (kept[0], kept[1]) if generator in matched else matched
-        for share in (0.0,) if generator in matched else studies.SHARES:
-            odds = studies.odds_of(scores, kept, pair, share)
-            seen = kind[judged]
-            values = [auc(odds[seen == generator], odds[seen == photo]).value for photo in photographs]
-            table.append([generator, f"{share:g}", *values])
+        odds = studies.odds_of(kind_scores(path, len(kept), images[judged])[1], kept)
+        seen = kind[judged]
+        table.append([generator, *(auc(odds[seen == generator], odds[seen == photo]).value for photo in photographs)])
     return table

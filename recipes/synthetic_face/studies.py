@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-SHARES = (0.0, 0.5, 1.0, 2.0)
-
 
 def pairs_of(kinds: list[str]) -> list[tuple[str, str]]:
     """(synthetic, authentic) kinds of one source; a source without photographs is set against each that has some."""
@@ -44,22 +42,16 @@ def pair_auc(score: Floats, kind: NDArray[np.str_], pair: tuple[str, str]) -> fl
     return auc(score[kind == pair[0]], score[kind == pair[1]]).value
 
 
-def odds_of(scores: Floats, kinds: list[str], matched: tuple[str, str], share: float) -> Floats:
+def odds_of(scores: Floats, kinds: list[str]) -> Floats:
     """Log odds [n] of scores of the kinds."""
-    return np.asarray(KindOdds(kinds, matched, share)(torch.from_numpy(scores)), np.float64)
+    return np.asarray(KindOdds(kinds)(torch.from_numpy(scores)), np.float64)
 
 
-def share_table(
-    plain: Floats, mirrored: Floats, kind: NDArray[np.str_], kinds: list[str], matched: tuple[str, str]
-) -> list[list[object]]:
-    """AUC for each pair: the picture alone or with its mirror image, and shares of the matched pair's difference."""
+def mirror_table(plain: Floats, mirrored: Floats, kind: NDArray[np.str_], kinds: list[str]) -> list[list[object]]:
+    """AUC for each pair of a picture's score alone, and of its average with its mirror image's."""
     pairs = pairs_of(kind.tolist())
-    rows: list[list[object]] = []
-    for name, scores, shares in (("picture", plain, SHARES[:1]), ("picture and mirror image", mirrored, SHARES)):
-        for share in shares:
-            odds = odds_of(scores, kinds, matched, share)
-            rows.append([name, f"{share:g}", *(pair_auc(odds, kind, pair) for pair in pairs)])
-    return rows
+    named = (("picture", plain), ("picture and mirror image", mirrored))
+    return [[name, *(pair_auc(odds_of(scores, kinds), kind, pair) for pair in pairs)] for name, scores in named]
 
 
 def framing_table(pictures: list[Picture], boxes: NDArray[np.float32], margin: float) -> list[tuple[str, float, float]]:

@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 VERSION = "1.1.0"
-MATCHED = ("stylegan/synthetic", "stylegan/authentic")
-SHARE = 1.0
 
 
 def main() -> None:
@@ -89,7 +87,7 @@ def main() -> None:
     for stage, path in zip(stages, paths, strict=True):
         export(stage.network, path, data.SIDE)
     log("exported")
-    figures.carry_over(scoring.carry_over(crops.images, pictures, MATCHED, options.seed, options.work))
+    figures.carry_over(scoring.carry_over(crops.images, pictures, options.seed, options.work))
     figures.framing(pictures, crops, data.FACE_MARGIN)
     log("studies")
 
@@ -113,12 +111,12 @@ def _stages(
     label = np.array([pictures[index].label for index in development])
     images = crops.images[development]
     plain, mirrored = scoring.out_of_fold(weights, len(kinds), images, fold)
-    figures.shares(studies.share_table(plain, mirrored, kind, kinds, MATCHED), kind)
+    figures.mirrored(studies.mirror_table(plain, mirrored, kind, kinds), kind)
     backbones = [as_stored(finetune.loaded(path, len(kinds))) for path in weights]
-    odds = KindOdds(kinds, MATCHED, SHARE)
+    odds = KindOdds(kinds)
     stages = []
     for name, scores, used in (("screen", plain, backbones[:1]), ("expert", mirrored, backbones)):
-        values = studies.odds_of(scores, kinds, MATCHED, SHARE)
+        values = studies.odds_of(scores, kinds)
         temperature = fit_temperature(sigmoid(values), label, balanced(kind, label))
         network = StageNetwork(KindScores(used, mirrored=name == "expert"), odds)
         stages.append(Stage(name, network, values, round(temperature, 4)))
@@ -196,7 +194,7 @@ def _write(
     (options.out / "detector.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False, width=110), encoding="utf-8")
     (options.out / "reference.json").write_text(json.dumps(figures.reference, indent=1) + "\n", encoding="utf-8")
     error = calibration_error(stages[1].score, label)
-    card = figures.card(VERSION, options.seed, pictures, stages, point, error, (MATCHED, SHARE))
+    card = figures.card(VERSION, options.seed, pictures, stages, point, error)
     (options.out / "CARD.md").write_text(card, encoding="utf-8")
     print(card)
 

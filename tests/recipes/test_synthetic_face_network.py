@@ -23,7 +23,6 @@ data: Any = importlib.import_module("recipes.synthetic_face.data")
 
 SIDE = 64
 KINDS = ["one/authentic", "one/synthetic", "two/authentic", "two/synthetic"]
-MATCHED = ("one/synthetic", "one/authentic")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def images() -> NDArray[Any]:
 @pytest.fixture(scope="module")
 def stage(backbones: list[Any]) -> Any:
     scores = network.KindScores([network.as_stored(one) for one in backbones], mirrored=True)
-    return network.StageNetwork(scores, network.KindOdds(KINDS, MATCHED, 0.5))
+    return network.StageNetwork(scores, network.KindOdds(KINDS))
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +90,10 @@ def test_folding_and_rounding_change_the_scores_little(backbones: list[Any], ima
     np.testing.assert_allclose(after, before, atol=0.02 * np.abs(before).max())
 
 
-def test_log_odds_are_those_of_the_summed_kinds_and_a_share_of_the_matched_pair() -> None:
+def test_log_odds_are_those_of_the_summed_kinds_of_either_class() -> None:
     probabilities = np.array([[0.1, 0.2, 0.3, 0.4]])
-    odds = network.KindOdds(KINDS, MATCHED, 0.5)(torch.from_numpy(np.log(probabilities)))
-    assert float(odds[0]) == pytest.approx(np.log(0.6 / 0.4) + 0.5 * np.log(0.2 / 0.1))
+    odds = network.KindOdds(KINDS)(torch.from_numpy(np.log(probabilities)))
+    assert float(odds[0]) == pytest.approx(np.log(0.6 / 0.4))
 
 
 def test_no_lesson_holds_a_picture_of_its_own_fold_or_of_the_held_out_side(images: NDArray[Any]) -> None:
