@@ -146,7 +146,8 @@ def test_bands_of_an_amount_are_written_and_run(run: Run, tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("payments")
 def test_limits_alone_choose(run: Run, tmp_path: Path) -> None:
-    assert run(*ASKED, "--max-fpr", "0.01", "--upper-end", "-o", "rate")[0] == 0
+    code, _, err = run(*ASKED, "--max-fpr", "0.01", "--upper-end", "-o", "rate")
+    assert code == 0, err
     rate = json.loads((tmp_path / "rate" / "thresholds.json").read_text())
     assert rate["flows"][0]["flag"]["high"] <= 0.01
     assert rate["flows"][1]["flag"]["value"] > 0.05

@@ -88,8 +88,8 @@ def plot(choice: ThresholdChoice) -> str:
         parts.append(f'<polyline class="series series-{number}" points="{_points(points, low, high)}"/>')
         parts.append(f'<line class="threshold" x1="{_x(at):.1f}" y1="{_TOP}" x2="{_x(at):.1f}" y2="{bottom}"/>')
     middle = (_LEFT + right) / 2
-    at = f'x="{middle:.0f}" y="{_HEIGHT - 6}" text-anchor="middle"'
-    return "".join([*parts, f'<text class="axis" {at}>Threshold on the score</text></svg>'])
+    place = f'x="{middle:.0f}" y="{_HEIGHT - 6}" text-anchor="middle"'
+    return "".join([*parts, f'<text class="axis" {place}>Threshold on the score</text></svg>'])
 
 
 def _points(points: Sequence[CostPoint], low: float, high: float) -> str:
