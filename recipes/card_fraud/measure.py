@@ -16,6 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from discern.evaluation import metrics_weighted as weighted
+from discern.evaluation.metrics import area_of, placements
+from discern.evaluation.metrics_cards import CardRanking
+from discern.evaluation.statistics import Rows, rows_of
+from discern.evaluation.statistics_bootstrap import Statistic
+from discern.evaluation.statistics_bootstrap import drawn as resampled
+
 CARDS_A_DAY = 100
 """Cards that investigators can look at in a day (the k of card precision@k)."""
 
@@ -62,87 +69,47 @@ class Figures:
         return f"AUC {self.auc}  average precision {self.average_precision}  card precision@100 {self.card_precision}"
 
 
-def _mid_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 1, ties sharing the mean of their ranks."""
-    unique, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    del unique
-    last = np.cumsum(counts)
-    mid: NDArray[np.float64] = (last - (counts - 1) / 2.0)[inverse]
-    return mid
+def _rows(scored: Scored, customers: int) -> Rows:
+    return Rows(scored.fraud, scored.score, scored.customer, customers)
 
 
 def auc_delong(fraud: NDArray[np.bool_], score: NDArray[np.float64]) -> tuple[float, float]:
-    """Area under the ROC curve and its variance (DeLong et al. 1988, computed by mid-ranks as in Sun and Xu 2014).
+    """Area under the ROC curve and its variance (DeLong et al. 1988).
 
     Raises ValueError unless both classes are there with at least two members.
     """
-    positive, negative = score[fraud], score[~fraud]
-    m, n = len(positive), len(negative)
-    if m < 2 or n < 2:
+    rows = rows_of(fraud, score)
+    if min(rows.positives, rows.negatives) < 2:
         raise ValueError("the area under the curve needs at least two payments of each class")
-    together = _mid_ranks(np.concatenate([positive, negative]))
-    over_negatives = (together[:m] - _mid_ranks(positive)) / n
-    over_positives = 1.0 - (together[m:] - _mid_ranks(negative)) / m
-    variance = over_negatives.var(ddof=1) / m + over_positives.var(ddof=1) / n
-    return float(over_negatives.mean()), float(variance)
+    area = area_of(placements(rows), rows)
+    return area.value, area.variance
 
 
-class _PrecisionCurve:
-    """Average precision under varying weights of the customers; the payments are sorted once."""
+def _figures(folds: Sequence[Scored], customers: int) -> Statistic:
+    """Average precision and card precision of each fold, float64 [draws, folds, 2], for weights of the customers."""
+    curves = [weighted.average_precision(_rows(fold, customers)) for fold in folds]
+    rankings = [CardRanking(fold.fraud, fold.score, fold.customer, fold.day) for fold in folds]
 
-    def __init__(self, scored: Scored) -> None:
-        order = np.argsort(-scored.score, kind="stable")
-        score = scored.score[order]
-        self._customer = scored.customer[order]
-        self._fraud = scored.fraud[order].astype(np.float64)
-        self._last_of_tie = np.flatnonzero(np.append(score[1:] != score[:-1], True))
+    def figures(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        each = [
+            np.stack([curve(weights), ranking.precision(weights, CARDS_A_DAY)], axis=-1)
+            for curve, ranking in zip(curves, rankings, strict=True)
+        ]
+        return np.stack(each, axis=1)
 
-    def average(self, weights: NDArray[np.float64]) -> float:
-        weight = weights[self._customer]
-        alerts = np.cumsum(weight)[self._last_of_tie]
-        hits = np.cumsum(weight * self._fraud)[self._last_of_tie]
-        precision = np.divide(hits, alerts, out=np.zeros_like(hits), where=alerts > 0)
-        return float(np.sum(np.diff(hits, prepend=0.0) * precision) / hits[-1]) if hits[-1] else float("nan")
-
-
-class _CardRanking:
-    """Card precision@k under varying weights of the customers; each day's cards are ranked once."""
-
-    def __init__(self, scored: Scored) -> None:
-        self._days = [self._rank(scored, day) for day in np.unique(scored.day)]
-
-    @staticmethod
-    def _rank(scored: Scored, day: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Cards of a day, the most suspicious first (ties by number), and whether each was defrauded that day."""
-        of_day = scored.day == day
-        cards, inverse = np.unique(scored.customer[of_day], return_inverse=True)
-        highest = np.full(len(cards), -np.inf)
-        np.maximum.at(highest, inverse, scored.score[of_day])
-        defrauded = np.zeros(len(cards), dtype=np.bool_)
-        np.logical_or.at(defrauded, inverse, scored.fraud[of_day])
-        order = np.argsort(-highest, kind="stable")
-        return cards[order], defrauded[order]
-
-    def precision(self, weights: NDArray[np.float64], k: int = CARDS_A_DAY) -> float:
-        """Mean over days of the share of defrauded cards among the k first; a card found is not looked at again."""
-        left = weights.copy()
-        found = []
-        for cards, defrauded in self._days:
-            weight = left[cards]
-            taken = np.clip(k - (np.cumsum(weight) - weight), 0, weight)
-            found.append(float(np.sum(taken[defrauded])) / k)
-            left[cards[defrauded & (taken > 0)]] = 0.0
-        return float(np.mean(found))
+    return figures
 
 
 def average_precision(scored: Scored) -> float:
     """Area under the precision-recall curve by steps (precision at each threshold, weighted by the recall gained)."""
-    return _PrecisionCurve(scored).average(np.ones(int(scored.customer.max()) + 1))
+    customers = int(scored.customer.max()) + 1
+    return float(weighted.average_precision(_rows(scored, customers))(np.ones((1, customers)))[0])
 
 
 def card_precision(scored: Scored, k: int = CARDS_A_DAY) -> float:
-    """Card precision@k of the handbook: see `_CardRanking.precision`."""
-    return _CardRanking(scored).precision(np.ones(int(scored.customer.max()) + 1), k)
+    """Card precision@k of the handbook: see `discern.evaluation.metrics_cards`."""
+    ranking = CardRanking(scored.fraud, scored.score, scored.customer, scored.day)
+    return float(ranking.precision(np.ones((1, int(scored.customer.max()) + 1)), k)[0])
 
 
 def _percentile(value: float, draws: NDArray[np.float64]) -> Estimate:
@@ -161,15 +128,9 @@ def measure(folds: Sequence[Scored], *, seed: int, draws: int = BOOTSTRAP_DRAWS)
     The variance of a mean AUC takes the test weeks as independent; the other two intervals do not need that.
     """
     customers = 1 + max(int(fold.customer.max()) for fold in folds)
-    curves = [_PrecisionCurve(fold) for fold in folds]
-    rankings = [_CardRanking(fold) for fold in folds]
-    ones = np.ones(customers)
-    points = np.array([[c.average(ones), r.precision(ones)] for c, r in zip(curves, rankings, strict=True)])
-    random = np.random.default_rng(seed)
-    drawn = np.empty((draws, len(folds), 2))
-    for draw in range(draws):
-        weights = np.bincount(random.integers(0, customers, customers), minlength=customers).astype(np.float64)
-        drawn[draw] = [[c.average(weights), r.precision(weights)] for c, r in zip(curves, rankings, strict=True)]
+    figures = _figures(folds, customers)
+    points = figures(np.ones((1, customers)))[0]
+    drawn = resampled(figures, customers, max(len(fold.fraud) for fold in folds), seed=seed, draws=draws)
     areas = [auc_delong(fold.fraud, fold.score) for fold in folds]
     each = [
         Figures(_wald(*areas[i]), _percentile(points[i, 0], drawn[:, i, 0]), _percentile(points[i, 1], drawn[:, i, 1]))

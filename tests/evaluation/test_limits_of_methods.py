@@ -29,9 +29,9 @@ def test_few_groups_make_the_interval_of_a_share_too_wide_or_too_narrow_and_have
 
 
 def test_an_area_near_1_of_few_positives_is_covered_less_and_has_a_caveat() -> None:
-    drawn = [area_of_two_samples(random, 100, 1000, 0.99)[0] for random in streams(1000)]
+    drawn = [area_of_two_samples(random, 100, 1000, 0.99)[0] for random in streams(500)]
     assert np.mean([estimate.caveat is not None for estimate in drawn]) > 0.95
-    assert 0.90 < np.mean([held(estimate, 0.99) for estimate in drawn]) < 0.94
+    assert 0.89 < np.mean([held(estimate, 0.99) for estimate in drawn]) < 0.94
 
 
 def test_ten_items_have_a_figure_with_a_caveat_and_an_interval_too_wide() -> None:

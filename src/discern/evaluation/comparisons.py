@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from discern.evaluation import metrics, metrics_weighted
 from discern.evaluation.comparisons_margin import paired_limits
@@ -101,7 +101,7 @@ def compare_areas(
     apart = metrics.area_of(metrics.placements(second) - metrics.placements(first), first)
     error = math.sqrt(apart.variance)
     half = quantile(level, apart.degrees) * error
-    p_value = float(2 * stats.t.sf(abs(apart.value) / error, apart.degrees)) if error else 1.0
+    p_value = float(2 * special.stdtr(apart.degrees, -abs(apart.value) / error)) if error else 1.0
     return Comparison(
         "area_under_roc",
         each[0],
@@ -171,7 +171,7 @@ def compare_by_bootstrap(
         each[0],
         each[1],
         Estimate(value, value - half, value + half, level=level, method=name, caveat=caveats_of(first)),
-        p_value=float(2 * stats.t.sf(abs(value) / error, max(degrees, 1))) if error else 1.0,
+        p_value=float(2 * special.stdtr(max(degrees, 1), -abs(value) / error)) if error else 1.0,
         higher_is_better=higher_is_better,
         items=len(first.labels),
         items_needed=_items_needed(value, error, len(first.labels), level),
@@ -196,7 +196,7 @@ def mcnemar(differences: ArrayLike, groups: ArrayLike | None = None) -> float:
         return 1.0
     total = abs(int(values.sum()))
     if len(sums) >= _EXACT_BELOW:
-        return float(stats.chi2.sf(total**2 / float(np.sum(sums**2)), 1))
+        return float(special.chdtrc(1, total**2 / float(np.sum(sums**2))))
     chance = np.ones(1)
     for size in sums:
         chance = (np.pad(chance, (0, 2 * size)) + np.pad(chance, (2 * size, 0))) / 2
@@ -244,7 +244,7 @@ def _items_needed(value: float, error: float, items: int, level: float) -> int |
 
 def _away(level: float) -> float:
     """Return how many standard errors a difference has to be away from zero to be told with the power."""
-    return normal_quantile(level) + float(stats.norm.ppf(POWER))
+    return normal_quantile(level) + float(special.ndtri(POWER))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

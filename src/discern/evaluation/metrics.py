@@ -18,6 +18,7 @@ from scipy.stats import rankdata
 from discern.core.errors import CallerError
 from discern.evaluation import metrics_weighted as weighted
 from discern.evaluation.statistics import (
+    FEW_GROUPS,
     LEVEL,
     Rows,
     caveats_of,
@@ -38,7 +39,7 @@ from discern.evaluation.types import Estimate
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from discern.evaluation.statistics_bootstrap import Method, Statistic
+    from discern.evaluation.statistics_bootstrap import Statistic
 
     Floats = NDArray[np.float64]
 
@@ -157,7 +158,6 @@ def resampled(
     seed: int,
     draws: int = DRAWS,
     level: float = LEVEL,
-    method: Method = "BCa",
     caveat: str | None = None,
 ) -> Estimate:
     """Return a figure of both classes with its bootstrap interval and what makes it doubtful."""
@@ -165,7 +165,7 @@ def resampled(
     if nothing:
         return nothing
     count = len(rows.labels)
-    found = by_bootstrap(statistic, rows.group_count, count, seed=seed, draws=draws, level=level, method=method)
+    found = by_bootstrap(statistic, rows.group_count, count, seed=seed, draws=draws, level=level, method="percentile")
     return msgspec.structs.replace(found, caveat=joined(caveats_of(rows), caveat, found.caveat))
 
 
@@ -192,7 +192,7 @@ def equal_error_rate(
 ) -> Estimate:
     """Return the rate at which false positives and false negatives are equally frequent."""
     rows = rows_of(labels, scores, groups)
-    return resampled(rows, weighted.equal_error_rate(rows), seed=seed, draws=draws, level=level, method="percentile")
+    return resampled(rows, weighted.equal_error_rate(rows), seed=seed, draws=draws, level=level)
 
 
 def true_positive_rate_at(
@@ -296,7 +296,7 @@ def subgroup_table(
                 area_under_roc=msgspec.structs.replace(area, caveat=joined(area.caveat, note)),
                 flagged_positives=flagged[0],
                 flagged_negatives=flagged[1],
-                caveat=few if units < 20 else None,
+                caveat=few if units < FEW_GROUPS else None,
             )
         )
     return tuple(lines)

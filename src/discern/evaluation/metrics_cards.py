@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 CARDS_A_DAY = 100
+"""Cards that investigators can look at in a day (the k of card precision@k)."""
 
 
 class CardRanking:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from discern.evaluation.types import Estimate
 
@@ -131,12 +131,12 @@ def nothing_to_measure(rows: Rows, least: int = 2) -> Estimate | None:
 
 def normal_quantile(level: float) -> float:
     """Return what a standard normal stays within, on both sides, with the probability `level`."""
-    return float(stats.norm.ppf(0.5 + level / 2))
+    return float(special.ndtri(0.5 + level / 2))
 
 
 def quantile(level: float, degrees: float) -> float:
     """Return the two-sided quantile of Student's t with so many degrees of freedom."""
-    return float(stats.t.ppf(0.5 + level / 2, degrees))
+    return float(special.stdtrit(degrees, 0.5 + level / 2))
 
 
 def degrees_of_freedom(terms: Floats) -> float:
@@ -202,8 +202,8 @@ def share_limits(share: float, total: float, level: float = LEVEL) -> tuple[floa
     # A hair less, for (1 - 395 / 400) * 400 is a little less than 5.
     if min(hits, misses) < FEW_HITS - 1e-6:
         outside = (1 - level) / 2
-        low = float(stats.beta.ppf(outside, hits, misses + 1)) if hits > 0 else 0.0
-        high = float(stats.beta.ppf(1 - outside, hits + 1, misses)) if misses > 0 else 1.0
+        low = float(special.betaincinv(hits, misses + 1, outside)) if hits > 0 else 0.0
+        high = float(special.betaincinv(hits + 1, misses, 1 - outside)) if misses > 0 else 1.0
         return low, high, "Clopper-Pearson"
     squared = normal_quantile(level) ** 2
     centre = (hits + squared / 2) / (total + squared)
@@ -288,8 +288,8 @@ def rate_of_events(counts: ArrayLike, exposures: ArrayLike, *, level: float = LE
         dispersion = max(1.0, dispersion * wider if dispersion > 1 else 1.0)
     outside = (1 - level) / 2
     events, span = total / dispersion, time / dispersion
-    low = float(stats.chi2.ppf(outside, 2 * events)) / 2 / span if events else 0.0
-    high = float(stats.chi2.ppf(1 - outside, 2 * (events + 1))) / 2 / span
+    low = float(special.gammaincinv(events, outside)) / span if events else 0.0
+    high = float(special.gammaincinv(events + 1, 1 - outside)) / span
     few = np.count_nonzero(there) < FEW_GROUPS and dispersion > 1
     return Estimate(
         total / time,

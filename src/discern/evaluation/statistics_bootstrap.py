@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from discern.evaluation.statistics import LEVEL, counted, degrees_of_freedom, logit_limits, quantile
 from discern.evaluation.types import Estimate
@@ -86,12 +86,12 @@ def accelerated(value: float, draws: Floats, jackknife: Floats, level: float) ->
     below = (np.count_nonzero(draws < value) + np.count_nonzero(draws == value) / 2) / len(draws)
     if not 0 < below < 1:
         return None
-    bias = stats.norm.ppf(below)
+    bias = special.ndtri(below)
     deviation = jackknife.mean() - jackknife
     scale = float(np.sum(deviation**2)) ** 1.5
     acceleration = float(np.sum(deviation**3)) / (6 * scale) if scale else 0.0
-    edges = bias + stats.norm.ppf([(1 - level) / 2, 0.5 + level / 2])
-    low, high = np.quantile(draws, stats.norm.cdf(bias + edges / (1 - acceleration * edges)))
+    edges = bias + special.ndtri([(1 - level) / 2, 0.5 + level / 2])
+    low, high = np.quantile(draws, special.ndtr(bias + edges / (1 - acceleration * edges)))
     return float(low), float(high)
 
 
