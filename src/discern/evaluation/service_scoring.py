@@ -123,7 +123,7 @@ class _Scorer:
         stage_scores = scores.stage_scores.copy()
         refused = list(piece.refused)
         stage_scores[refused] = np.nan
-        outcome = with_exits(stage_scores, self._manifest)
+        outcome = with_exits(stage_scores, self._manifest, piece.matrix)
         judged = Judged(
             piece.start, outcome.score, stage_scores, outcome.decided_by, outcome.decision, {}, _shares(scores)
         )
