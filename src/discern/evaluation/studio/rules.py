@@ -179,7 +179,8 @@ def lowest_flag_place(steps: Ladder, sample: Sample, goal: Goal) -> int:
             low, high = (low, middle) if holds(middle) else (middle + 1, high)
         return low
     counts = flagged[few:]
-    for place in (few + np.unique(-counts, return_index=True)[1]).tolist():
+    places: list[int] = (few + np.unique(-counts, return_index=True)[1]).tolist()
+    for place in places:
         if holds(place):
             return place
     raise NotReachable(
