@@ -179,10 +179,9 @@ def lowest_flag_place(steps: Ladder, sample: Sample, goal: Goal) -> int:
             low, high = (low, middle) if holds(middle) else (middle + 1, high)
         return low
     counts = flagged[few:]
-    places: list[int] = (few + np.unique(-counts, return_index=True)[1]).tolist()
-    for place in places:
-        if holds(place):
-            return place
+    for place in np.unique(-counts, return_index=True)[1]:
+        if holds(few + int(place)):
+            return few + int(place)
     raise NotReachable(
         f"{count} negatives cannot show a false-positive rate of {goal.max_fpr:g} at the upper end of its interval"
     )
