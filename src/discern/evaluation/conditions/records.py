@@ -1,8 +1,9 @@
 """What happens to the values of records on their way: one function a condition.
 
 - Rows are float32 [n, fields] as the door prepares them, NaN where a value misses; what is given stays as it was.
-- A value that no longer fits its declared range is not mended: the door refuses such a record, and `refusals` says so.
 - Only numbers are shifted and scaled; a whole number stays whole.
+- What shifts stays within its declared range, as a drifting source does. A value in another unit may leave it: the door
+  refuses such a record, and `refusals` says so.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def shifted_fields(
     `random` decides on the directions and is the same for every row: what shifts is the source, not single records.
     """
     direction = np.where(random.random(len(spec.fields)) < 0.5, -1.0, 1.0)
-    return _whole(rows + (direction * deviations * spread * _numeric(spec)).astype(np.float64), spec)
+    low, high = np.array([bounds(field) for field in spec.fields]).T
+    return _whole(np.clip(rows + direction * deviations * spread * _numeric(spec), low, high), spec)
 
 
 def scaled_units(rows: Matrix, spec: RecordSpec, random: np.random.Generator, *, factor: float) -> Matrix:

@@ -65,7 +65,7 @@ CONDITIONS: tuple[Condition, ...] = (
         _MEDIA,
         _steps(
             longest=(2048, 1600, 1280, 1080, 720),
-            quality=(85, 75, 65, 55, 40),
+            quality=(82, 70, 60, 50, 38),
             crf=(23, 27, 30, 33, 37),
             times=(1, 1, 2, 2, 3),
         ),
@@ -143,7 +143,7 @@ CONDITIONS: tuple[Condition, ...] = (
     ),
     Condition(
         "shifted_fields",
-        "Every number moved, up or down by field, by so many standard deviations of the dataset.",
+        "Every number moved, up or down by field, by so many standard deviations of the dataset, within its range.",
         ("record",),
         _steps(deviations=(0.1, 0.25, 0.5, 1, 2)),
     ),
