@@ -43,7 +43,10 @@ def pixels_of(content: bytes) -> NDArray[np.uint8]:
 def moving(frames: int = 20, seconds: float = 2.0, level: int | None = None) -> bytes:
     """A clip, of one brightness or of a picture that moves."""
     picture = scene(1)
-    shown = [np.roll(picture, 2 * place, axis=1) if level is None else np.full_like(picture, level) for place in range(frames)]
+    shown = [
+        np.roll(picture, 2 * place, axis=1) if level is None else np.full_like(picture, level)
+        for place in range(frames)
+    ]
     times = tuple(place * seconds / frames for place in range(frames))
     return lossless_mp4(Clip(times, tuple(shown)))
 

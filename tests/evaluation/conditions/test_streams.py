@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_frames_are_overtaken_only_where_delays_are_longer_than_their_distance()
     late = []
     for network in NETWORKS:
         frames = [one.frame for one in arrivals(SECONDS, network, generator())]
-        late.append(sum(after < before for before, after in zip(frames, frames[1:], strict=False)))
+        late.append(sum(after < before for before, after in pairwise(frames)))
     assert late[0] == 0
     assert late[-1] > 100
 
