@@ -30,7 +30,8 @@ def scene(seed: int = 0, height: int = 96, width: int = 128) -> NDArray[np.uint8
     down, right = np.mgrid[0:height, 0:width]
     disc = (down - height / 2) ** 2 + (right - width / 2) ** 2 < (height / 4) ** 2
     texture = 12 * random.standard_normal((height, width, 1))
-    return np.clip(0.7 * shades + 60 * disc[..., None] + texture, 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(0.7 * shades + 60 * disc[..., None] + texture, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def pixels_of(content: bytes) -> NDArray[np.uint8]:

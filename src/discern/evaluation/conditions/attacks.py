@@ -77,9 +77,9 @@ class SquareSearch:
     AutoAttack (Croce and Hein, ICML 2020), which suits short budgets.
     """
 
-    def __init__(self, picture: Pixels, random: np.random.Generator, *, levels: int, budget: int) -> None:
+    def __init__(self, picture: Pixels, generator: np.random.Generator, *, levels: int, budget: int) -> None:
         self._original = picture.astype(np.int16)
-        self._random = random
+        self._generator = generator
         self._levels = levels
         self._budget = budget
         self._best: Levels = self._original
@@ -89,13 +89,13 @@ class SquareSearch:
         """Return the picture to try."""
         height, width, channels = self._original.shape
         if query == 0:
-            signs = self._random.integers(0, 2, (1, width, channels)) * 2 - 1
+            signs = self._generator.integers(0, 2, (1, width, channels)) * 2 - 1
             self._last = self._within(self._original + np.broadcast_to(signs * self._levels, self._original.shape))
             return self._last.astype(np.uint8)
         side = min(max(1, round(math.sqrt(square_share(query, self._budget) * height * width))), height, width)
-        top = int(self._random.integers(0, height - side + 1))
-        left = int(self._random.integers(0, width - side + 1))
-        signs = self._random.integers(0, 2, (1, 1, channels)) * 2 - 1
+        top = int(self._generator.integers(0, height - side + 1))
+        left = int(self._generator.integers(0, width - side + 1))
+        signs = self._generator.integers(0, 2, (1, 1, channels)) * 2 - 1
         square = np.s_[top : top + side, left : left + side]
         self._last = self._best.copy()
         self._last[square] = self._within(self._original[square] + signs * self._levels)
@@ -107,7 +107,8 @@ class SquareSearch:
             self._best = self._last
 
     def _within(self, values: NDArray[Any]) -> Levels:
-        return np.clip(values, 0, 255).astype(np.int16)
+        within: Levels = np.clip(values, 0, 255).astype(np.int16)
+        return within
 
 
 class FieldSearch:
@@ -118,12 +119,12 @@ class FieldSearch:
     differ, only these are changed further.
     """
 
-    def __init__(self, row: Matrix, ranges: Sequence[Range], random: np.random.Generator, *, most: int) -> None:
+    def __init__(self, row: Matrix, ranges: Sequence[Range], generator: np.random.Generator, *, most: int) -> None:
         self._original = row
         self._best = row
         self._last = row
         self._ranges = ranges
-        self._random = random
+        self._generator = generator
         self._most = most
         self._order: list[int] = []
 
@@ -132,10 +133,10 @@ class FieldSearch:
         changed = np.flatnonzero(~_same(self._best, self._original))
         if not self._order:
             open_to = changed if len(changed) >= self._most else np.arange(len(self._ranges))
-            self._order = self._random.permutation(open_to).tolist()
+            self._order = self._generator.permutation(open_to).tolist()
         field = self._order.pop()
         self._last = self._best.copy()
-        self._last[field] = self._ranges[field].draw(self._random)
+        self._last[field] = self._ranges[field].draw(self._generator)
         return self._last
 
     def learn(self, lower: bool) -> None:
@@ -153,11 +154,11 @@ class Range:
     high: float
     whole: bool
 
-    def draw(self, random: np.random.Generator) -> np.float32:
+    def draw(self, generator: np.random.Generator) -> np.float32:
         """Return a value from it."""
         if self.whole:
-            return np.float32(random.integers(math.ceil(self.low), math.floor(self.high) + 1))
-        return np.float32(min(max(np.float32(random.uniform(self.low, self.high)), self.low), self.high))
+            return np.float32(generator.integers(math.ceil(self.low), math.floor(self.high) + 1))
+        return np.float32(generator.uniform(self.low, self.high))
 
 
 def ranges_of(spec: RecordSpec, rows: Matrix) -> tuple[Range, ...]:
@@ -173,7 +174,7 @@ def square_share(query: int, budget: int) -> float:
     """Return the area of the square of a query: halved at fixed shares of the budget, as the paper does of 10,000."""
     steps = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
     at = query / budget * 10_000
-    return _FIRST_SHARE / 2 ** sum(at > step for step in steps)
+    return float(_FIRST_SHARE / 2 ** sum(at > step for step in steps))
 
 
 def search(searches: Sequence[Search], scores: NDArray[np.float64], ask: Ask, budget: int) -> Outcome:

@@ -80,7 +80,7 @@ def through_h264(rgb: Pixels, crf: int) -> Pixels:
     """Return a picture as the one key frame of an H.264 clip gives it back."""
     height, width = rgb.shape[:2]
     content = as_mp4(Clip((0.0,), (rgb,)), {"crf": str(crf), "preset": "medium"})
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), mode="r") as container:
         frame = next(iter(container.decode(video=0)))
         return cast("Pixels", frame.to_ndarray(format="rgb24")[:height, :width])
 
@@ -123,7 +123,7 @@ def kept(clip: Clip, keep: NDArray[np.bool_]) -> Clip:
 
 def frames_of(content: bytes) -> Iterator[Pixels]:
     """Yield every frame of a clip that was written here."""
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), mode="r") as container:
         for frame in container.decode(video=0):
             yield cast("Pixels", frame.to_ndarray(format="rgb24"))
 

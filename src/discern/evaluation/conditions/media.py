@@ -109,9 +109,9 @@ def _picture(rgb: Pixels, condition: Condition, parameters: Mapping[str, float],
 def _clip(clip: Clip, condition: Condition, parameters: Mapping[str, float], seed: int) -> Corrupted:
     pixels = condition.pixels
     if pixels is not None:
-        random = _generator(seed)
+        moving = _generator(seed)
         hurt = encodings.changed(
-            clip, lambda rgb: pixels(rgb, random if condition.each_frame else _generator(seed), **parameters)
+            clip, lambda rgb: pixels(rgb, moving if condition.each_frame else _generator(seed), **parameters)
         )
         return Corrupted(encodings.lossless_mp4(hurt))
     match condition.name:

@@ -29,9 +29,9 @@ def blur(rgb: Pixels, _: np.random.Generator, *, sigma: float) -> Pixels:
     return cast("Pixels", cv2.GaussianBlur(rgb, (0, 0), sigmaX=max(pixels, 0.1), borderType=cv2.BORDER_REPLICATE))
 
 
-def motion_blur(rgb: Pixels, random: np.random.Generator, *, length: float) -> Pixels:
+def motion_blur(rgb: Pixels, generator: np.random.Generator, *, length: float) -> Pixels:
     """Return the mean of the picture along a line of `length`, a share of the shorter side, in a drawn direction."""
-    angle = float(random.uniform(0.0, math.pi))
+    angle = float(generator.uniform(0.0, math.pi))
     reach = length * _shorter(rgb) / 2
     steps = max(3, 2 * math.ceil(reach) + 1)
     offsets = {
@@ -42,16 +42,16 @@ def motion_blur(rgb: Pixels, random: np.random.Generator, *, length: float) -> P
     wide = cv2.copyMakeBorder(rgb, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
     total = np.zeros(rgb.shape, np.uint32)
     for down, right in sorted(offsets):
-        total += wide[margin + down : margin + down + height, margin + right : margin + right + width]
+        total += wide[margin + down : margin + down + height, margin + right : margin + right + width].astype(np.uint32)
     return ((total + len(offsets) // 2) // len(offsets)).astype(np.uint8)
 
 
-def noise(rgb: Pixels, random: np.random.Generator, *, deviation: float) -> Pixels:
+def noise(rgb: Pixels, generator: np.random.Generator, *, deviation: float) -> Pixels:
     """Return the picture with Gaussian noise of a standard deviation, in levels of 255, in every channel."""
-    return _levels(rgb + deviation * random.standard_normal(rgb.shape, np.float32))
+    return _levels(rgb + deviation * generator.standard_normal(rgb.shape, np.float32))
 
 
-def low_light(rgb: Pixels, random: np.random.Generator, *, exposure: float) -> Pixels:
+def low_light(rgb: Pixels, generator: np.random.Generator, *, exposure: float) -> Pixels:
     """Return the picture taken with a share `exposure` of the light, and the noise that goes with it.
 
     In linear light (IEC 61966-2-1), with shot noise of a full well of 4,000 electrons and read noise of 8 of them
@@ -61,7 +61,7 @@ def low_light(rgb: Pixels, random: np.random.Generator, *, exposure: float) -> P
     light = _LINEAR[rgb] * np.float32(exposure)
     electrons = light * np.float32(_FULL_WELL)
     spread = np.sqrt(electrons + np.float32(64.0))
-    seen = (electrons + spread * random.standard_normal(rgb.shape, np.float32)) / np.float32(_FULL_WELL)
+    seen = (electrons + spread * generator.standard_normal(rgb.shape, np.float32)) / np.float32(_FULL_WELL)
     gained = np.clip(seen / np.float32(math.sqrt(exposure)), 0.0, 1.0)
     return _encode(gained)
 
@@ -72,11 +72,11 @@ def contrast(rgb: Pixels, _: np.random.Generator, *, factor: float) -> Pixels:
     return _levels(mean + np.float32(factor) * (rgb.astype(np.float32) - mean))
 
 
-def occlusion(rgb: Pixels, random: np.random.Generator, *, share: float) -> Pixels:
+def occlusion(rgb: Pixels, generator: np.random.Generator, *, share: float) -> Pixels:
     """Return the picture with a grey box over a `share` of its area, at a drawn place."""
     height, width = rgb.shape[:2]
     tall, broad = max(1, round(height * math.sqrt(share))), max(1, round(width * math.sqrt(share)))
-    top, left = int(random.integers(0, height - tall + 1)), int(random.integers(0, width - broad + 1))
+    top, left = int(generator.integers(0, height - tall + 1)), int(generator.integers(0, width - broad + 1))
     covered = rgb.copy()
     covered[top : top + tall, left : left + broad] = 127
     return covered
@@ -89,16 +89,16 @@ def resolution(rgb: Pixels, _: np.random.Generator, *, scale: float) -> Pixels:
 
 
 def photographed_screen(
-    rgb: Pixels, random: np.random.Generator, *, scale: float, gamma: float, moire: float
+    rgb: Pixels, generator: np.random.Generator, *, scale: float, gamma: float, moire: float
 ) -> Pixels:
     """Return what a screen shows of the picture: resampled, with another gamma, and a grid of `moire` levels.
 
     The grid stands for the beat between the pixels of the screen and those of what takes the picture.
     """
     height, width = rgb.shape[:2]
-    shown = resolution(rgb, random, scale=scale)
+    shown = resolution(rgb, generator, scale=scale)
     curve = np.array([round(255 * math.pow(level / 255, gamma)) for level in range(256)], np.uint8)
-    angle = math.radians(float(random.uniform(*_MOIRE_DEGREES)))
+    angle = math.radians(float(generator.uniform(*_MOIRE_DEGREES)))
     period = max(3.0, 0.03 * _shorter(rgb))
     down, right = np.mgrid[0:height, 0:width].astype(np.float32)
     along = (right * np.float32(math.cos(angle)) + down * np.float32(math.sin(angle))) * np.float32(
@@ -130,11 +130,13 @@ def peak_signal_to_noise(rgb: Pixels, other: Pixels) -> float:
 
 
 def _shorter(rgb: Pixels) -> int:
-    return min(rgb.shape[0], rgb.shape[1])
+    height, width = rgb.shape[:2]
+    return int(min(height, width))
 
 
 def _levels(values: NDArray[np.floating]) -> Pixels:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    whole: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return whole
 
 
 def _linear(level: int) -> float:

@@ -24,44 +24,44 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float32]
 
 
-def missing_fields(rows: Matrix, spec: RecordSpec, random: np.random.Generator, *, share: float) -> Matrix:
+def missing_fields(rows: Matrix, spec: RecordSpec, generator: np.random.Generator, *, share: float) -> Matrix:
     """Return the rows with a `share` of the values missing, of the fields that may miss."""
     may_miss = np.array([field.missing == "nan" for field in spec.fields])
-    hidden = (random.random(rows.shape) < share) & may_miss
+    hidden = (generator.random(rows.shape) < share) & may_miss
     return np.where(hidden, np.float32(np.nan), rows)
 
 
 def shifted_fields(
-    rows: Matrix, spec: RecordSpec, random: np.random.Generator, *, deviations: float, spread: NDArray[np.float64]
+    rows: Matrix, spec: RecordSpec, generator: np.random.Generator, *, deviations: float, spread: NDArray[np.float64]
 ) -> Matrix:
     """Return the rows with every number moved by so many of its standard deviations, each field up or down.
 
-    `random` decides on the directions and is the same for every row: what shifts is the source, not single records.
+    `generator` decides on the directions and is the same for every row: what shifts is the source, not single records.
     """
-    direction = np.where(random.random(len(spec.fields)) < 0.5, -1.0, 1.0)
+    direction = np.where(generator.random(len(spec.fields)) < 0.5, -1.0, 1.0)
     low, high = np.array([bounds(field) for field in spec.fields]).T
     return _whole(np.clip(rows + direction * deviations * spread * _numeric(spec), low, high), spec)
 
 
-def scaled_units(rows: Matrix, spec: RecordSpec, random: np.random.Generator, *, factor: float) -> Matrix:
+def scaled_units(rows: Matrix, spec: RecordSpec, generator: np.random.Generator, *, factor: float) -> Matrix:
     """Return the rows with a third of the fields that hold numbers, at least one, in another unit.
 
-    `random` decides on the fields and is the same for every row.
+    `generator` decides on the fields and is the same for every row.
     """
     numeric = np.flatnonzero(_numeric(spec))
-    taken = random.permutation(numeric)[: max(1, len(numeric) // 3)]
+    taken = generator.permutation(numeric)[: max(1, len(numeric) // 3)]
     scale = np.ones(len(spec.fields))
     scale[taken] = factor
     return _whole(rows * scale, spec)
 
 
-def stale_values(rows: Matrix, before: Matrix, random: np.random.Generator, *, share: float) -> Matrix:
+def stale_values(rows: Matrix, before: Matrix, generator: np.random.Generator, *, share: float) -> Matrix:
     """Return the rows with a `share` of the values as they were in the record before of the same group.
 
     `before` [n, fields] is that record; where there is none, all of it is NaN and the row stays as it is.
     """
-    known = ~np.isnan(before).all(axis=1)
-    stale = (random.random(rows.shape) < share) & known[:, None]
+    known = ~np.isnan(before).all(axis=1, keepdims=True)
+    stale = (generator.random(rows.shape) < share) & known
     return np.where(stale, before, rows)
 
 

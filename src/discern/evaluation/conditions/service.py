@@ -240,7 +240,7 @@ class _Dataset:
         matrix = np.concatenate([piece.matrix for piece in tried.pieces(0) if isinstance(piece, RowsPiece)])
         ranges, ids = attacks.ranges_of(spec, matrix), tried.examples().ids
         return {
-            row: attacks.FieldSearch(matrix[row], ranges, self._random_of(ids[row]), most=attacks.MOST_FIELDS)
+            row: attacks.FieldSearch(matrix[row], ranges, self._generator_of(ids[row]), most=attacks.MOST_FIELDS)
             for row in found[: self.asked.attacked].tolist()
         }
 
@@ -257,13 +257,13 @@ class _Dataset:
         searches: dict[int, attacks.Search] = {}
         for _, row, item, content in pictures[: self.asked.attacked]:
             picture = prepare_media(content, spec, None, limits, locator_for(item, self.scoring.locator)).tensor[0]
-            random = self._random_of(item.id)
+            drawn = self._generator_of(item.id)
             searches[row] = attacks.SquareSearch(
-                picture.astype(np.uint8), random, levels=attacks.LEVELS, budget=self.asked.queries
+                picture.astype(np.uint8), drawn, levels=attacks.LEVELS, budget=self.asked.queries
             )
         return searches
 
-    def _random_of(self, item: str) -> np.random.Generator:
+    def _generator_of(self, item: str) -> np.random.Generator:
         return _generator(item_seed(item, "attack", 1, self.asked.seed))
 
     def _ask(self) -> attacks.Ask:

@@ -242,8 +242,8 @@ def locator_for(item: Item, locator: FaceLocator) -> FaceLocator:
 
 def some_rows(labels: NDArray[np.int8], most: int, seed: int) -> NDArray[np.int64]:
     """Return the positions of at most `most` rows of each class, drawn, in rising order."""
-    random = _generator(seed)
-    taken = [random.permutation(np.flatnonzero(labels == label))[:most] for label in (0, 1)]
+    drawn = _generator(seed)
+    taken = [drawn.permutation(np.flatnonzero(labels == label))[:most] for label in (0, 1)]
     return np.sort(np.concatenate(taken)).astype(np.int64)
 
 

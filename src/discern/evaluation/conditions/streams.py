@@ -142,7 +142,7 @@ class Player:
         )
 
 
-def arrivals(seconds: Sequence[float], network: Mapping[str, float], random: np.random.Generator) -> list[Arrival]:
+def arrivals(seconds: Sequence[float], network: Mapping[str, float], generator: np.random.Generator) -> list[Arrival]:
     """Return which frames come, when and how well, in the order in which they come.
 
     Delays are exponential with mean `jitter`. Losses come in bursts of three frames on average, by the two-state chain
@@ -150,10 +150,10 @@ def arrivals(seconds: Sequence[float], network: Mapping[str, float], random: np.
     of its own, from `quality` up to what the sender would use.
     """
     frames = len(seconds)
-    delays = random.exponential(network["jitter"], frames) if network["jitter"] else np.zeros(frames)
-    chances = random.random(frames).tolist()
+    delays = generator.exponential(network["jitter"], frames) if network["jitter"] else np.zeros(frames)
+    chances = generator.random(frames).tolist()
     least = int(network["quality"])
-    qualities = random.integers(least, BEST_QUALITY + 1, int(max(seconds, default=0.0)) + 1).tolist()
+    qualities = generator.integers(least, BEST_QUALITY + 1, int(max(seconds, default=0.0)) + 1).tolist()
     begins = network["loss"] / (1 - network["loss"]) / _BURST
     losing = False
     found = []
@@ -181,8 +181,8 @@ def stream_curve(clips: Iterator[tuple[Item, int, MediaContent]], player: Player
         played += 1
         clean = player.closed(clip, as_sent(clip.seconds))
         for position, network in enumerate(NETWORKS):
-            random = np.random.Generator(np.random.PCG64(item_seed(item.sha256, LIVE_STREAM, position + 1, seed)))
-            came = arrivals(clip.seconds, network, random)
+            drawn = np.random.Generator(np.random.PCG64(item_seed(item.sha256, LIVE_STREAM, position + 1, seed)))
+            came = arrivals(clip.seconds, network, drawn)
             tallies[position].add(group, clip, came, clean, player.closed(clip, came), player.rule)
     if not tallies[0].windows:
         return StreamCurve(played, (), "No clip is long enough for a window." if played else "There are no clips.")
