@@ -62,7 +62,8 @@ def test_pixels_keep_their_size_and_what_was_given_stays_as_it_was(
     kept = before.copy()
     assert condition.pixels is not None
     after = condition.pixels(before, np.random.default_rng(0), **condition.parameters(5))
-    assert (after.dtype, after.shape) == (np.uint8, before.shape)
+    assert after.dtype == np.uint8
+    assert after.shape == before.shape
     assert np.array_equal(before, kept)
 
 
@@ -92,7 +93,7 @@ def test_what_is_shared_has_no_metadata_and_no_side_that_is_too_long() -> None:
 
 def test_a_clip_that_is_shared_has_no_metadata() -> None:
     out = io.BytesIO()
-    with av.open(io.BytesIO(moving())) as given, av.open(out, "w", format="mp4") as container:
+    with av.open(io.BytesIO(moving()), mode="r") as given, av.open(out, "w", format="mp4") as container:
         container.metadata["comment"] = "taken at home"
         stream = container.add_stream_from_template(given.streams.video[0])
         for packet in given.demux(video=0):
