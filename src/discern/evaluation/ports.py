@@ -1,12 +1,14 @@
-"""What the run needs from outside: labelled items, in pieces, and detectors."""
+"""What the run is given, in pieces, and what it tells of how far it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -58,47 +60,24 @@ class Progress:
     seconds: float
 
 
-class ItemSource(Protocol):
-    """A dataset that is to be scored.
-
-    Row i of `examples` is the i-th row of the pieces. Pieces are cut at the same rows every time, so that what is
-    scored together does not depend on where a run was interrupted. What cannot be read is an error that names it:
-    refuse.
-    """
+class Labelled(Protocol):
+    """Labelled items in pieces; row i of the pieces is row i of `examples`, and `manifest_sha256` pins them."""
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """What it is called."""
         ...
 
     @property
     def manifest_sha256(self) -> str:
-        """The digest that pins what was measured."""
+        """The digest of what is measured."""
         ...
 
     @property
-    def may_be_shown(self) -> bool:
-        """Whether a report may hold pictures of its items."""
-        ...
-
-    @property
-    def caveats(self) -> tuple[str, ...]:
-        """What a reader must know of it, a sentence each."""
-        ...
-
-    @property
-    def leakage(self) -> Any | None:  # noqa: ANN401 - a part of the result that this feature's other files define
-        """What its leakage checks found, None where none ran."""
-        ...
-
     def examples(self) -> Examples:
-        """Return the labelled items as columns."""
+        """The items as columns."""
         ...
 
     def pieces(self, skip: int) -> Iterator[Piece]:
         """Yield the pieces from row `skip` on, which is where a piece begins."""
-        ...
-
-    def content(self, row: int) -> MediaContent:
-        """Return the content of one item, for a thumbnail. Only media have it."""
         ...

@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 import cv2
@@ -34,12 +34,17 @@ from discern.inputs.video import survey
 
 
 def prepare_media(
-    content: MediaContent, spec: ImageSpec, video: VideoSpec | None, limits: InputLimits, locator: FaceLocator
+    content: MediaContent,
+    spec: ImageSpec,
+    video: VideoSpec | None,
+    limits: InputLimits,
+    locator: FaceLocator,
+    frames: Sequence[int] | None = None,
 ) -> Prepared:
     """An image, or the sampled frames of a video, as uint8 [rows, height, width, 3] RGB.
 
     Each row is cropped as `spec` says; for a video each frame on its own face. Where `spec.no_face` is "refuse", frames
-    without a face are left out.
+    without a face are left out. Of a video `frames` are taken by their numbers, without it as `video` says.
 
     Raises `EmptyInput`, `UnsupportedInput` (also for a video without a `video` section), `UnreadableInput`,
     `InputTooLarge` and `NoFaceFound`.
@@ -54,7 +59,7 @@ def prepare_media(
                 mend="Send one frame as an image, or use a detector whose manifest has a video section.",
                 found=sniffed.format,
             )
-        return _video(source, sniffed.format, spec, video, limits, locator)
+        return _video(source, sniffed.format, spec, video, limits, locator, frames)
 
 
 def prepare_record_input(record: Mapping[str, object], spec: RecordSpec, limits: InputLimits | None = None) -> Prepared:
@@ -109,10 +114,11 @@ def _video(
     video: VideoSpec,
     limits: InputLimits,
     locator: FaceLocator,
+    named: Sequence[int] | None,
 ) -> Prepared:
     source.check_bytes("video_bytes", limits.video_bytes)
     digest = source.sha256()
-    clip = survey(source.file, source.size, video_format, video.frames, limits)
+    clip = survey(source.file, source.size, video_format, video.frames, limits, named)
     rows: list[NDArray[np.uint8]] = []
     seconds: list[float] = []
     width = height = sampled = faces = 0

@@ -11,9 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from discern.detectors.assessment import Detector, load_detector
+from discern.detectors.manifest import Manifest
 from discern.evaluation.conditions.encodings import Clip, as_packed_png, lossless_mp4
 from discern.evaluation.service import Parts
 from discern.evaluation.service_scoring import Scoring
+from discern.evaluation.sources import Asked, FrozenSource, source_of
 from discern.inputs.image import decode_image
 from discern.inputs.sniffing import SniffedImage, sniff
 from discern.inputs.types import InputLimits
@@ -66,6 +68,12 @@ def table(path: Path, rows: int = 120, seed: int = 0) -> Path:
     return path
 
 
+def frozen(path: Path, manifest: Manifest) -> FrozenSource:
+    """A dataset as the command takes it."""
+    group = "customer" if path.suffix == ".parquet" else None
+    return source_of(str(path), manifest, Asked(group=group), LIMITS)
+
+
 def scoring_of(parts: Parts, name: str) -> Scoring:
     """What conditions are scored with."""
     return Scoring(load_detector(parts.open_detector(name)), parts.limits, parts.locator, 2)
@@ -74,7 +82,6 @@ def scoring_of(parts: Parts, name: str) -> Scoring:
 @pytest.fixture
 def brightness() -> Detector:
     """A detector that takes pictures for positive by how bright they are."""
-    from discern.detectors.manifest import Manifest
     from discern.detectors.runtime import StageModel
 
     stream = {"window_seconds": 1.0, "every_seconds": 0.5, "measure": "mean", "flag_at": 0.6, "review_at": 0.4}

@@ -18,7 +18,7 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
-class Asked:
+class ConditionsAsked:
     """Answers as a threshold on a sum does, and remembers what was asked."""
 
     def __init__(self, weights: NDArray[np.float64], clear_below: float) -> None:
@@ -38,7 +38,7 @@ class Asked:
 def test_a_picture_is_changed_within_the_norm_and_ever_lower() -> None:
     picture = scene(1, 24, 24)
     weights = np.random.default_rng(0).choice([-1.0, 1.0], (24, 24, 3))
-    ask = Asked(weights, -np.inf)
+    ask = ConditionsAsked(weights, -np.inf)
     found = search([SquareSearch(picture, generator(), levels=8, budget=400)], np.array([ask.score(picture)]), ask, 400)
     away = [np.abs(row.astype(int) - picture.astype(int)).max() for row in ask.rows]
     assert max(away) == 8
@@ -53,8 +53,8 @@ def test_a_search_ends_with_its_success_and_counts_every_query() -> None:
     picture = scene(1, 16, 16)
     weights = np.full((16, 16, 3), 1 / 768)
     mean = float(picture.mean())
-    ask = Asked(weights, mean - 3)
-    hopeless = Asked(weights, -1)
+    ask = ConditionsAsked(weights, mean - 3)
+    hopeless = ConditionsAsked(weights, -1)
     found = search([SquareSearch(picture, generator(), levels=8, budget=200)], np.array([mean]), ask, 200)
     assert 0 < found.passed_at[0] < 200
     assert found.queries[0] == found.passed_at[0] == len(ask.rows)
@@ -75,7 +75,7 @@ def test_one_search_does_not_depend_on_the_others() -> None:
     weights = np.random.default_rng(1).normal(0, 1, (16, 16, 3))
 
     def run(some: list[int]) -> list[int]:
-        ask = Asked(weights, float(np.median([float((weights * one).sum()) for one in pictures])) - 300)
+        ask = ConditionsAsked(weights, float(np.median([float((weights * one).sum()) for one in pictures])) - 300)
         searches = [SquareSearch(pictures[place], generator(place), levels=8, budget=50) for place in some]
         scores = np.array([ask.score(pictures[place]) for place in some])
         return [int(query) for query in search(searches, scores, ask, 50).passed_at]

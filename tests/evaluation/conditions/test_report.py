@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,14 +12,13 @@ import pytest
 from discern.detection.streams.rules import Windows
 from discern.detectors.assessment import Detector
 from discern.evaluation import report_conditions, report_pages
-from discern.evaluation.conditions.service import Asked, measure_conditions
+from discern.evaluation.conditions.service import ConditionsAsked, measure_conditions
 from discern.evaluation.journal import Journal
 from discern.evaluation.service import Parts
 from discern.evaluation.service_scoring import Scoring
-from discern.evaluation.sources import FolderSource
 from discern.evaluation.types import Estimate
 from discern.evaluation.types_conditions import ConditionCurve, ConditionCurves, DatasetConditions
-from tests.evaluation.conditions.conftest import moving
+from tests.evaluation.conditions.conftest import frozen, moving
 
 TEMPLATES = Path(report_pages.__file__).parent / "templates"
 
@@ -26,16 +26,15 @@ TEMPLATES = Path(report_pages.__file__).parent / "templates"
 @pytest.fixture
 def found(tmp_path: Path, parts: Parts, pictures: Path, brightness: Detector) -> ConditionCurves:
     (pictures / "bright" / "clip.mp4").write_bytes(moving(20, 4.0, 200))
-    source = FolderSource(pictures, brightness.manifest.classes, name="<b>pictures</b>|*x*")
+    source = replace(frozen(pictures, brightness.manifest), name="<i>pictures*x*")
     scoring = Scoring(brightness, parts.limits, parts.locator, 2)
-    asked = Asked(("low_light", "frame_drops", "live_stream"), 10, seed=1, attacked=3)
+    asked = ConditionsAsked(("low_light", "frame_drops", "live_stream"), 10, seed=1, attacked=3)
     return measure_conditions(asked, [source], scoring, Journal(tmp_path / "out"), lambda _: None, Windows)
 
 
 def rendered(name: str, found: ConditionCurves) -> str:
     """The report's slot, with the macros that stand at the top of the report."""
     environment = report_pages._environment()
-    environment.globals["conditions"] = report_conditions
     macros = [line for line in (TEMPLATES / "report.html.j2").read_text().splitlines() if line.startswith("{% macro")]
     content = "\n".join(macros) + f'{{% include "{name}" %}}'
     slot = {f"slot.{name.split('.', 1)[1]}": content}
@@ -48,8 +47,8 @@ def rendered(name: str, found: ConditionCurves) -> str:
 def test_the_page_draws_every_curve_and_escapes_names(found: ConditionCurves) -> None:
     page = rendered("conditions.html.j2", found)
     assert page.count("<svg") == 2
-    assert "&lt;b&gt;pictures&lt;/b&gt;|*x*" in page
-    assert "<b>pictures</b>" not in page
+    assert "&lt;i&gt;pictures*x*" in page
+    assert "<i>pictures" not in page
     assert "Low light 5" in page
     assert "exposure 0.04" in page
     assert "As a live stream" in page
@@ -64,7 +63,7 @@ def test_the_markdown_has_a_row_for_every_condition_and_whole_tables(found: Cond
     assert all(line.endswith("|") for line in rows)
     widths = [line.replace("\\|", "").count("|") for line in rows]
     assert widths[:4] == [10, 10, 10, 10]
-    assert "\\<b\\>pictures" in text
+    assert "\\<i\\>pictures\\*x\\*" in text
 
 
 def curve(falls: int | None, surely: int | None) -> ConditionCurve:

@@ -16,24 +16,26 @@ from discern.detection.streams.rules import Windows
 from discern.detectors.assessment import Detector
 from discern.detectors.manifest import Manifest
 from discern.detectors.runtime import StageModel
+from discern.evaluation.conditions.encodings import as_packed_png, decode_clip
+from discern.evaluation.conditions.media import corrupted
 from discern.evaluation.conditions.registry import BY_NAME, STRENGTHS
-from discern.evaluation.conditions.service import Asked, measure_conditions
+from discern.evaluation.conditions.service import ConditionsAsked, measure_conditions
 from discern.evaluation.conditions.sources import Trial, Tried, some_rows
 from discern.evaluation.journal import Journal
-from discern.evaluation.ports import ItemSource, MediaPiece, Progress, RowsPiece
+from discern.evaluation.ports import Labelled, MediaPiece, Progress, RowsPiece
 from discern.evaluation.service import Parts
 from discern.evaluation.service_scoring import Scoring
-from discern.evaluation.sources import FolderSource, TableSource
+from discern.evaluation.sources import FrozenSource
 from discern.evaluation.types import Examples
 from discern.evaluation.types_conditions import ConditionCurves, DatasetConditions
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import InputLimits
 from tests.detectors import models
-from tests.evaluation.conditions.conftest import moving, scoring_of, table
+from tests.evaluation.conditions.conftest import frozen, moving, scene, scoring_of, table
 
 
 def measured(
-    asked: Asked, source: ItemSource, scoring: Scoring, out: Path, watched: list[Progress] | None = None
+    asked: ConditionsAsked, source: Labelled, scoring: Scoring, out: Path, watched: list[Progress] | None = None
 ) -> DatasetConditions:
     watch = (lambda _: None) if watched is None else watched.append
     (found,) = measure_conditions(asked, [source], scoring, Journal(out), watch, Windows).datasets
@@ -41,21 +43,18 @@ def measured(
 
 
 @pytest.fixture
-def folder(parts: Parts, pictures: Path) -> FolderSource:
-    return FolderSource(pictures, parts.open_detector("toy-image").manifest.classes)
+def folder(parts: Parts, pictures: Path) -> FrozenSource:
+    return frozen(pictures, parts.open_detector("toy-image").manifest)
 
 
 @pytest.fixture
-def records(parts: Parts, tmp_path: Path) -> TableSource:
-    manifest = parts.open_detector("toy-record").manifest
-    assert isinstance(manifest.input, RecordSpec)
-    path = table(tmp_path / "records.parquet")
-    return TableSource(path, manifest.input, manifest.classes, label="label", group="customer")
+def records(parts: Parts, tmp_path: Path) -> FrozenSource:
+    return frozen(table(tmp_path / "records.parquet"), parts.open_detector("toy-record").manifest)
 
 
-def test_curves_stand_beside_the_same_items_as_they_were(parts: Parts, folder: FolderSource, tmp_path: Path) -> None:
+def test_curves_stand_beside_the_same_items_as_they_were(parts: Parts, folder: FrozenSource, tmp_path: Path) -> None:
     """The toy judges by brightness: contrast and noise leave that alone, darkness does not."""
-    asked = Asked(("low_light", "contrast", "frame_drops"), 0, seed=1, items=25)
+    asked = ConditionsAsked(("low_light", "contrast", "frame_drops"), 0, seed=1, items=25)
     found = measured(asked, folder, scoring_of(parts, "toy-image"), tmp_path)
     assert (found.items, found.stream, found.attack) == (50, None, None)
     by_name = {curve.condition: curve for curve in found.curves}
@@ -72,8 +71,8 @@ def test_curves_stand_beside_the_same_items_as_they_were(parts: Parts, folder: F
     assert by_name["frame_drops"].caveat == "It takes video."
 
 
-def test_a_fall_is_told_and_it_is_told_when_it_is_sure(parts: Parts, records: TableSource, tmp_path: Path) -> None:
-    asked = Asked(("shifted_fields", "stale_values", "missing_fields", "blur"), 0, seed=1, items=60)
+def test_a_fall_is_told_and_it_is_told_when_it_is_sure(parts: Parts, records: FrozenSource, tmp_path: Path) -> None:
+    asked = ConditionsAsked(("shifted_fields", "stale_values", "missing_fields", "blur"), 0, seed=1, items=60)
     found = measured(asked, records, scoring_of(parts, "toy-record"), tmp_path)
     by_name = {curve.condition: curve for curve in found.curves}
     assert set(by_name) == {"shifted_fields", "stale_values", "missing_fields"}
@@ -91,9 +90,9 @@ def test_a_fall_is_told_and_it_is_told_when_it_is_sure(parts: Parts, records: Ta
 
 
 def test_what_the_door_refuses_under_a_condition_is_lost_and_says_why(
-    parts: Parts, records: TableSource, tmp_path: Path
+    parts: Parts, records: FrozenSource, tmp_path: Path
 ) -> None:
-    found = measured(Asked(("scaled_units",), 0, seed=1), records, scoring_of(parts, "toy-record"), tmp_path)
+    found = measured(ConditionsAsked(("scaled_units",), 0, seed=1), records, scoring_of(parts, "toy-record"), tmp_path)
     last = found.curves[0].points[-1]
     assert last.lost.value is not None
     assert last.lost.value > 0.1
@@ -101,10 +100,10 @@ def test_what_the_door_refuses_under_a_condition_is_lost_and_says_why(
 
 
 def test_the_same_question_has_the_same_answer_to_the_byte_and_goes_on_where_it_stopped(
-    parts: Parts, folder: FolderSource, tmp_path: Path
+    parts: Parts, folder: FrozenSource, tmp_path: Path
 ) -> None:
     scoring = scoring_of(parts, "toy-cascade")
-    asked = Asked(("noise", "occlusion"), 20, seed=3, items=10, attacked=4)
+    asked = ConditionsAsked(("noise", "occlusion"), 20, seed=3, items=10, attacked=4)
     first = measured(asked, folder, scoring, tmp_path / "a")
     watched: list[Progress] = []
     again = measured(asked, folder, replace(scoring, threads=1), tmp_path / "b")
@@ -116,8 +115,8 @@ def test_the_same_question_has_the_same_answer_to_the_byte_and_goes_on_where_it_
     assert other != first
 
 
-def test_the_tree_comes_back_from_its_json(parts: Parts, folder: FolderSource, tmp_path: Path) -> None:
-    scoring, asked = scoring_of(parts, "toy-image"), Asked(("jpeg", "live_stream"), 5, seed=1, items=5)
+def test_the_tree_comes_back_from_its_json(parts: Parts, folder: FrozenSource, tmp_path: Path) -> None:
+    scoring, asked = scoring_of(parts, "toy-image"), ConditionsAsked(("jpeg", "live_stream"), 5, seed=1, items=5)
     found = measure_conditions(asked, [folder], scoring, Journal(tmp_path), lambda _: None, Windows)
     assert msgspec.json.decode(msgspec.json.encode(found), type=ConditionCurves) == found
     assert found.datasets[0].stream is not None
@@ -125,9 +124,9 @@ def test_the_tree_comes_back_from_its_json(parts: Parts, folder: FolderSource, t
 
 
 def test_pictures_and_records_that_were_not_cleared_are_attacked_within_the_budget(
-    parts: Parts, folder: FolderSource, records: TableSource, tmp_path: Path
+    parts: Parts, folder: FrozenSource, records: FrozenSource, tmp_path: Path
 ) -> None:
-    asked = Asked((), 30, seed=1, attacked=6)
+    asked = ConditionsAsked((), 30, seed=1, attacked=6)
     pictures = measured(asked, folder, scoring_of(parts, "toy-image"), tmp_path).attack
     rows = measured(asked, records, scoring_of(parts, "toy-record"), tmp_path).attack
     assert pictures is not None
@@ -146,9 +145,11 @@ def test_a_dataset_of_clips_loses_frames_and_is_played(tmp_path: Path, parts: Pa
             path = tmp_path / "clips" / name / f"{place}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(moving(20, 4.0, level))
-    source = FolderSource(tmp_path / "clips", brightness.manifest.classes)
+    source = frozen(tmp_path / "clips", brightness.manifest)
     scoring = Scoring(brightness, parts.limits, parts.locator, 2)
-    found = measured(Asked(("h264", "frame_drops", "live_stream"), 3, seed=1), source, scoring, tmp_path / "out")
+    found = measured(
+        ConditionsAsked(("h264", "frame_drops", "live_stream"), 3, seed=1), source, scoring, tmp_path / "out"
+    )
     assert [curve.condition for curve in found.curves] == ["h264", "frame_drops"]
     assert all(point.lost.value == 0 for curve in found.curves for point in curve.points)
     assert found.stream is not None
@@ -157,45 +158,51 @@ def test_a_dataset_of_clips_loses_frames_and_is_played(tmp_path: Path, parts: Pa
     assert found.attack.caveat == "No positive picture or record was flagged or sent to review as it was."
 
 
-def test_a_file_that_changed_ends_the_run(parts: Parts, folder: FolderSource, pictures: Path, tmp_path: Path) -> None:
-    scoring, asked = scoring_of(parts, "toy-image"), Asked(("blur",), 0, seed=1)
+def test_a_file_that_changed_ends_the_run(parts: Parts, folder: FrozenSource, pictures: Path, tmp_path: Path) -> None:
+    scoring, asked = scoring_of(parts, "toy-image"), ConditionsAsked(("blur",), 0, seed=1)
     measured(replace(asked, names=()), folder, scoring, tmp_path)
     path = next((pictures / "dark").iterdir())
     path.write_bytes(next((pictures / "bright").iterdir()).read_bytes())
-    with pytest.raises(CallerError, match="has changed since"):
+    with pytest.raises(CallerError, match="not what was frozen"):
         measured(asked, folder, scoring, tmp_path)
 
 
-def test_a_file_that_cannot_be_read_is_in_no_figure(parts: Parts, pictures: Path, tmp_path: Path) -> None:
-    (pictures / "dark" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    source = FolderSource(pictures, parts.open_detector("toy-image").manifest.classes)
-    found = measured(Asked(("blur",), 0, seed=1), source, scoring_of(parts, "toy-image"), tmp_path)
+def test_a_picture_that_is_too_large_is_in_no_figure(parts: Parts, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "dark" / "large.png").write_bytes(as_packed_png(scene(0, 1000, 1100)))
+    source = frozen(pictures, parts.open_detector("toy-image").manifest)
+    found = measured(ConditionsAsked(("blur",), 0, seed=1), source, scoring_of(parts, "toy-image"), tmp_path)
     assert (found.items, found.curves[0].points[0].items) == (81, 80)
     assert found.curves[0].points[0].lost.value == 0
 
 
-def test_one_class_has_no_area_and_says_so(parts: Parts, pictures: Path, tmp_path: Path) -> None:
-    for path in (pictures / "bright").iterdir():
-        path.unlink()
-    source = FolderSource(pictures, parts.open_detector("toy-image").manifest.classes)
-    found = measured(Asked(("blur",), 0, seed=1), source, scoring_of(parts, "toy-image"), tmp_path)
-    point = found.curves[0].points[0]
-    assert (found.clean.value, point.auc.value, point.difference.value, point.p) == (None, None, None, None)
-    assert point.auc.caveat
-    assert (found.curves[0].falls_from, found.curves[0].surely_falls_from) == (None, None)
+def test_frames_that_a_dataset_names_are_those_that_are_judged(tmp_path: Path) -> None:
+    content = moving(20, 4.0)
+    every = decode_clip(content, InputLimits(), 64)
+    hurt = corrupted(content, BY_NAME["contrast"], 1, 0, InputLimits(), (3, 11))
+    seen = decode_clip(hurt.content, InputLimits(), 64)
+    assert hurt.frames == len(seen.frames) == 2
+    assert seen.seconds[1] == pytest.approx(every.seconds[11] - every.seconds[3], abs=1e-3)
+    contrast = BY_NAME["contrast"].pixels
+    assert contrast is not None
+    wanted = [contrast(every.frames[place], np.random.default_rng(0), factor=0.8) for place in (3, 11)]
+    assert all(np.array_equal(one, other) for one, other in zip(seen.frames, wanted, strict=True))
+    fewer = corrupted(content, BY_NAME["frame_drops"], 5, 0, InputLimits(), tuple(range(20)))
+    assert fewer.frames == len(decode_clip(fewer.content, InputLimits(), 64).frames) < 20
 
 
 class Rows:
     """Records in pieces of three, in two groups that alternate."""
 
-    name, manifest_sha256, may_be_shown, leakage, caveats = "rows", "0" * 64, False, None, ()
+    name, manifest_sha256 = "rows", "0" * 64
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, labels: int = 2) -> None:
+        self._labels = labels
         self.matrix = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
 
+    @property
     def examples(self) -> Examples:
         count = len(self.matrix)
-        labels = (np.arange(count) % 2).astype(np.int8)
+        labels = (np.arange(count) % self._labels).astype(np.int8)
         ids = tuple(map(str, range(count)))
         return Examples("rows", "0" * 64, ids, labels, np.arange(count, dtype=np.int64) % 2)
 
@@ -203,8 +210,16 @@ class Rows:
         for start in range(skip, len(self.matrix), 3):
             yield RowsPiece(start, self.matrix[start : start + 3], {1: "bad"} if start == 3 else {})
 
-    def content(self, row: int) -> bytes:
-        raise NotImplementedError
+
+def test_one_class_has_no_area_and_says_so(parts: Parts, tmp_path: Path) -> None:
+    asked = ConditionsAsked(("shifted_fields",), 5, seed=1)
+    found = measured(asked, Rows(30, labels=1), scoring_of(parts, "toy-record"), tmp_path)
+    point = found.curves[0].points[0]
+    assert (found.clean.value, point.auc.value, point.difference.value, point.p) == (None, None, None, None)
+    assert point.auc.caveat
+    assert (found.curves[0].falls_from, found.curves[0].surely_falls_from) == (None, None)
+    assert found.attack is not None
+    assert found.attack.attacked == 0
 
 
 def tried(source: Rows, rows: list[int], trial: Trial | None) -> Tried:
@@ -230,13 +245,13 @@ def test_a_part_is_cut_at_the_same_rows_wherever_it_begins_and_keeps_what_was_re
     whole = [(piece.start, piece.matrix.tolist(), piece.refused) for piece in pieces_of(some, 0)]
     assert [(start, refused) for start, _, refused in whole] == [(0, {}), (1, {1: "bad"}), (3, {})]
     assert [(piece.start, piece.matrix.tolist(), piece.refused) for piece in pieces_of(some, 1)] == whole[1:]
-    assert some.examples().ids == ("0", "3", "4", "6", "7")
+    assert some.examples.ids == ("0", "3", "4", "6", "7")
     trial = Trial(BY_NAME["stale_values"], 1)
     assert len({tried(Rows(8), [0], one).manifest_sha256 for one in (None, trial, replace(trial, strength=2))}) == 3
 
 
-def test_items_keep_their_place_and_have_the_digest_of_what_they_became(folder: FolderSource) -> None:
-    rows = some_rows(folder.examples().labels, 5, 1)
+def test_items_keep_their_place_and_have_the_digest_of_what_they_became(folder: FrozenSource) -> None:
+    rows = some_rows(folder.examples.labels, 5, 1)
     assert np.array_equal(rows, np.unique(rows))
     part = Tried(folder, rows, Trial(BY_NAME["noise"], 2), spec=None, seed=1, limits=InputLimits(), threads=2)
     pieces = [piece for piece in part.pieces(0) if isinstance(piece, MediaPiece)]
@@ -245,17 +260,17 @@ def test_items_keep_their_place_and_have_the_digest_of_what_they_became(folder: 
         for piece in pieces
         for item, content in zip(piece.items, piece.contents, strict=True)
     ]
-    assert tuple(one for one, _, _ in found) == part.examples().ids
+    assert tuple(one for one, _, _ in found) == part.examples.ids
     assert all(isinstance(one, bytes) and hashlib.sha256(one).hexdigest() == digest for _, digest, one in found)
 
 
 @pytest.mark.parametrize("wrong", [{"queries": -1}, {"queries": 10_001}, {"items": 0}, {"attacked": 0}])
 def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(CallerError):
-        Asked(**{"names": (), "queries": 1, "seed": 1} | wrong)  # type: ignore[arg-type]
+        ConditionsAsked(**{"names": (), "queries": 1, "seed": 1} | wrong)  # type: ignore[arg-type]
 
 
-def test_a_cascade_is_what_is_attacked_not_its_first_stage(tmp_path: Path, parts: Parts, folder: FolderSource) -> None:
+def test_a_cascade_is_what_is_attacked_not_its_first_stage(tmp_path: Path, parts: Parts, folder: FrozenSource) -> None:
     """The models of this cascade answer alike: what passes one query is what the whole cascade clears."""
     manifest = Manifest.model_validate(models.cascade_manifest())
     opened = {
@@ -264,7 +279,7 @@ def test_a_cascade_is_what_is_attacked_not_its_first_stage(tmp_path: Path, parts
     }
     detector = Detector(manifest, "1" * 64, opened)
     found = measured(
-        Asked((), 40, seed=1, attacked=5), folder, Scoring(detector, parts.limits, parts.locator, 1), tmp_path
+        ConditionsAsked((), 40, seed=1, attacked=5), folder, Scoring(detector, parts.limits, parts.locator, 1), tmp_path
     )
     assert found.attack is not None
     assert found.attack.attacked == 5

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, cast
@@ -18,8 +18,10 @@ import cv2
 import numpy as np
 from av.video.stream import VideoStream
 
-from discern.core.errors import UnreadableInput
-from discern.inputs.video import sample_frames
+from discern.core.errors import UnreadableInput, UnsupportedInput
+from discern.inputs.sniffing import TAKEN, SniffedVideo, sniff
+from discern.inputs.source import opened
+from discern.inputs.video import survey
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,13 +45,18 @@ class Clip:
     frames: tuple[Pixels, ...]
 
 
-def decode_clip(content: MediaContent, limits: InputLimits, most: int) -> Clip:
-    """Return a clip's frames, at most `most` of them, evenly spaced. Raises what `sample_frames` raises."""
-    seconds, frames = [], []
-    for second, rgb in sample_frames(content, most, limits):
-        seconds.append(second)
-        frames.append(np.ascontiguousarray(rgb))
-    return Clip(tuple(seconds), tuple(frames))
+def decode_clip(content: MediaContent, limits: InputLimits, most: int, named: Sequence[int] | None = None) -> Clip:
+    """Return a clip's frames: `named` ones by their numbers, else at most `most`, evenly spaced.
+
+    Raises what `survey` raises, and UnsupportedInput for content that is no clip.
+    """
+    with opened(content) as source:
+        sniffed = sniff(source.head)
+        if not isinstance(sniffed, SniffedVideo):
+            raise UnsupportedInput(f"The input is an image, not a video; taken are {TAKEN}.", found=sniffed.format)
+        source.check_bytes("video_bytes", limits.video_bytes)
+        taken = list(survey(source.file, source.size, sniffed.format, most, limits, named).frames())
+    return Clip(tuple(second for second, _ in taken), tuple(np.ascontiguousarray(rgb) for _, rgb in taken))
 
 
 def as_jpeg(rgb: Pixels, quality: int) -> bytes:

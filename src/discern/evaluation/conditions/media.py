@@ -2,13 +2,13 @@
 
 - What is drawn follows from the item's digest, the condition, the strength and the seed of the run alone.
 - What is written holds pixels and times only. Conditions that are not compression are written without loss.
-- Of a clip at most `MOST_FRAMES` frames, evenly spaced, are taken along.
+- Of a clip at most `MOST_FRAMES` frames, evenly spaced, are taken along, or those that its dataset names.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from discern.inputs.sniffing import sniff
 from discern.inputs.source import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -53,10 +53,11 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Corrupted:
-    """A file under a condition, and how far its picture has moved in it."""
+    """A file under a condition, how far its picture has moved in it, and how many frames a clip has left."""
 
     content: bytes
     moved: Moved = Moved()
+    frames: int = 0
 
 
 def item_seed(sha256: str, condition: str, strength: int, seed: int) -> int:
@@ -64,8 +65,15 @@ def item_seed(sha256: str, condition: str, strength: int, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{sha256} {condition} {strength} {seed}".encode()).digest()[:16], "big")
 
 
-def corrupted(content: MediaContent, condition: Condition, strength: int, seed: int, limits: InputLimits) -> Corrupted:
-    """Return a picture or a clip under a condition; `seed` is the item's.
+def corrupted(
+    content: MediaContent,
+    condition: Condition,
+    strength: int,
+    seed: int,
+    limits: InputLimits,
+    frames: Sequence[int] | None = None,
+) -> Corrupted:
+    """Return a picture or a clip under a condition; `seed` is the item's. Of a clip, `frames` name those to take.
 
     Raises CallerError for a strength that does not exist and for content that the condition does not take, and what
     decoding raises.
@@ -80,7 +88,10 @@ def corrupted(content: MediaContent, condition: Condition, strength: int, seed: 
         if sniffed.kind == "image":
             source.check_bytes("image_bytes", limits.image_bytes)
             return _picture(decode_image(source.read(), sniffed.format, limits), condition, parameters, seed)
-    return _clip(encodings.decode_clip(content, limits, MOST_FRAMES), condition, parameters, seed)
+    clip = encodings.decode_clip(content, limits, MOST_FRAMES, frames)
+    if condition.name == "frame_drops":
+        clip = encodings.kept(clip, _generator(seed).random(len(clip.frames)) >= parameters["share"])
+    return replace(_clip(clip, condition, parameters, seed), frames=len(clip.frames))
 
 
 def _generator(seed: int) -> np.random.Generator:
@@ -124,8 +135,7 @@ def _clip(clip: Clip, condition: Condition, parameters: Mapping[str, float], see
         case "social_media":
             return _shared_clip(clip, parameters)
         case "frame_drops":
-            arrived = _generator(seed).random(len(clip.frames)) >= parameters["share"]
-            return Corrupted(encodings.lossless_mp4(encodings.kept(clip, arrived)))
+            return Corrupted(encodings.lossless_mp4(clip))
         case _:
             margin = _screenshot(clip.frames[0], parameters, seed)[1]
             shot = encodings.changed(clip, lambda rgb: _screenshot(rgb, parameters, seed)[0])

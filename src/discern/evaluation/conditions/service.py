@@ -24,7 +24,7 @@ from discern.evaluation.conditions.registry import BY_NAME, LIVE_STREAM, STRENGT
 from discern.evaluation.conditions.sources import Trial, Tried, kind_of, kinds_of, locator_for, some_rows
 from discern.evaluation.conditions.streams import OpenWindows, Player, stream_curve
 from discern.evaluation.metrics import area_under_roc
-from discern.evaluation.ports import ItemSource, MediaPiece, Progress, RowsPiece, Watcher
+from discern.evaluation.ports import Labelled, MediaPiece, Progress, RowsPiece, Watcher
 from discern.evaluation.service_scoring import score_source
 from discern.evaluation.types_conditions import (
     FALL,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from discern.evaluation.types import Item, ItemKind, Scored
     from discern.inputs.types import MediaContent
 
-    Windows = Callable[[StreamRule], OpenWindows]
+Windows = Callable[["StreamRule"], OpenWindows]
 
 ITEMS = 500
 ATTACKED = 50
@@ -58,7 +58,7 @@ _ALONE = "Every record is a group of its own, so none has a record before it (na
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ConditionsAsked:
     """What was asked for: conditions by `registry.named`, and queries an item that an attack may ask, 0 for none.
 
     `items` are at most taken of each class; of the positives that are not cleared, `attacked` are attacked.
@@ -79,8 +79,8 @@ class Asked:
 
 
 def measure_conditions(
-    asked: Asked,
-    sources: Sequence[ItemSource],
+    asked: ConditionsAsked,
+    sources: Sequence[Labelled],
     scoring: Scoring,
     journal: Journal,
     watch: Watcher,
@@ -98,8 +98,8 @@ def measure_conditions(
 class _Dataset:
     """One dataset and what it is tried with."""
 
-    asked: Asked
-    source: ItemSource
+    asked: ConditionsAsked
+    source: Labelled
     scoring: Scoring
     journal: Journal
     watch: Watcher
@@ -107,7 +107,7 @@ class _Dataset:
     kinds: frozenset[ItemKind] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rows = some_rows(self.source.examples().labels, self.asked.items, self.asked.seed)
+        self.rows = some_rows(self.source.examples.labels, self.asked.items, self.asked.seed)
         self.kinds = kinds_of(self.source, self.rows)
 
     def measured(self, windows: Windows) -> DatasetConditions:
@@ -148,7 +148,7 @@ class _Dataset:
                 scoring, limits=replace(limits, image_bytes=most, video_bytes=max(limits.video_bytes, 1 << 40))
             )
         with self.journal.sheet(scoring.detector.digest, tried.manifest_sha256) as sheet:
-            return score_source(tried, tried.examples(), scoring, sheet, self.watch)[0]
+            return score_source(tried, scoring, sheet, self.watch)[0]
 
     def _curves(self, clean: Scored) -> tuple[ConditionCurve, ...]:
         wanted = [BY_NAME[name] for name in self.asked.names if name in BY_NAME]
@@ -186,7 +186,7 @@ class _Dataset:
             return None
         if condition.name == "missing_fields" and all(one.missing == "refuse" for one in self._spec.fields):
             return _NEVER_MISSING
-        groups = self.source.examples().groups
+        groups = self.source.examples.groups
         if condition.name == "stale_values" and len(np.unique(groups)) == len(groups):
             return _ALONE
         return None
@@ -199,7 +199,7 @@ class _Dataset:
     def _items(self) -> Iterator[tuple[Item, int, MediaContent]]:
         """Yield the pictures and clips that are taken, each with the number of its group."""
         tried = self._tried(None)
-        groups = tried.examples().groups.tolist()
+        groups = tried.examples.groups.tolist()
         for piece in tried.pieces(0):
             if isinstance(piece, MediaPiece):
                 yield from zip(piece.items, groups[piece.start :], piece.contents, strict=False)
@@ -238,7 +238,7 @@ class _Dataset:
         """Return searches for the first of the rows that were found."""
         tried = self._tried(None)
         matrix = np.concatenate([piece.matrix for piece in tried.pieces(0) if isinstance(piece, RowsPiece)])
-        ranges, ids = attacks.ranges_of(spec, matrix), tried.examples().ids
+        ranges, ids = attacks.ranges_of(spec, matrix), tried.examples.ids
         return {
             row: attacks.FieldSearch(matrix[row], ranges, self._generator_of(ids[row]), most=attacks.MOST_FIELDS)
             for row in found[: self.asked.attacked].tolist()

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from discern.core.errors import CallerError
+from discern.core.errors import CallerError, DatasetRefused
 from discern.evaluation.conditions import records
 from discern.evaluation.conditions.media import Corrupted, Moved, corrupted, item_seed
-from discern.evaluation.ports import ItemSource, MediaPiece, Piece, RowsPiece
+from discern.evaluation.datasets import changed
+from discern.evaluation.ports import Labelled, MediaPiece, Piece, RowsPiece
+from discern.evaluation.types_datasets import Change
 from discern.inputs.faces import Box, FaceLocator
 from discern.inputs.sniffing import sniff
 from discern.inputs.source import opened
@@ -52,13 +54,9 @@ class Tried:
     `rows` [n] are the rows that are taken, in rising order.
     """
 
-    may_be_shown = False
-    leakage = None
-    caveats: tuple[str, ...] = ()
-
     def __init__(
         self,
-        source: ItemSource,
+        source: Labelled,
         rows: NDArray[np.int64],
         trial: Trial | None,
         *,
@@ -79,11 +77,12 @@ class Tried:
         self._seed = seed
         self._limits = limits
         self._threads = threads
-        self._groups = source.examples().groups
+        self._groups = source.examples.groups
 
+    @property
     def examples(self) -> Examples:
         """Return the rows that are taken."""
-        whole = self._source.examples()
+        whole = self._source.examples
         return replace(
             whole,
             dataset=self.name,
@@ -115,10 +114,6 @@ class Tried:
                     else self._media(piece, inside, start)
                 )
             start += len(inside)
-
-    def content(self, row: int) -> MediaContent:
-        """Return the content of one item as it was."""
-        return self._source.content(int(self._rows[row]))
 
     def _before(self, piece: RowsPiece, latest: dict[int, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return for each row of a piece the record before of its group, NaN where there is none."""
@@ -185,21 +180,22 @@ class Tried:
             with opened(content) as source:
                 found = source.sha256()
             if found != item.sha256:
-                raise _changed(item)
+                raise changed([Change(item.id, "changed")])
             if kind_of(content) not in condition.takes:
                 return item, content
             hurt = corrupted(
-                content, condition, strength, item_seed(item.sha256, condition.name, strength, self._seed), self._limits
+                content,
+                condition,
+                strength,
+                item_seed(item.sha256, condition.name, strength, self._seed),
+                self._limits,
+                item.frames,
             )
-        except _Changed:
+        except DatasetRefused:
             raise
         except CallerError:
             return item, content
         return _moved(item, hurt), hurt.content
-
-
-class _Changed(CallerError):
-    """An item is no longer what its dataset says."""
 
 
 def kind_of(content: MediaContent) -> ItemKind | None:
@@ -211,7 +207,7 @@ def kind_of(content: MediaContent) -> ItemKind | None:
         return None
 
 
-def kinds_of(source: ItemSource, rows: NDArray[np.int64]) -> frozenset[ItemKind]:
+def kinds_of(source: Labelled, rows: NDArray[np.int64]) -> frozenset[ItemKind]:
     """Return what the rows of a dataset are."""
     found: set[ItemKind] = set()
     taken = set(rows.tolist())
@@ -254,14 +250,8 @@ def _has_clip(contents: tuple[MediaContent, ...]) -> bool:
 def _moved(item: Item, hurt: Corrupted) -> Item:
     digest = hashlib.sha256(hurt.content).hexdigest()
     crop = item.crop if item.crop is None or hurt.moved == Moved() else hurt.moved.box(item.crop)
-    return msgspec.structs.replace(item, sha256=digest, crop=crop)
-
-
-def _changed(item: Item) -> _Changed:
-    return _Changed(
-        f"{item.id} has changed since its dataset was frozen (SHA-256 differs).",
-        mend="Put the file back, or freeze the dataset again: its digest is then another one.",
-    )
+    frames = None if item.frames is None else tuple(range(hurt.frames))
+    return msgspec.structs.replace(item, sha256=digest, crop=crop, frames=frames)
 
 
 def _generator(seed: int) -> np.random.Generator:
