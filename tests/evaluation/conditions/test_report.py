@@ -1,74 +1,92 @@
-"""Conditions as the page and the Markdown have them."""
+"""Conditions as the command measures them, and as the page and the Markdown have them."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
-import jinja2
 import pytest
 
-from discern.detection.streams.rules import Windows
-from discern.detectors.assessment import Detector
-from discern.evaluation import report_conditions, report_pages
-from discern.evaluation.conditions.service import ConditionsAsked, measure_conditions
-from discern.evaluation.journal import Journal
-from discern.evaluation.service import Parts
-from discern.evaluation.service_scoring import Scoring
+from discern.evaluation import report, report_conditions, report_pages
+from discern.evaluation.results import Result, Timings
+from discern.evaluation.service import Parts, look
 from discern.evaluation.types import Estimate
-from discern.evaluation.types_conditions import ConditionCurve, ConditionCurves, DatasetConditions
-from tests.evaluation.conditions.conftest import frozen, moving
-
-TEMPLATES = Path(report_pages.__file__).parent / "templates"
+from discern.evaluation.types_conditions import ConditionCurve, ConditionPoint, DatasetConditions, Rates
+from tests.evaluation.conftest import Ran, asked
 
 
 @pytest.fixture
-def found(tmp_path: Path, parts: Parts, pictures: Path, brightness: Detector) -> ConditionCurves:
-    (pictures / "bright" / "clip.mp4").write_bytes(moving(20, 4.0, 200))
-    source = replace(frozen(pictures, brightness.manifest), name="<i>pictures*x*")
-    scoring = Scoring(brightness, parts.limits, parts.locator, 2)
-    asked = ConditionsAsked(("low_light", "frame_drops", "live_stream"), 10, seed=1, attacked=3)
-    return measure_conditions(asked, [source], scoring, Journal(tmp_path / "out"), lambda _: None, Windows)
+def both(parts: Parts, pictures: Path, tmp_path: Path) -> tuple[Result, Timings]:
+    named = pictures.rename(tmp_path / "<i>pictures*x*")
+    conditions = ("low_light", "frame_drops", "live_stream")
+    question = asked(tmp_path / "out", named, detector="toy-image", conditions=conditions, queries=5)
+    found, timings = run_evaluation(question, look(question, parts), parts, tmp_path / "out", lambda _: None)
+    return report.rounded(found), report.rounded(timings)
 
 
-def rendered(name: str, found: ConditionCurves) -> str:
-    """The report's slot, with the macros that stand at the top of the report."""
-    environment = report_pages._environment()
-    macros = [line for line in (TEMPLATES / "report.html.j2").read_text().splitlines() if line.startswith("{% macro")]
-    content = "\n".join(macros) + f'{{% include "{name}" %}}'
-    slot = {f"slot.{name.split('.', 1)[1]}": content}
-    assert environment.loader is not None
-    environment.loader = jinja2.ChoiceLoader([jinja2.DictLoader(slot), environment.loader])
-    detector = SimpleNamespace(positive="bright", negative="dark")
-    return environment.get_template(next(iter(slot))).render(r=SimpleNamespace(detector=detector, conditions=found))
-
-
-def test_the_page_draws_every_curve_and_escapes_names(found: ConditionCurves) -> None:
-    page = rendered("conditions.html.j2", found)
-    assert page.count("<svg") == 2
+def test_the_page_draws_every_curve_and_escapes_names(both: tuple[Result, Timings]) -> None:
+    page = report_pages.html(*both).decode()
+    page = page[page.index("<h2>Under conditions</h2>") : page.index("<h2>How to repeat it</h2>")]
+    assert page.count("<svg") == 1
+    assert "Frame drops was not tried. It takes video." in page
     assert "&lt;i&gt;pictures*x*" in page
     assert "<i>pictures" not in page
     assert "Low light 5" in page
     assert "exposure 0.04" in page
-    assert "As a live stream" in page
+    assert "no rule for streams of pictures" in page
     assert "Square Attack" in page
-    assert page.count("<table>") == page.count("<caption>") == page.count("</table>") == 3
+    assert page.count("<table>") == page.count("<caption>") == page.count("</table>") == 2
 
 
-def test_the_markdown_has_a_row_for_every_condition_and_whole_tables(found: ConditionCurves) -> None:
-    text = rendered("conditions.md.j2", found)
+def test_the_markdown_has_a_row_for_every_condition_and_whole_tables(both: tuple[Result, Timings]) -> None:
+    text = report_pages.markdown(both[0]).decode()
+    text = text[text.index("Under conditions") : text.index("Datasets by the SHA-256")]
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert sum(line.startswith("| Low light |") for line in rows) == 1
     assert all(line.endswith("|") for line in rows)
     widths = [line.replace("\\|", "").count("|") for line in rows]
-    assert widths[:4] == [10, 10, 10, 10]
+    assert widths[:3] == [10, 10, 10]
+    assert widths[3:] == [4, 4, 4]
     assert "\\<i\\>pictures\\*x\\*" in text
 
 
-def curve(falls: int | None, surely: int | None) -> ConditionCurve:
-    from discern.evaluation.types_conditions import ConditionPoint, Rates
+def test_the_command_measures_conditions_and_says_how_to_repeat_them(
+    run: Callable[..., Ran], pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    line = [
+        "evaluate",
+        "toy-image",
+        "--data",
+        pictures,
+        "--conditions",
+        "contrast,jpeg",
+        "--adversarial",
+        "3",
+        "-o",
+        out,
+    ]
+    ran = run(*line)
+    assert ran.code == 0, ran.err
+    tree = json.loads((out / "report.json").read_bytes())
+    (dataset,) = tree["conditions"]["datasets"]
+    assert [curve["condition"] for curve in dataset["curves"]] == ["jpeg", "contrast"]
+    assert dataset["attack"]["budget"] == 3
+    assert "--conditions jpeg,contrast --adversarial 3" in tree["command"]
+    assert b"Under conditions" in (out / "report.html").read_bytes()
 
+
+def test_a_condition_that_does_not_exist_is_refused_before_anything_is_scored(
+    run: Callable[..., Ran], pictures: Path, tmp_path: Path
+) -> None:
+    ran = run("evaluate", "toy-image", "--data", pictures, "--conditions", "fog", "-o", tmp_path / "report")
+    assert ran.code == 1
+    assert "There is no condition 'fog'." in ran.err
+    assert not (tmp_path / "report").exists()
+
+
+def curve(falls: int | None, surely: int | None) -> ConditionCurve:
     none = Estimate(None)
     point = ConditionPoint(1, "", 5, none, none, None, Rates(none, none, none), none, {})
     return ConditionCurve("low_light", "", (point,), falls, surely)

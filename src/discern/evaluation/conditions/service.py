@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 import numpy as np
 
 from discern.core.errors import CallerError
@@ -21,7 +20,7 @@ from discern.evaluation.conditions import attacks, records
 from discern.evaluation.conditions.measuring import compared, curves
 from discern.evaluation.conditions.media import item_seed
 from discern.evaluation.conditions.registry import BY_NAME, LIVE_STREAM, STRENGTHS
-from discern.evaluation.conditions.sources import Trial, Tried, kind_of, kinds_of, locator_for, some_rows
+from discern.evaluation.conditions.sources import Trial, Tried, first_kind, kind_of, locator_for, some_rows
 from discern.evaluation.conditions.streams import OpenWindows, Player, stream_curve
 from discern.evaluation.metrics import area_under_roc
 from discern.evaluation.ports import Labelled, MediaPiece, Progress, RowsPiece, Watcher
@@ -53,7 +52,6 @@ ITEMS = 500
 ATTACKED = 50
 MOST_ATTACKED = 10_000
 _NEVER_MISSING = "No field of this detector may miss: the door refuses such a record."
-_PARTLY = "Items of another kind are as they were."
 _ALONE = "Every record is a group of its own, so none has a record before it (name their column with --group)."
 
 
@@ -104,11 +102,11 @@ class _Dataset:
     journal: Journal
     watch: Watcher
     rows: NDArray[np.int64] = field(init=False)
-    kinds: frozenset[ItemKind] = field(init=False)
+    kind: ItemKind | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows = some_rows(self.source.examples.labels, self.asked.items, self.asked.seed)
-        self.kinds = kinds_of(self.source, self.rows)
+        self.kind = first_kind(self.source)
 
     def measured(self, windows: Windows) -> DatasetConditions:
         clean = self._scored(None)
@@ -169,18 +167,11 @@ class _Dataset:
             for condition in wanted
             if reasons[condition.name] is not None
         )
-        found = curves(measured, fitting)
-        if len(self.kinds) == 1:
-            return (*found, *left_out)
-        partly = {one.name for one in fitting if self.kinds - set(one.takes)}
-        return (
-            *(msgspec.structs.replace(one, caveat=_PARTLY) if one.condition in partly else one for one in found),
-            *left_out,
-        )
+        return (*curves(measured, fitting), *left_out)
 
     def _unfit(self, condition: Condition) -> str | None:
         """Return why a condition cannot be tried here, or None."""
-        if not self.kinds & set(condition.takes):
+        if self.kind not in condition.takes:
             return f"It takes {' and '.join(condition.takes)}."
         if self._spec is None:
             return None

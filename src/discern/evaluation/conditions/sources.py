@@ -207,16 +207,15 @@ def kind_of(content: MediaContent) -> ItemKind | None:
         return None
 
 
-def kinds_of(source: Labelled, rows: NDArray[np.int64]) -> frozenset[ItemKind]:
-    """Return what the rows of a dataset are."""
-    found: set[ItemKind] = set()
-    taken = set(rows.tolist())
+def first_kind(source: Labelled) -> ItemKind | None:
+    """Return what a dataset holds, by its first item of which anything can be read; datasets are of one kind."""
     for piece in source.pieces(0):
         if isinstance(piece, RowsPiece):
-            return frozenset({"record"})
-        kinds = (kind_of(one) for row, one in enumerate(piece.contents) if piece.start + row in taken)
-        found.update(kind for kind in kinds if kind is not None)
-    return frozenset(found)
+            return "record"
+        kind = next(filter(None, map(kind_of, piece.contents)), None)
+        if kind is not None:
+            return kind
+    return None
 
 
 @dataclass(frozen=True, slots=True)
