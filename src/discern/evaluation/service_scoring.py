@@ -30,7 +30,7 @@ from discern.evaluation.ports import Labelled, MediaPiece, Piece, Progress, Rows
 from discern.evaluation.rules_exits import with_exits
 from discern.evaluation.types import Scored
 from discern.evaluation.types_datasets import Change
-from discern.inputs.faces import Box, FaceParts, frontal_parts
+from discern.inputs.faces import Box, GivenFace
 from discern.inputs.prepare import prepare_media
 from discern.inputs.source import opened
 from discern.inputs.spec import ImageSpec, RecordSpec
@@ -152,7 +152,7 @@ class _Scorer:
         return judged
 
     def _prepared(self, spec: ImageSpec, item: Item, content: MediaContent) -> Prepared | CallerError:
-        locator = self._locator if item.crop is None else _GivenBox(Box(*item.crop))
+        locator = self._locator if item.crop is None else GivenFace(Box(*item.crop))
         fault: CallerError | None = None
         try:
             prepared = prepare_media(content, spec, self._manifest.video, self._limits, locator, item.frames)
@@ -223,22 +223,6 @@ class _Scorer:
     def _unfit(self, what: str) -> UnsupportedInput:
         name, kind = self._manifest.name, self._manifest.input.kind
         return UnsupportedInput(f"{name} takes a {kind}, and the dataset holds {what}.", mend="Name another dataset.")
-
-
-@dataclass(frozen=True, slots=True)
-class _GivenBox:
-    """Says what the dataset says."""
-
-    box: Box
-    name: str = "dataset"
-
-    def locate(self, rgb: NDArray[np.uint8]) -> Box | None:  # noqa: ARG002
-        """Return the box."""
-        return self.box
-
-    def locate_parts(self, rgb: NDArray[np.uint8]) -> FaceParts:  # noqa: ARG002
-        """Return where eyes and mouth are in most faces of the box."""
-        return frontal_parts(self.box)
 
 
 def _in_order(judge: Callable[[Piece], Judged], pieces: Iterator[Piece], threads: int) -> Iterator[Judged]:

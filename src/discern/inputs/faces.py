@@ -79,6 +79,22 @@ class FaceLocator(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class GivenFace:
+    """A locator that looks at nothing: somebody has said where the face is."""
+
+    box: Box
+    name: str = "given"
+
+    def locate(self, rgb: NDArray[np.uint8]) -> Box | None:  # noqa: ARG002
+        """Return the box."""
+        return self.box
+
+    def locate_parts(self, rgb: NDArray[np.uint8]) -> FaceParts:  # noqa: ARG002
+        """Return where eyes and mouth are in most faces of the box."""
+        return frontal_parts(self.box)
+
+
 class _Pass(NamedTuple):
     """One search of the cascade: which classifier, on which gray levels, how fine and how sure."""
 

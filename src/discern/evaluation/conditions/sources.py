@@ -21,7 +21,7 @@ from discern.evaluation.conditions.media import Corrupted, Moved, corrupted, ite
 from discern.evaluation.datasets import changed
 from discern.evaluation.ports import Labelled, MediaPiece, Piece, RowsPiece
 from discern.evaluation.types_datasets import Change
-from discern.inputs.faces import Box, FaceLocator
+from discern.inputs.faces import Box, FaceLocator, GivenFace
 from discern.inputs.sniffing import sniff
 from discern.inputs.source import opened
 
@@ -212,27 +212,16 @@ def first_kind(source: Labelled) -> ItemKind | None:
     for piece in source.pieces(0):
         if isinstance(piece, RowsPiece):
             return "record"
-        kind = next(filter(None, map(kind_of, piece.contents)), None)
-        if kind is not None:
-            return kind
+        for content in piece.contents:
+            kind = kind_of(content)
+            if kind is not None:
+                return kind
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class _GivenBox:
-    """Says what the dataset says."""
-
-    box: Box
-    name: str = "dataset"
-
-    def locate(self, rgb: NDArray[np.uint8]) -> Box | None:  # noqa: ARG002
-        """Return the box."""
-        return self.box
 
 
 def locator_for(item: Item, locator: FaceLocator) -> FaceLocator:
     """Return what finds the face of an item: the dataset's own box, where it gives one."""
-    return locator if item.crop is None else _GivenBox(Box(*item.crop))
+    return locator if item.crop is None else GivenFace(Box(*item.crop))
 
 
 def some_rows(labels: NDArray[np.int8], most: int, seed: int) -> NDArray[np.int64]:
