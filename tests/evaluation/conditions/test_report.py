@@ -11,6 +11,7 @@ import pytest
 from discern.evaluation import report, report_conditions, report_pages
 from discern.evaluation.results import Result, Timings
 from discern.evaluation.service import Parts, look
+from discern.evaluation.service import run as run_evaluation
 from discern.evaluation.types import Estimate
 from discern.evaluation.types_conditions import ConditionCurve, ConditionPoint, DatasetConditions, Rates
 from tests.evaluation.conftest import Ran, asked
