@@ -94,8 +94,8 @@ def test_a_frozen_manifest_is_evaluated_to_the_same_bytes_by_any_number_of_threa
         "average_precision",
         "accuracy of flagging",
     }
-    data = "--data mine=split.json --root mine=pictures --split mine=test"
-    assert tree["command"] == f"discern evaluate toy-cascade {data} --compare toy-image --seed 1"
+    named = "--data mine=split.json --root mine=pictures --split mine=test"
+    assert tree["command"] == f"discern evaluate toy-cascade {named} --compare toy-image --seed 1"
 
 
 def test_cards_and_days_give_the_share_of_what_is_found_among_those_looked_at(run: Run, tmp_path: Path) -> None:
