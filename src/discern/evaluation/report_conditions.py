@@ -16,9 +16,14 @@ _LOWEST = 0.4
 _TICKS = (0.5, 0.75, 1.0)
 
 
+def word(name: str) -> str:
+    """Return what a condition is called within a sentence."""
+    return {"jpeg": "JPEG", "h264": "H.264"}.get(name, name.replace("_", " "))
+
+
 def title(name: str) -> str:
-    """Return what a condition is called."""
-    return {"jpeg": "JPEG", "h264": "H.264"}.get(name, name.replace("_", " ").capitalize())
+    """Return what a condition is called at the head of a row."""
+    return word(name)[0].upper() + word(name)[1:]
 
 
 def chart(clean: Estimate, curve: ConditionCurve) -> str:
@@ -51,7 +56,7 @@ def summary(dataset: DatasetConditions) -> str:
     falling = sorted(
         ((curve.falls_from, curve) for curve in tried if curve.falls_from is not None), key=lambda one: one[0]
     )
-    named = [f"{title(curve.condition)} from strength {strength}{_sure(curve)}" for strength, curve in falling]
+    named = [f"{word(curve.condition)} from strength {strength}{_sure(curve)}" for strength, curve in falling]
     said = "; ".join(named) if named else f"none of {len(tried)}"
     return f"The AUC falls by more than {FALL:g} under {said}."
 

@@ -30,7 +30,7 @@ def test_the_page_draws_every_curve_and_escapes_names(both: tuple[Result, Timing
     page = report_pages.html(*both).decode()
     page = page[page.index("<h2>Under conditions</h2>") : page.index("<h2>How to repeat it</h2>")]
     assert page.count("<svg") == 1
-    assert "Frame drops was not tried. It takes video." in page
+    assert "Not tried: frame drops. It takes video." in page
     assert "&lt;i&gt;pictures*x*" in page
     assert "<i>pictures" not in page
     assert "Low light 5" in page
@@ -97,9 +97,9 @@ def curve(falls: int | None, surely: int | None) -> ConditionCurve:
     ("falls", "surely", "said"),
     [
         (None, None, "under none of 1."),
-        (3, 3, "under Low light from strength 3."),
-        (3, 4, "under Low light from strength 3 (sure from 4)."),
-        (3, None, "under Low light from strength 3 (not sure)."),
+        (3, 3, "under low light from strength 3."),
+        (3, 4, "under low light from strength 3 (sure from 4)."),
+        (3, None, "under low light from strength 3 (not sure)."),
     ],
 )
 def test_the_summary_tells_what_is_sure(falls: int | None, surely: int | None, said: str) -> None:

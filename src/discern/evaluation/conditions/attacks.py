@@ -227,7 +227,7 @@ def result_of(
 
 _METHODS = {
     "image": ("Square Attack on the prepared picture", f"at most {LEVELS} of 255 levels a pixel and channel"),
-    "record": ("random search along fields, after SimBA", f"at most {MOST_FIELDS} fields"),
+    "record": ("Random search along fields, after SimBA", f"at most {MOST_FIELDS} fields"),
 }
 
 

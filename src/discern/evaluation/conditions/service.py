@@ -115,7 +115,7 @@ class _Dataset:
             items=len(self.rows),
             clean=area_under_roc(clean.examples.labels, clean.score, clean.examples.groups),
             curves=self._curves(clean),
-            stream=self._stream(windows) if LIVE_STREAM in self.asked.names else None,
+            stream=self._stream(windows) if LIVE_STREAM in self.asked.names and self._spec is None else None,
             attack=self._attack(clean) if self.asked.queries else None,
         )
 

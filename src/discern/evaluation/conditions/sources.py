@@ -212,9 +212,10 @@ def first_kind(source: Labelled) -> ItemKind | None:
     for piece in source.pieces(0):
         if isinstance(piece, RowsPiece):
             return "record"
-        kind = next(filter(None, map(kind_of, piece.contents)), None)
-        if kind is not None:
-            return kind
+        for content in piece.contents:
+            kind = kind_of(content)
+            if kind is not None:
+                return kind
     return None
 
 
