@@ -168,7 +168,7 @@ class Plane:
             decision=assessment.decision,
             label=assessment.label,
             score=assessment.score,
-            thresholds=manifest.decision.thresholds,
+            thresholds=assessment.thresholds or manifest.decision.thresholds,
             decided_by=assessment.decided_by,
             stages=assessment.stages,
             input=found.facts,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from discern.core.verdict import Decision
+    from discern.core.verdict import Decision, Thresholds
     from discern.detectors.bundle import Bundle
     from discern.detectors.manifest import Manifest, Stage
     from discern.inputs.spec import VideoSpec
@@ -42,6 +42,7 @@ class Assessment(msgspec.Struct, frozen=True, gc=False):
 
     `score` is calibrated, in [0, 1]; `label` is the class that `decision` asserts, None for review. `degraded` names
     the first stage of the cascade that failed on some of the input. `frames` is empty unless the input is a clip.
+    `thresholds` are the input's own, None where the manifest has the same for every input.
     """
 
     score: float
@@ -51,6 +52,7 @@ class Assessment(msgspec.Struct, frozen=True, gc=False):
     stages: tuple[StageReading, ...]
     degraded: str | None = None
     frames: tuple[FrameScore, ...] = ()
+    thresholds: Thresholds | None = None
 
 
 class Detector:
@@ -131,7 +133,7 @@ class Detector:
     def _concluded_rows(self, scores: Scores) -> list[Assessment | DiscernError]:
         manifest = self.manifest
         names = [stage.name for stage in manifest.stages]
-        if len(names) > 1 or scores.faults:
+        if len(names) > 1 or scores.faults or scores.applied is not None:
             return [_concluded([outcome], manifest, ()) for outcome in self._cascade.outcomes(scores)]
         # One stage that answered every row: most detectors of records, where what a row costs is felt.
         name, share, labels = names[0], scores.shares()[0], self._labels
@@ -186,7 +188,8 @@ def conclude(outcomes: Sequence[RowOutcome], manifest: Manifest, seconds: Sequen
         raise _detector_failed(outcomes, manifest)
     if not seconds:
         score, decided_by = scored[0]
-        return _assessment(score, decided_by, outcomes[0].readings, outcomes[0].degraded, (), manifest)
+        only = outcomes[0]
+        return _assessment(score, decided_by, only.readings, only.degraded, (), manifest, only.thresholds)
     if manifest.video is None:
         raise _takes_no_video(manifest)
     scores = [score for score, _ in scored]
@@ -222,9 +225,10 @@ def _assessment(
     degraded: str | None,
     frames: tuple[FrameScore, ...],
     manifest: Manifest,
+    own: Thresholds | None = None,
 ) -> Assessment:
-    decision: Decision = "review" if degraded else decide(score, manifest.decision.thresholds)
-    return Assessment(score, decision, _labels(manifest)[decision], decided_by, stages, degraded, frames)
+    decision: Decision = "review" if degraded else decide(score, own or manifest.decision.thresholds)
+    return Assessment(score, decision, _labels(manifest)[decision], decided_by, stages, degraded, frames, own)
 
 
 def _labels(manifest: Manifest) -> dict[Decision, str | None]:

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from discern.core.verdict import StageReading
-from discern.detectors.calibration import calibrate
+from discern.detectors.calibration import calibrator
 from discern.detectors.refusal import refused
 from discern.detectors.runtime import ROUNDING, StageFailed, StageModel
 from discern.detectors.scoring import NOT_DEGRADED, Scores
+from discern.detectors.thresholds import bands_of
 from discern.inputs.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from discern.core.errors import BundleRefused
+    from discern.core.verdict import Thresholds
+    from discern.detectors.calibration import Calibrate
     from discern.detectors.manifest import Manifest, Stage
     from discern.detectors.runtime import TensorInfo
     from discern.inputs.spec import RecordSpec
@@ -51,7 +54,7 @@ class RowOutcome:
 
     `score` is the calibrated score of `decided_by`, the last stage that answered; None when the first stage failed,
     and then `error` says why. `degraded` names the later stage that failed. `readings` follow the stages the row
-    reached.
+    reached. `thresholds` are the row's own, None where the manifest has the same for every row.
     """
 
     score: float | None
@@ -59,6 +62,7 @@ class RowOutcome:
     readings: tuple[StageReading, ...]
     degraded: str | None = None
     error: str | None = None
+    thresholds: Thresholds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class _Step:
     model: StageModel
     feeds: tuple[_Feed, ...]
     outputs: tuple[str, ...]
-    temperature: float
+    calibrate: Calibrate
     clear_below: float
     flag_above: float
 
@@ -117,6 +121,7 @@ class Cascade:
             _wired(manifest, position, models, early_exits=early_exits) for position in range(len(manifest.stages))
         )
         self._thresholds = manifest.decision.thresholds
+        self._bands = bands_of(manifest)
 
     def score(self, rows: NDArray[Any], *, chunk_rows: int | None = None) -> Scores:
         """Return the scores of the rows, in order. `rows` is a `Prepared.tensor`, [rows, ...]; it is not changed.
@@ -146,6 +151,7 @@ class Cascade:
             tuple(tally.stage_rows),
             tuple(tally.stage_milliseconds),
             self._thresholds,
+            None if self._bands is None else self._bands.applied(rows),
         )
 
     def run(self, rows: NDArray[Any]) -> list[RowOutcome]:
@@ -155,7 +161,7 @@ class Cascade:
     def outcomes(self, scores: Scores) -> list[RowOutcome]:
         """Return the scores as an object for each row."""
         names, shares = [step.name for step in self._steps], scores.shares()
-        if len(names) == 1 and not scores.faults:
+        if len(names) == 1 and not scores.faults and scores.applied is None:
             name, share = names[0], shares[0]
             return [RowOutcome(score, name, (StageReading(name, score, share),)) for score in scores.score.tolist()]
         outcomes: list[RowOutcome] = []
@@ -173,11 +179,12 @@ class Cascade:
                 outcomes.append(RowOutcome(None, names[0], (reading,), error=fault))
                 continue
             readings = tuple(map(StageReading, names[: last + 1], stage_scores, shares))
+            own = None if scores.applied is None else scores.applied.of(row)
             if fault is None:
-                outcomes.append(RowOutcome(score, names[last], readings))
+                outcomes.append(RowOutcome(score, names[last], readings, thresholds=own))
             else:
                 failed = StageReading(names[degraded], None, shares[degraded], error=fault)
-                outcomes.append(RowOutcome(score, names[last], (*readings, failed), degraded=names[degraded]))
+                outcomes.append(RowOutcome(score, names[last], (*readings, failed), names[degraded], None, own))
         return outcomes
 
     def _score_chunk(self, rows: NDArray[Any], start: int, tally: _Tally) -> None:
@@ -189,7 +196,7 @@ class Cascade:
         for position, step in enumerate(self._steps):
             started = time.perf_counter()
             answers = _answers(step, sources, count)
-            scores = calibrate(answers.probability, step.temperature)
+            scores = step.calibrate(answers.probability)
             tally.stage_milliseconds[position] += (time.perf_counter() - started) * 1000
             tally.stage_rows[position] += count
             if places is None and answers.answered is None:
@@ -330,7 +337,7 @@ def _wired(manifest: Manifest, position: int, models: Mapping[str, StageModel], 
         model=model,
         feeds=tuple(_feed(manifest, stage, info, takes[info.name], models) for info in model.inputs),
         outputs=_taken_later(manifest, position),
-        temperature=stage.calibration.temperature,
+        calibrate=calibrator(stage.calibration),
         # No score is at least infinity; the last stage leaves no row open.
         clear_below=math.inf if last else exits.clear_below if exits else -math.inf,
         flag_above=exits.flag_above if exits else math.inf,

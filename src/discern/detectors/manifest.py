@@ -2,7 +2,7 @@
 
 - Unknown keys are refused, at every depth.
 - An early exit can never decide otherwise than the thresholds would: `clear_below <= review_from` and
-  `flag_above >= flag_from`.
+  `flag_above >= flag_from`, in every band.
 - The last stage has no exits; every other stage has.
 - `files` lists every file of the bundle but the manifest and the signature, with its SHA-256.
 - A variant replaces models of stages and nothing else: calibration, exits and thresholds are the bundle's.
@@ -11,13 +11,14 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from discern.core.verdict import Thresholds
-from discern.inputs.spec import ImageSpec, InputSpec, VideoSpec
+from discern.inputs.spec import ImageSpec, InputSpec, IntegerField, NumberField, RecordSpec, VideoSpec
 
 MANIFEST_NAME = "detector.yaml"
 SIGNATURE_NAME = "signature.json"
@@ -53,10 +54,50 @@ class Classes(_Closed):
     positive: str = Field(min_length=1, max_length=64)
 
 
+class BetaCalibration(_Closed):
+    """calibrated = sigmoid(a ln p - b ln(1 - p) + c): Kull, Silva Filho and Flach, AISTATS 2017."""
+
+    a: float = Field(ge=0, le=1000)
+    b: float = Field(ge=0, le=1000)
+    c: float = Field(ge=-1000, le=1000)
+
+
+class IsotonicCalibration(_Closed):
+    """Points of a curve that never falls: `scores` at `probabilities`, straight between two, level at both ends."""
+
+    probabilities: tuple[Share, ...] = Field(min_length=2, max_length=1000, description="Raw, rising.")
+    scores: tuple[Share, ...] = Field(min_length=2, max_length=1000, description="Calibrated, never falling.")
+
+    @model_validator(mode="after")
+    def _never_falls(self) -> Self:
+        if len(self.probabilities) != len(self.scores):
+            raise ValueError("isotonic: there is a score for each probability")
+        if any(one >= other for one, other in pairwise(self.probabilities)):
+            raise ValueError("isotonic: probabilities must rise from point to point")
+        if any(one > other for one, other in pairwise(self.scores)):
+            raise ValueError("isotonic: scores must not fall from point to point")
+        return self
+
+
 class Calibration(_Closed):
-    """Temperature scaling (Guo et al. 2017, arXiv:1706.04599): calibrated = sigmoid(logit(p) / temperature)."""
+    """How a stage's raw probability becomes its score: by temperature, beta or isotonic calibration, one of them.
+
+    Temperature scaling (Guo et al. 2017, arXiv:1706.04599): calibrated = sigmoid(logit(p) / temperature).
+    """
 
     temperature: float = Field(default=1.0, gt=0.01, lt=100)
+    beta: BetaCalibration | None = None
+    isotonic: IsotonicCalibration | None = None
+    fitted_by: dict[str, Any] = Field(
+        default_factory=dict, description="What it was fitted on: dataset, manifest_sha256, split, items."
+    )
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        given = [kind for kind in ("temperature", "beta", "isotonic") if kind in self.model_fields_set]
+        if len([kind for kind in given if getattr(self, kind) is not None]) > 1:
+            raise ValueError(f"a stage is calibrated in one way, not by {' and '.join(given)}")
+        return self
 
 
 class Exits(_Closed):
@@ -115,11 +156,41 @@ class Variant(_Closed):
         return self
 
 
+class Band(_Closed):
+    """The thresholds of records whose field says `from` or more, up to the next band."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    from_: float = Field(alias="from")
+    review_from: Share
+    flag_from: Share
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The two cut points as the verdict carries them."""
+        return Thresholds(review_from=self.review_from, flag_from=self.flag_from)
+
+
+class Bands(_Closed):
+    """Other thresholds by what is at stake: a number that every record has, such as its amount."""
+
+    field: str = Field(description="A number or integer of the input that may not miss.")
+    steps: tuple[Band, ...] = Field(min_length=1, max_length=32)
+
+    @model_validator(mode="after")
+    def _rise(self) -> Self:
+        starts = [step.from_ for step in self.steps]
+        if any(one >= other for one, other in pairwise(starts)):
+            raise ValueError("bands: `from` must rise from step to step")
+        return self
+
+
 class DecisionRule(_Closed):
-    """The two thresholds and what they were chosen by."""
+    """The thresholds and what they were chosen by. Below the first of the `bands` the rule's own two apply."""
 
     review_from: Share
     flag_from: Share
+    bands: Bands | None = None
     chosen_by: dict[str, Any] = Field(
         default_factory=dict, description="Evidence for the choice: constraint, data, digests."
     )
@@ -128,6 +199,12 @@ class DecisionRule(_Closed):
     def thresholds(self) -> Thresholds:
         """The two cut points as the verdict carries them."""
         return Thresholds(review_from=self.review_from, flag_from=self.flag_from)
+
+    @property
+    def all_thresholds(self) -> tuple[Thresholds, ...]:
+        """The rule's own two, and those of each band."""
+        steps = () if self.bands is None else self.bands.steps
+        return (self.thresholds, *(step.thresholds for step in steps))
 
 
 class StreamRule(_Closed):
@@ -213,16 +290,30 @@ class Manifest(_Closed):
 
     @model_validator(mode="after")
     def _exits_agree_with_the_thresholds(self) -> Self:
-        rule = self.decision
-        if rule.review_from > rule.flag_from:
-            raise ValueError(f"decision: review_from {rule.review_from} is above flag_from {rule.flag_from}")
+        every = self.decision.all_thresholds
+        for one in every:
+            if one.review_from > one.flag_from:
+                raise ValueError(f"decision: review_from {one.review_from} is above flag_from {one.flag_from}")
+        lowest, highest = min(one.review_from for one in every), max(one.flag_from for one in every)
         for stage in self.stages:
             exits = stage.exits
-            if exits and (exits.clear_below > rule.review_from or exits.flag_above < rule.flag_from):
+            if exits and (exits.clear_below > lowest or exits.flag_above < highest):
                 raise ValueError(
                     f"stage {stage.name}: an exit would decide otherwise than the thresholds "
-                    f"(clear_below must be at most {rule.review_from}, flag_above at least {rule.flag_from})"
+                    f"(clear_below must be at most {lowest}, flag_above at least {highest})"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _bands_are_of_a_number(self) -> Self:
+        bands = self.decision.bands
+        if bands is None:
+            return self
+        if not isinstance(self.input, RecordSpec):
+            raise ValueError("decision.bands: only a detector of records can have them")  # noqa: TRY004
+        field = next((one for one in self.input.fields if one.name == bands.field), None)
+        if not isinstance(field, NumberField | IntegerField) or field.missing != "refuse":
+            raise ValueError(f"decision.bands: {bands.field!r} is no number of the input that may not miss")
         return self
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """Scores of many rows as arrays: what a cascade gives before anything is put into objects.
 
-- Decisions follow from score and thresholds as `thresholds.decide` has it, row by row; a degraded row is always
-  `review`, and a row without a score has no decision.
+- Decisions follow from score and thresholds as `thresholds.decide` has it, row by row, with the thresholds of the row's
+  own band where there are bands; a degraded row is always `review`, and a row without a score has no decision.
 - A row has a stage score for every stage up to the one that decided it, and for no other.
 - The sums agree: the rows of a stage are the rows that the stage before left open.
 """
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from discern.core.verdict import Decision, Thresholds
+    from discern.detectors.thresholds import Applied
 
 DECISIONS: tuple[Decision, ...] = ("clear", "review", "flag")
 """What the codes of `Scores.decision` stand for."""
@@ -34,7 +35,7 @@ class Scores:
     last stage that answered, 0 where none did. `degraded` int16 [n] is the position of the later stage that failed, -1
     where none did. `stage_scores` float64 [n, s] is NaN where a stage failed or was not reached. `faults` says per row,
     one line, why a stage failed on it. `stage_rows` and `stage_milliseconds` hold, per stage, how many rows reached it
-    and how long it took for all of them.
+    and how long it took for all of them. `applied` says which thresholds each row has where they depend on the row.
     """
 
     score: NDArray[np.float64]
@@ -45,13 +46,13 @@ class Scores:
     stage_rows: tuple[int, ...]
     stage_milliseconds: tuple[float, ...]
     thresholds: Thresholds
+    applied: Applied | None = None
 
     @property
     def decision(self) -> NDArray[np.int8]:
         """The decisions int8 [n], as positions in DECISIONS; -1 where there is no score. Made on every access."""
-        codes = np.add(
-            self.score >= self.thresholds.review_from, self.score >= self.thresholds.flag_from, dtype=np.int8
-        )
+        rule = self.applied or self.thresholds
+        codes = np.add(self.score >= rule.review_from, self.score >= rule.flag_from, dtype=np.int8)
         if self.faults:
             codes[self.degraded != NOT_DEGRADED] = _REVIEW
             codes[np.isnan(self.score)] = UNDECIDED

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from discern.core.errors import InternalError
 from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED
+from discern.detectors.thresholds import bands_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from discern.core.verdict import Thresholds
     from discern.detectors.manifest import Manifest
+    from discern.detectors.thresholds import Applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,14 @@ class Outcome:
     degraded: NDArray[np.int16]
 
 
-def with_exits(stage_scores: NDArray[np.float64], manifest: Manifest) -> Outcome:
-    """Return what rows whose stages gave `stage_scores` [n, s] come to; NaN is where a stage failed."""
+def with_exits(
+    stage_scores: NDArray[np.float64], manifest: Manifest, records: NDArray[np.float32] | None = None
+) -> Outcome:
+    """Return what rows whose stages gave `stage_scores` [n, s] come to; NaN is where a stage failed.
+
+    `records` [n, fields] are needed where the thresholds depend on the record.
+    Raises InternalError where they are needed and missing.
+    """
     count = len(stage_scores)
     score = stage_scores[:, 0].copy()
     decided_by = np.zeros(count, np.int16)
@@ -46,7 +56,12 @@ def with_exits(stage_scores: NDArray[np.float64], manifest: Manifest) -> Outcome
             decided_by[travelling] = position
         if stage.exits is not None:
             travelling = travelling & (column >= stage.exits.clear_below) & (column < stage.exits.flag_above)
-    rule = manifest.decision
+    rule: Thresholds | Applied = manifest.decision.thresholds
+    bands = bands_of(manifest)
+    if bands is not None:
+        if records is None:
+            raise InternalError(f"{manifest.name} decides by {len(bands.thresholds)} bands, and no records came.")
+        rule = bands.applied(records)
     decision = np.add(score >= rule.review_from, score >= rule.flag_from, dtype=np.int8)
     decision[degraded != NOT_DEGRADED] = DECISIONS.index("review")
     decision[np.isnan(score)] = UNDECIDED

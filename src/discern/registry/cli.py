@@ -151,7 +151,12 @@ def _described(bundle: Bundle) -> Iterator[str]:
     rule = manifest.decision
     yield f"{manifest.name} {manifest.version}: {manifest.task}"
     yield f"takes {', '.join(takes(manifest))}; stages {' -> '.join(stage.name for stage in manifest.stages)}"
-    yield f"review from {rule.review_from:g}, flag from {rule.flag_from:g}; chosen by:"
+    yield f"review from {rule.review_from:g}, flag from {rule.flag_from:g}"
+    if rule.bands is not None:
+        for step in rule.bands.steps:
+            start = f"where {rule.bands.field} is {step.from_:g} or more"
+            yield f"  {start}: review from {step.review_from:g}, flag from {step.flag_from:g}"
+    yield "chosen by:"
     yield from (f"  {key}: {value}" for key, value in rule.chosen_by.items())
     if isinstance(manifest.input, RecordSpec):
         yield "fields:"

@@ -21,7 +21,7 @@ from discern.core.errors import CallerError, DiscernError, InternalError
 from discern.core.verdict import InputFacts
 from discern.detectors.assessment import Assessment, load_detector
 from discern.detectors.bundle import list_files
-from discern.detectors.calibration import calibrate
+from discern.detectors.calibration import calibrator
 from discern.detectors.checks import samples
 from discern.detectors.checks.types import CheckFailed
 from discern.detectors.manifest import MANIFEST_NAME, SIGNATURE_NAME
@@ -30,7 +30,7 @@ from discern.detectors.pooling import pool
 from discern.detectors.thresholds import decide
 from discern.inputs.faces import Box
 from discern.inputs.prepare import prepare_media, prepare_record_input
-from discern.inputs.spec import ImageSpec
+from discern.inputs.spec import ImageSpec, RecordSpec
 from discern.inputs.types import InputLimits, Prepared
 
 if TYPE_CHECKING:
@@ -38,11 +38,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from discern.core.verdict import StageReading
+    from discern.core.verdict import StageReading, Thresholds
     from discern.detectors.assessment import Detector
     from discern.detectors.bundle import Bundle
     from discern.detectors.manifest import Manifest, Stage
-    from discern.inputs.spec import RecordSpec
 
 TOLERANCE = 1e-6
 IMAGES = 4
@@ -142,7 +141,9 @@ def check_extreme_inputs_are_answered(_bundle: Bundle, detector: Detector) -> st
 def check_decisions_follow_the_scores(_bundle: Bundle, detector: Detector) -> str:
     """Each row ends at the first stage whose exit it meets, and the thresholds alone make the decision."""
     manifest = detector.manifest
-    found = _answers(detector, _varied(detector))
+    inputs = _varied(detector)
+    thresholds = _thresholds(manifest, inputs)
+    found = _answers(detector, inputs)
     for number, one in enumerate(found):
         last = len(one.stages) - 1
         for position, reading in enumerate(one.stages):
@@ -152,7 +153,7 @@ def check_decisions_follow_the_scores(_bundle: Bundle, detector: Detector) -> st
                 raise CheckFailed(f"sample {number} {wrong} stage {stage.name} with the score {reading.score}")
         if (one.decided_by, one.score) != (one.stages[last].name, one.stages[last].score):
             raise CheckFailed(f"sample {number} says {one.decided_by} decided, but {one.stages[last].name} did")
-        expected = decide(one.score, manifest.decision.thresholds)
+        expected = decide(one.score, thresholds[number])
         labels = {"flag": manifest.classes.positive, "clear": manifest.classes.negative}
         if (one.decision, one.label) != (expected, labels.get(expected)):
             raise CheckFailed(f"sample {number} scored {one.score}: {expected} is due, {one.decision} was said")
@@ -218,14 +219,14 @@ def check_temperatures_are_sane(_bundle: Bundle, detector: Detector) -> str:
                 f"stage {stage.name} has temperature {temperature}, outside "
                 f"[{LOWEST_TEMPERATURE:g}, {HIGHEST_TEMPERATURE:g}]: fit it on held-out predictions"
             )
-    low, high = calibrate([0.0, 1.0], manifest.stages[-1].calibration.temperature).tolist()
-    rule = manifest.decision
-    if high < rule.flag_from < 1 or 0 < rule.review_from <= low:
-        raise CheckFailed(
-            f"the last stage's scores lie in [{low:.3g}, {high:.3g}], which never reaches a threshold "
-            f"({rule.review_from:g}, {rule.flag_from:g})"
-        )
-    return ", ".join(f"{stage.name} {stage.calibration.temperature:g}" for stage in manifest.stages)
+    low, high = calibrator(manifest.stages[-1].calibration)([0.0, 1.0]).tolist()
+    for rule in manifest.decision.all_thresholds:
+        if high < rule.flag_from < 1 or 0 < rule.review_from <= low:
+            raise CheckFailed(
+                f"the last stage's scores lie in [{low:.3g}, {high:.3g}], which never reaches a threshold "
+                f"({rule.review_from:g}, {rule.flag_from:g})"
+            )
+    return ", ".join(f"{stage.name} {_calibrated_by(stage)}" for stage in manifest.stages)
 
 
 def check_memory_is_bounded(_bundle: Bundle, detector: Detector) -> str:
@@ -350,6 +351,25 @@ def _largest_difference(found: Sequence[Assessment], expected: Sequence[Assessme
 
 def _leaves(stage: Stage, score: float) -> bool:
     return stage.exits is None or score < stage.exits.clear_below or score >= stage.exits.flag_above
+
+
+def _calibrated_by(stage: Stage) -> str:
+    found = stage.calibration
+    return "beta" if found.beta else "isotonic" if found.isotonic else f"{found.temperature:g}"
+
+
+def _thresholds(manifest: Manifest, inputs: Sequence[Prepared]) -> list[Thresholds]:
+    """Return which thresholds apply to each input, read from the manifest by itself."""
+    bands, spec = manifest.decision.bands, manifest.input
+    if bands is None or not isinstance(spec, RecordSpec):
+        return [manifest.decision.thresholds] * len(inputs)
+    position = [field.name for field in spec.fields].index(bands.field)
+    found = []
+    for one in inputs:
+        value = one.tensor[0, position]
+        reached = sum(value >= np.float32(step.from_) for step in bands.steps)
+        found.append(manifest.decision.all_thresholds[reached])
+    return found
 
 
 def _score(reading: StageReading) -> float:
