@@ -1,0 +1,1 @@
+"""The threshold studio: thresholds, exits and calibration chosen on data, with their evidence."""

@@ -1,0 +1,207 @@
+"""What a choice of thresholds comes to: its cost on groups that it was not made on, its own uncertainty, and what-ifs.
+
+- Expected cost is measured by cross-fitting over groups: in each of five folds thresholds and exits are chosen on the
+  other four. Its interval resamples groups.
+- The interval of a threshold is that of the thresholds chosen on resamples of groups.
+- Under another prevalence a class counts more or less, and nothing else changes: scores of a class stay as they are
+  distributed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from discern.evaluation.statistics import LEVEL, mean, proportion
+from discern.evaluation.statistics_bootstrap import by_bootstrap, resamples
+from discern.evaluation.studio.rules import (
+    CLEAR,
+    FLAG,
+    REVIEW,
+    NotReachable,
+    best_pair,
+    choose_cuts,
+    ladder,
+    lowest_flag_place,
+    prices,
+)
+from discern.evaluation.studio.rules_exits import choose, cost_of, decisions
+from discern.evaluation.studio.types import Chosen, CostPoint, Cuts, Flow, Goal, Sample, WhatIf
+from discern.evaluation.types import Estimate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+FOLDS = 5
+DRAWS = 1000
+THRESHOLD_DRAWS = 500
+_POINTS = 120
+
+
+def weights_at(labels: NDArray[np.bool_], prevalence: float | None) -> Floats:
+    """Return what each row counts where positives are the share `prevalence` of all; 1 for None. The mean is 1."""
+    if prevalence is None:
+        return np.ones(len(labels))
+    share = float(np.mean(labels))
+    return np.where(labels, prevalence / share, (1 - prevalence) / (1 - share))
+
+
+def expected_cost(sample: Sample, goal: Goal, starts: tuple[float, ...], seed: int) -> Estimate:
+    """Return the cost of an item at thresholds that other groups chose."""
+    count = int(sample.groups.max()) + 1
+    held_in = np.random.Generator(np.random.PCG64(seed)).permutation(count)[sample.groups] % FOLDS
+    costs = np.empty(len(sample.labels))
+    for fold in range(FOLDS):
+        held = held_in == fold
+        rest = sample.part(~held)
+        if not held.any():
+            continue
+        if len(np.unique(rest.labels)) < 2:
+            return Estimate(None, caveat="the positives or the negatives are all in one fold: nothing can be held out")
+        try:
+            chosen = choose(rest, goal, starts)
+        except NotReachable as reason:
+            return Estimate(None, caveat=f"without a fifth of the groups: {reason}")
+        part = sample.part(held)
+        costs[held] = cost_of(decisions(chosen, part)[0], part, goal)
+    return mean_cost(costs, sample, seed)
+
+
+def mean_cost(costs: Floats, sample: Sample, seed: int) -> Estimate:
+    """Return the weighted mean of costs with the interval of resampled groups."""
+    count = int(sample.groups.max()) + 1
+    total = np.bincount(sample.groups, weights=costs * sample.weights, minlength=count)
+    weight = np.bincount(sample.groups, weights=sample.weights, minlength=count)
+
+    def statistic(drawn: Floats) -> Floats:
+        # Products are summed in a fixed order: a matrix product depends on the machine.
+        return np.asarray(np.sum(drawn * total, axis=1) / np.sum(drawn * weight, axis=1))
+
+    found = by_bootstrap(statistic, count, len(costs), seed=seed, draws=DRAWS)
+    if found.low is None or found.low == found.high:
+        plain = mean(costs * sample.weights, sample.groups)
+        return Estimate(found.value, plain.low, plain.high, method=plain.method, caveat=plain.caveat)
+    return found
+
+
+def threshold_intervals(sample: Sample, goal: Goal, chosen: Cuts, seed: int) -> tuple[Estimate, Estimate]:
+    """Return the two thresholds with the intervals of those that resamples choose."""
+    count, steps = int(sample.groups.max()) + 1, ladder(sample.stage_scores[:, -1])
+    price = prices(goal.costs, sample.labels, sample.amounts)
+    lowest = lowest_flag_place(steps, sample, goal)
+    negative = (~sample.labels).astype(np.float64)
+    flagged = float(negative.sum()) - steps.summed_below(negative)
+    rate = float(flagged[lowest] / negative.sum())
+    found: list[tuple[int, int]] = []
+    for drawn in resamples(count, len(sample.labels), seed=seed, draws=THRESHOLD_DRAWS):
+        for counts in drawn:
+            times = counts[sample.groups]
+            weights = times * sample.weights
+            place = 0
+            if goal.max_fpr is not None:
+                seen = steps.summed_below(times * negative)
+                place = int(np.argmax(seen[-1:] - seen <= rate * float(np.sum(times * negative))))
+            room = None if goal.reviews is None else goal.reviews * float(np.sum(weights))
+            pair = best_pair(steps, price, weights, room=room, lowest_flag=place)
+            found.append((pair.review, pair.flag))
+    edges = np.quantile(np.array(found), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="nearest").astype(int)
+    name = f"cluster bootstrap, percentile, {THRESHOLD_DRAWS} draws, seed {seed}"
+    review_from, flag_from = (
+        Estimate(value, steps.value(int(low)), steps.value(int(high)), method=name)
+        for value, low, high in zip((chosen.review_from, chosen.flag_from), *edges, strict=True)
+    )
+    return review_from, flag_from
+
+
+def flows(decided: NDArray[np.int8], sample: Sample, names: tuple[str, str]) -> tuple[Flow, ...]:
+    """Return what becomes of the items of each class."""
+    made = []
+    for label, name in ((False, names[0]), (True, names[1])):
+        rows = sample.labels == label
+        shares = [proportion(decided[rows] == code, sample.groups[rows]) for code in (CLEAR, REVIEW, FLAG)]
+        made.append(Flow(name, int(np.count_nonzero(rows)), *shares))
+    return tuple(made)
+
+
+def weighted_mean(values: Floats, sample: Sample) -> float:
+    """Return the mean of values, each row counting as its weight says."""
+    return float(np.sum(values * sample.weights) / np.sum(sample.weights))
+
+
+def reviews_of(chosen: Chosen, sample: Sample) -> float:
+    """Return the share of items that is reviewed."""
+    return weighted_mean((decisions(chosen, sample)[0] == REVIEW).astype(np.float64), sample)
+
+
+def what_if(
+    sample: Sample, goal: Goal, starts: tuple[float, ...], chosen: Chosen, prevalence: float
+) -> tuple[WhatIf, ...]:
+    """Return what other costs, prevalences and capacities would choose, and what the chosen thresholds cost there."""
+    found = []
+    for name, other, rows in _assumptions(sample, goal, prevalence, reviews_of(chosen, sample)):
+        try:
+            cuts = choose_cuts(rows, other, starts)
+        except NotReachable:
+            continue
+        best = Chosen(cuts)
+        found.append(
+            WhatIf(
+                name,
+                cuts[0].review_from,
+                cuts[0].flag_from,
+                weighted_mean(cost_of(decisions(best, rows)[0], rows, other), rows),
+                weighted_mean(cost_of(decisions(chosen, rows)[0], rows, other), rows),
+                reviews_of(best, rows),
+            )
+        )
+    return tuple(found)
+
+
+def _assumptions(sample: Sample, goal: Goal, prevalence: float, reviews: float) -> list[tuple[str, Goal, Sample]]:
+    costs, change = goal.costs, msgspec.structs.replace
+    made: list[tuple[str, Goal, Sample]] = []
+    for factor in (0.5, 2.0, 5.0):
+        changed = {
+            "misses": change(costs, miss=costs.miss * factor, amount_share=costs.amount_share * factor),
+            "false alarms": change(costs, false_alarm=costs.false_alarm * factor),
+            "reviews": change(costs, review=costs.review * factor),
+        }
+        made += [
+            (f"{name} cost {factor:g} times as much", change(goal, costs=other), sample)
+            for name, other in changed.items()
+            if other != costs
+        ]
+    for factor in (0.1, 0.5, 2.0, 10.0):
+        share = prevalence * factor
+        if share < 1:
+            rows = sample.weighing(weights_at(sample.labels, share))
+            made.append((f"{share:.3g} of the items are positive", goal, rows))
+    base = goal.reviews if goal.reviews is not None else reviews
+    for factor in (0.5, 2.0):
+        if 0 < base * factor <= 1:
+            made.append(
+                (f"at most {base * factor:.3g} of the items are reviewed", change(goal, reviews=base * factor), sample)
+            )
+    return made
+
+
+def cost_curves(sample: Sample, goal: Goal, cuts: Cuts) -> tuple[tuple[CostPoint, ...], tuple[CostPoint, ...]]:
+    """Return the cost of an item as one threshold of the last stage moves and the other stays: review, then flag."""
+    steps = ladder(sample.stage_scores[:, -1])
+    clear, review, flag = prices(goal.costs, sample.labels, sample.amounts) * sample.weights
+    cleared, flagging = steps.summed_below(clear - review), flag - review
+    flagged = float(np.sum(flagging)) - steps.summed_below(flagging)
+    reviewed, total = float(np.sum(review)), float(np.sum(sample.weights))
+    # The place of a cut is the last whose lower neighbour is below it.
+    at_review, at_flag = (int(np.searchsorted(steps.low, cut) - 1) for cut in (cuts.review_from, cuts.flag_from))
+
+    def points(places: NDArray[np.int64], costs: Floats) -> tuple[CostPoint, ...]:
+        kept = np.unique(np.linspace(0, len(places) - 1, min(_POINTS, len(places))).astype(int))
+        return tuple(CostPoint(steps.value(int(places[at])), float((reviewed + costs[at]) / total)) for at in kept)
+
+    left, right = np.arange(at_flag + 1), np.arange(at_review, len(steps.below))
+    return points(left, cleared[left] + flagged[at_flag]), points(right, cleared[at_review] + flagged[right])

@@ -1,0 +1,170 @@
+"""The choice of thresholds and exits against brute force."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from discern.evaluation.studio.rules import NotReachable, choose_cuts, ladder, prices
+from discern.evaluation.studio.rules_exits import choose, choose_exits, cost_of, decisions, last_decisions
+from discern.evaluation.studio.types import Chosen, Costs, Cuts, Goal, Sample
+
+scores = st.sampled_from([0.0, 1e-9, 0.05, 0.1, 0.2, 0.35, 0.5, 0.50000001, 0.7, 0.9, 0.99999, 1.0])
+money = st.floats(0, 100)
+costs = st.builds(Costs, money, money, st.floats(0, 20), st.floats(0, 1), st.floats(0, 2))
+rows = st.lists(st.tuples(st.booleans(), scores, scores, st.floats(0, 200), st.sampled_from([0.5, 1.0, 3.0])), min_size=2, max_size=14)
+
+
+def sample_of(table: list[tuple[bool, float, float, float, float]]) -> Sample:
+    labels, first, last, amounts, weights = (np.array(column) for column in zip(*table, strict=True))
+    return Sample(
+        labels.astype(np.bool_), np.stack([first, last], axis=1), np.arange(len(table)), weights, amounts
+    )
+
+
+def total(cuts: tuple[Cuts, ...], sample: Sample, goal: Goal) -> float:
+    return float(np.sum(cost_of(last_decisions(cuts, sample), sample, goal) * sample.weights))
+
+
+def reviewed(cuts: tuple[Cuts, ...], sample: Sample) -> float:
+    return float(np.sum((last_decisions(cuts, sample) == 1) * sample.weights))
+
+
+def every_pair(sample: Sample) -> list[tuple[Cuts, ...]]:
+    steps = ladder(sample.stage_scores[:, -1])
+    values = [steps.value(place) for place in range(len(steps.below))]
+    return [(Cuts(low, high),) for low, high in product(values, values) if low <= high]
+
+
+@given(rows, costs, st.one_of(st.none(), st.floats(0, 1)), st.one_of(st.none(), st.floats(0, 1)))
+@settings(max_examples=300, deadline=None)
+def test_no_pair_of_cuts_costs_less_within_the_limits(
+    table: list[tuple[bool, float, float, float, float]], costs: Costs, reviews: float | None, max_fpr: float | None
+) -> None:
+    sample, goal = sample_of(table), Goal(costs, reviews, max_fpr)
+    negatives = np.count_nonzero(~sample.labels)
+
+    def within(cuts: tuple[Cuts, ...]) -> bool:
+        flagged = np.count_nonzero((last_decisions(cuts, sample) == 2) & ~sample.labels)
+        room = np.inf if reviews is None else reviews * sample.weights.sum() + 1e-6
+        return bool(reviewed(cuts, sample) <= room and (max_fpr is None or flagged <= max_fpr * negatives))
+
+    allowed = [cuts for cuts in every_pair(sample) if within(cuts)]
+    if not allowed:
+        with pytest.raises(NotReachable):
+            choose_cuts(sample, goal)
+        return
+    found = choose_cuts(sample, goal)
+    assert within(found)
+    best = min(total(cuts, sample, goal) for cuts in allowed)
+    assert total(found, sample, goal) == pytest.approx(best, rel=1e-9, abs=1e-9)
+
+
+@given(rows, costs)
+@settings(max_examples=200, deadline=None)
+def test_bands_are_the_best_of_each_band_by_itself(
+    table: list[tuple[bool, float, float, float, float]], costs: Costs
+) -> None:
+    sample, goal = sample_of(table), Goal(costs)
+    middle = float(np.median(sample.amounts if sample.amounts is not None else [0]))
+    high = np.asarray(sample.amounts).astype(np.float32) >= np.float32(middle)
+    if not high.any() or high.all():
+        return
+    found = choose_cuts(sample, goal, (middle,))
+    assert [one.start for one in found] == [None, middle]
+    best = sum(
+        min(total(cuts, part, goal) for cuts in every_pair(part)) for part in (sample.part(~high), sample.part(high))
+    )
+    assert total(found, sample, goal) == pytest.approx(best, rel=1e-9, abs=1e-9)
+
+
+def test_bands_share_a_limit_of_reviews() -> None:
+    random = np.random.default_rng(3)
+    labels = random.random(4000) < 0.2
+    stage_scores = np.clip(random.normal(0.3 + 0.3 * labels, 0.2), 0, 1).reshape(-1, 1)
+    sample = Sample(labels, stage_scores, np.arange(4000), np.ones(4000), random.exponential(50, 4000))
+    costs = Costs(5, 10, 0.5, 0.02, 1.0)
+    free = choose_cuts(sample, Goal(costs), (20.0, 80.0))
+    assert reviewed(free, sample) > 400
+    found = choose_cuts(sample, Goal(costs, 0.1), (20.0, 80.0))
+    assert 300 <= reviewed(found, sample) <= 400
+    # Where reviews are few, those of large amounts save most.
+    assert found[2].flag_from - found[2].review_from > found[0].flag_from - found[0].review_from
+
+
+@given(rows, costs, st.floats(0, 0.5), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_no_exits_save_more_within_the_bound(
+    table: list[tuple[bool, float, float, float, float]], costs: Costs, bound: float, priced: bool
+) -> None:
+    sample = sample_of(table)
+    goal = Goal(costs, exit_loss=bound, stage_costs=(0.1, 2.0) if priced else ())
+    cuts = choose_cuts(sample, goal)
+    alone = total(cuts, sample, goal)
+    (found,) = choose_exits(sample, goal, cuts)
+    assert found.clear_below <= cuts[0].review_from
+    assert found.flag_above >= cuts[0].flag_from
+    first = ladder(sample.stage_scores[:, 0])
+    values = [first.value(place) for place in range(len(first.below))]
+
+    def outcome(clear_below: float, flag_above: float) -> tuple[float, float]:
+        one = Chosen(cuts, (type(found)(0, clear_below, flag_above),))
+        decided, by = decisions(one, sample)
+        added = float(np.sum(cost_of(decided, sample, goal) * sample.weights)) - alone
+        saved = float(np.sum((by == 0) * sample.weights)) * (2.0 if priced else 1.0)
+        return added, saved - added if priced else saved
+
+    room = bound * alone + 1e-6
+    pairs = [
+        (min(low, cuts[0].review_from), max(high, cuts[0].flag_from))
+        for low, high in product([0.0, *values], [*values, 1.0])
+    ]
+    within = [value for added, value in (outcome(*pair) for pair in pairs) if added <= room]
+    added, value = outcome(found.clear_below, found.flag_above)
+    if within:
+        assert added <= room
+        assert value == pytest.approx(max(within), rel=1e-6, abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_cuts_part_the_scores_as_their_places_say(given_scores: list[float]) -> None:
+    steps = ladder(np.array(given_scores))
+    values = [steps.value(place) for place in range(len(steps.below))]
+    assert values == sorted(values)
+    for value, below in zip(values, steps.below.tolist(), strict=True):
+        assert sum(score < value for score in given_scores) == below
+        assert value == float(f"{value:.6g}")
+
+
+def test_the_upper_end_of_the_rate_is_stricter_and_may_be_out_of_reach() -> None:
+    random = np.random.default_rng(5)
+    labels = np.repeat([False, True], [2000, 200])
+    stage_scores = np.clip(random.normal(0.3 + 0.3 * labels, 0.15), 0, 1).reshape(-1, 1)
+    sample = Sample(labels, stage_scores, np.arange(2200), np.ones(2200))
+    goal = Goal(Costs(0, 1), 0.0, 0.01)
+    plain, strict = (choose_cuts(sample, goal)[0], choose_cuts(sample, Goal(Costs(0, 1), 0.0, 0.01, True))[0])
+    rates = [float(np.mean(stage_scores[~labels, 0] >= one.flag_from)) for one in (plain, strict)]
+    assert rates[1] < rates[0] <= 0.01
+    assert plain.review_from == plain.flag_from
+    few = sample.part(np.arange(2200) % 20 == 0)
+    with pytest.raises(NotReachable, match="100 negatives cannot show"):
+        choose_cuts(few, Goal(Costs(0, 1), 0.0, 0.01, True))
+
+
+def test_a_reviewer_who_errs_and_an_amount_are_in_the_price() -> None:
+    price = prices(Costs(5, 100, 1.6, 0.1, 0.5), np.array([False, True]), np.array([10.0, 40.0]))
+    assert price.tolist() == [[0, 120], [1.6 + 0.5, 1.6 + 12], [5, 0]]
+
+
+def test_cheap_reviews_are_used_and_dear_ones_are_not() -> None:
+    random = np.random.default_rng(9)
+    labels = random.random(3000) < 0.1
+    stage_scores = np.clip(random.normal(0.3 + 0.25 * labels, 0.15), 0, 1).reshape(-1, 1)
+    sample = Sample(labels, stage_scores, np.arange(3000), np.ones(3000))
+    cheap, dear = (choose(sample, Goal(Costs(5, 50, review))).cuts[0] for review in (0.1, 100.0))
+    assert cheap.flag_from - cheap.review_from > 0.2
+    assert dear.flag_from == dear.review_from
