@@ -197,14 +197,12 @@ def _points_table(points: Mapping[str, OperatingPoint], first: str) -> str:
 
 
 def _cuts_table(report: Report) -> str:
-    rows = [
-        ["all" if len(report.decision.cuts) == 1 else f"below {report.decision.cuts[1].start:g}"]
-        if one.start is None
-        else [f"{one.start:g} or more"]
-        for one in report.decision.cuts
-    ]
-    for row, one in zip(rows, report.decision.cuts, strict=True):
-        row += [f"{one.review_from:g}", f"{one.flag_from:g}"]
+    cuts = report.decision.cuts
+    rows = []
+    for one, above in zip(cuts, [*cuts[1:], None], strict=True):
+        parts = [f"from {one.start:g}"] if one.start is not None else []
+        parts += [f"below {above.start:g}"] if above is not None else []
+        rows.append([" and ".join(parts) or "any", f"{one.review_from:g}", f"{one.flag_from:g}"])
     return _table(["amount", "review from", "flag from"], rows)
 
 

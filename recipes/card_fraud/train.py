@@ -181,7 +181,8 @@ def _fold_reports(
     payments: Payments, tested: Tested, decision: Decision, seed: int
 ) -> tuple[list[FoldReport], Figures, Figures]:
     """Reports of the test folds, and the mean figures of the detector and of the published model."""
-    each, mean = measure(tested.detector, seed=seed)
+    calibrated = [rescored(scored, decision.calibration) for scored in tested.detector]
+    each, mean = measure(calibrated, seed=seed)
     each_published, mean_published = measure(tested.published_model, seed=seed)
     reports = [
         FoldReport(
@@ -191,9 +192,9 @@ def _fold_reports(
             train_frauds=int(payments.fraud[fold.train].sum()),
             figures=figures,
             published_model=published,
-            point=operating_point(rescored(scored, decision.calibration), decision.cuts, seed=seed),
+            point=operating_point(scored, decision.cuts, seed=seed),
         )
-        for fold, scored, figures, published in zip(tested.folds, tested.detector, each, each_published, strict=True)
+        for fold, scored, figures, published in zip(tested.folds, calibrated, each, each_published, strict=True)
     ]
     return reports, mean, mean_published
 
