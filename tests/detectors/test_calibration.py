@@ -1,15 +1,28 @@
-"""Temperature scaling."""
+"""Calibration by temperature, beta and isotonic curve."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from discern.detectors.calibration import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, calibrate, fit_temperature
+from discern.detectors.calibration import (
+    HIGHEST_TEMPERATURE,
+    LOWEST_TEMPERATURE,
+    calibrate,
+    calibrate_beta,
+    calibrator,
+    fit_temperature,
+)
+from discern.detectors.manifest import Calibration
+
+if TYPE_CHECKING:
+    from discern.detectors.calibration import Calibrate
 
 shares = st.floats(0, 1)
 temperatures = st.floats(0.1, 10)
@@ -123,3 +136,69 @@ def test_data_that_cannot_fit_a_temperature_are_refused(
 def _loss(probabilities: np.ndarray, labels: np.ndarray, temperature: float) -> float:
     scores = np.clip(calibrate(probabilities, temperature), 1e-300, 1 - 1e-16)
     return float(-np.mean(np.where(labels == 1, np.log(scores), np.log1p(-scores))))
+
+
+def of(**given: Any) -> Calibrate:
+    return calibrator(Calibration.model_validate(given))
+
+
+rising = st.lists(shares, min_size=2, max_size=12, unique=True).map(sorted)
+
+
+@st.composite
+def calibrations(draw: st.DrawFn) -> Calibrate:
+    if draw(st.booleans()):
+        steepness = st.floats(0, 20)
+        return of(beta={"a": draw(steepness), "b": draw(steepness), "c": draw(st.floats(-10, 10))})
+    points = draw(rising)
+    scores = sorted(draw(st.lists(shares, min_size=len(points), max_size=len(points))))
+    return of(isotonic={"probabilities": points, "scores": scores})
+
+
+@given(calibrations(), st.lists(shares, min_size=1, max_size=70))
+def test_every_kind_keeps_the_order_stays_in_range_and_takes_each_value_by_itself(
+    calibrate_: Calibrate, probabilities: list[float]
+) -> None:
+    ranked = sorted(probabilities)
+    scores = calibrate_(ranked)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert (np.diff(scores) >= 0).all()
+    assert scores.tolist() == [calibrate_([one])[0] for one in ranked]
+    assert np.isnan(calibrate_([math.nan])).all()
+
+
+@given(shares, temperatures)
+def test_beta_with_equal_slopes_is_temperature(probability: float, temperature: float) -> None:
+    slope = 1 / temperature
+    assert calibrate_beta([probability], slope, slope, 0.0)[0] == pytest.approx(
+        calibrate([probability], temperature)[0], abs=1e-7
+    )
+
+
+def test_beta_is_the_formula() -> None:
+    p, a, b, c = 0.3, 1.7, 0.4, -0.6
+    odds = math.exp(c) * p**a / (1 - p) ** b
+    assert calibrate_beta([p], a, b, c)[0] == pytest.approx(odds / (1 + odds), rel=1e-12)
+    with pytest.raises(ValueError, match="keep the order"):
+        calibrate_beta([p], -0.1, b, c)
+
+
+def test_an_isotonic_curve_is_straight_between_its_points_and_level_outside() -> None:
+    curve = of(isotonic={"probabilities": [0.2, 0.4, 0.8], "scores": [0.1, 0.1, 0.7]})
+    assert curve([0.0, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0]) == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.4, 0.7, 0.7])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"temperature": 2.0, "beta": {"a": 1, "b": 1, "c": 0}}, "temperature and beta"),
+        ({"beta": {"a": -1, "b": 1, "c": 0}}, "greater than or equal to 0"),
+        ({"isotonic": {"probabilities": [0.5, 0.2], "scores": [0.1, 0.2]}}, "must rise"),
+        ({"isotonic": {"probabilities": [0.2, 0.5], "scores": [0.3, 0.2]}}, "must not fall"),
+        ({"isotonic": {"probabilities": [0.2, 0.5], "scores": [0.3, 0.4, 0.5]}}, "a score for each"),
+        ({"isotonic": {"probabilities": [0.2, 0.5], "scores": [math.nan, 0.5]}}, "finite"),
+    ],
+)
+def test_a_calibration_that_would_not_keep_the_order_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Calibration.model_validate(given)

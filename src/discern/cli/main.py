@@ -36,6 +36,7 @@ from discern.detection.cli_verdicts import verdict_commands
 from discern.evaluation.cli import evaluate_command
 from discern.evaluation.cli_datasets import dataset_commands
 from discern.evaluation.platforms.cli import Bench, platform_commands
+from discern.evaluation.studio.cli import thresholds_command
 from discern.objects.cli import master_key_commands
 from discern.privacy.cli import privacy_commands
 from discern.quotas.cli import quota_commands
@@ -103,6 +104,7 @@ def build_cli() -> typer.Typer:
     detect_command(cli, lambda: Tools(opened().detect, opened().catalogue, opened().limits, opened().subjects))
     score_command(cli, lambda: bulk_parts(opened()))
     evaluate_command(cli, lambda: evaluation_parts(services()))
+    thresholds_command(cli, lambda: evaluation_parts(services()))
     doctor_command(cli, load_settings)
     _add_groups(cli, services, opened)
     return cli

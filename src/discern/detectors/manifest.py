@@ -44,7 +44,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, serialize_by_alias=True)
 
 
 class Classes(_Closed):
@@ -94,8 +94,13 @@ class Calibration(_Closed):
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> Self:
-        given = [kind for kind in ("temperature", "beta", "isotonic") if kind in self.model_fields_set]
-        if len([kind for kind in given if getattr(self, kind) is not None]) > 1:
+        kinds = {
+            "temperature": self.temperature != 1,
+            "beta": self.beta is not None,
+            "isotonic": self.isotonic is not None,
+        }
+        given = [kind for kind, is_given in kinds.items() if is_given]
+        if len(given) > 1:
             raise ValueError(f"a stage is calibrated in one way, not by {' and '.join(given)}")
         return self
 
@@ -159,7 +164,7 @@ class Variant(_Closed):
 class Band(_Closed):
     """The thresholds of records whose field says `from` or more, up to the next band."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     from_: float = Field(alias="from")
     review_from: Share

@@ -16,13 +16,13 @@ import msgspec
 
 from discern.core.errors import InternalError, OperatorError
 from discern.detectors.files import replace_file, taken
-from discern.evaluation.types_result import Result, Timings
+from discern.evaluation.types_result import Result
 
 JSON, PAGE, MARKDOWN, TIMINGS = "report.json", "report.html", "report.md", "timings.json"
 _DIGITS = 6
 
 
-def canonical(result: Result | Timings) -> bytes:
+def canonical(result: msgspec.Struct) -> bytes:
     """Return the JSON of a result. Raises InternalError for a figure that is no number."""
     tree = _rounded(msgspec.to_builtins(result, order="deterministic"), "")
     return msgspec.json.format(msgspec.json.encode(tree), indent=1) + b"\n"

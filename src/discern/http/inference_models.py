@@ -52,7 +52,7 @@ def metadata(manifest: Manifest, versions: Sequence[str]) -> dict[str, Any]:
         "flag_from": manifest.decision.flag_from,
     }
     if manifest.decision.bands is not None:
-        told["bands"] = manifest.decision.bands.model_dump(mode="json", by_alias=True)
+        told["bands"] = manifest.decision.bands.model_dump(mode="json")
     if isinstance(spec, RecordSpec):
         inputs = [{"name": field.name, "datatype": _datatype(field), "shape": [-1]} for field in spec.fields]
         if all(field.name != WHOLE_RECORD for field in spec.fields):

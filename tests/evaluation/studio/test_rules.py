@@ -16,14 +16,16 @@ from discern.evaluation.studio.types import Chosen, Costs, Cuts, Goal, Sample
 scores = st.sampled_from([0.0, 1e-9, 0.05, 0.1, 0.2, 0.35, 0.5, 0.50000001, 0.7, 0.9, 0.99999, 1.0])
 money = st.floats(0, 100)
 costs = st.builds(Costs, money, money, st.floats(0, 20), st.floats(0, 1), st.floats(0, 2))
-rows = st.lists(st.tuples(st.booleans(), scores, scores, st.floats(0, 200), st.sampled_from([0.5, 1.0, 3.0])), min_size=2, max_size=14)
+rows = st.lists(
+    st.tuples(st.booleans(), scores, scores, st.floats(0, 200), st.sampled_from([0.5, 1.0, 3.0])),
+    min_size=2,
+    max_size=14,
+)
 
 
 def sample_of(table: list[tuple[bool, float, float, float, float]]) -> Sample:
     labels, first, last, amounts, weights = (np.array(column) for column in zip(*table, strict=True))
-    return Sample(
-        labels.astype(np.bool_), np.stack([first, last], axis=1), np.arange(len(table)), weights, amounts
-    )
+    return Sample(labels.astype(np.bool_), np.stack([first, last], axis=1), np.arange(len(table)), weights, amounts)
 
 
 def total(cuts: tuple[Cuts, ...], sample: Sample, goal: Goal) -> float:

@@ -1,0 +1,373 @@
+"""The studio's run: data are scored, calibrations fitted, thresholds and exits chosen, and the evidence put together.
+
+- Nothing is scored before the bundle, the data and what was asked have been looked at.
+- Thresholds are chosen on one side of the data, calibrations fitted on another, and neither on items that the other
+  has.
+- The result depends on the bundle, the data and what was asked alone.
+
+Needs the extra `evaluate`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import discern
+from discern.core.errors import CallerError, DatasetRefused
+from discern.detectors.assessment import load_detector
+from discern.detectors.calibration import calibrator
+from discern.detectors.manifest import Calibration, Manifest
+from discern.evaluation.datasets import read_manifest
+from discern.evaluation.journal import Journal
+from discern.evaluation.service_scoring import Scoring, score_source
+from discern.evaluation.statistics import proportion
+from discern.evaluation.studio import rules_evidence as evidence
+from discern.evaluation.studio.rules import NotReachable
+from discern.evaluation.studio.rules_calibration import choose_calibration
+from discern.evaluation.studio.rules_exits import choose, compute_of, cost_of, decisions, last_decisions
+from discern.evaluation.studio.sources import SideSource
+from discern.evaluation.studio.types import (
+    Chosen,
+    CostPoint,
+    Costs,
+    Cuts,
+    Goal,
+    Sample,
+    StageCalibration,
+    StageExits,
+    StageShare,
+    ThresholdChoice,
+)
+from discern.evaluation.types import Estimate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from discern.detectors.bundle import Bundle
+    from discern.evaluation.ports import Watcher
+    from discern.evaluation.service import Parts
+    from discern.evaluation.types import Examples, Scored
+    from discern.evaluation.types_datasets import FrozenManifest
+
+LEAST = 10
+"""Items of each class below which nothing is chosen."""
+
+LEAST_OF_A_BAND = 30
+_LIBRARIES = ("numpy", "onnxruntime", "scipy")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for. `reviews_a_day` is turned into a share by `items_a_day`, or by the days of the data."""
+
+    detector: str
+    data: Path
+    root: Path
+    split: str | None
+    costs: Costs | None
+    reviews_a_day: float | None = None
+    items_a_day: float | None = None
+    max_fpr: float | None = None
+    upper_end: bool = False
+    prevalence: float | None = None
+    amount_field: str | None = None
+    bands: int = 1
+    calibrate: str | None = None
+    exit_loss: float = 0.01
+    stage_costs: tuple[float, ...] = ()
+    seed: int = 1
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The bundle and the data, opened and looked at, and nothing scored yet."""
+
+    bundle: Bundle
+    frozen: FrozenManifest
+    source: SideSource
+    examples: Examples
+    goal: Goal
+    items_a_day: float | None
+
+
+def look(asked: Asked, parts: Parts) -> Looked:
+    """Open what was asked for. Raises what opening raises, and CallerError for what does not go together."""
+    _check(asked)
+    bundle = parts.open_detector(asked.detector)
+    manifest = bundle.manifest
+    if asked.stage_costs and len(asked.stage_costs) != len(manifest.stages):
+        raise CallerError(f"{manifest.name} has {len(manifest.stages)} stages.", mend="Give a cost for each.")
+    frozen = read_manifest(asked.data)
+    _check_apart(asked, manifest, frozen)
+    source = SideSource(frozen, asked.root, asked.split, manifest.input, parts.limits)
+    examples = source.examples()
+    items_a_day = asked.items_a_day or _items_a_day(examples)
+    return Looked(bundle, frozen, source, examples, _goal(asked, items_a_day), items_a_day)
+
+
+def run(asked: Asked, looked: Looked, parts: Parts, out: Path, watch: Watcher) -> ThresholdChoice:
+    """Score what was looked at, and return what was chosen. Raises CallerError where nothing can be."""
+    manifest, caveats = looked.bundle.manifest, list(looked.source.caveats)
+    calibrations: tuple[StageCalibration, ...] = ()
+    raw = _uncalibrated(manifest) if asked.calibrate is not None else _plain(manifest)
+    if asked.calibrate is not None:
+        calibrations = _calibrations(asked, looked, raw, parts, out, watch, caveats)
+    scored = _scored(raw, looked.source, looked, parts, out, watch)
+    scored = replace(scored, stage_scores=_calibrated(scored.stage_scores, manifest, calibrations))
+    amounts = None if asked.amount_field is None else looked.source.column(asked.amount_field)
+    sample = _sample(scored, amounts, asked.prevalence, caveats)
+    starts = _starts(sample, asked.bands, caveats)
+    try:
+        chosen = choose(sample, looked.goal, starts)
+        return _put_together(asked, looked, sample, starts, chosen, calibrations, scored, caveats)
+    except NotReachable as reason:
+        raise CallerError(f"The limits cannot be kept: {reason}.", mend="Give more data, or a wider limit.") from None
+
+
+def _put_together(
+    asked: Asked,
+    looked: Looked,
+    sample: Sample,
+    starts: tuple[float, ...],
+    chosen: Chosen,
+    calibrations: tuple[StageCalibration, ...],
+    scored: Scored,
+    caveats: list[str],
+) -> ThresholdChoice:
+    manifest, goal = looked.bundle.manifest, looked.goal
+    prevalence = asked.prevalence or float(np.mean(sample.labels))
+    decided, decided_by = decisions(chosen, sample)
+    first = chosen.cuts[0]
+    note = "not resampled: the thresholds of bands have no intervals"
+    edges = Estimate(first.review_from, caveat=note), Estimate(first.flag_from, caveat=note)
+    curves: tuple[tuple[CostPoint, ...], tuple[CostPoint, ...]] = ((), ())
+    if not starts:
+        edges = evidence.threshold_intervals(sample, goal, first, asked.seed)
+        curves = evidence.cost_curves(sample, goal, first)
+    if any(cuts.review_from == cuts.flag_from for cuts in chosen.cuts):
+        caveats.append("The two thresholds coincide: nothing is sent to review there.")
+    compute = evidence.weighted_mean(compute_of(decided_by, goal.stage_costs), sample) if goal.stage_costs else None
+    return ThresholdChoice(
+        detector=manifest.name,
+        version=manifest.version,
+        bundle_sha256=looked.bundle.digest,
+        dataset=looked.frozen.name,
+        manifest_sha256=looked.frozen.sha256,
+        split=asked.split,
+        items=len(sample.labels),
+        positives=int(sample.labels.sum()),
+        groups=int(sample.groups.max()) + 1,
+        seed=asked.seed,
+        goal=goal,
+        prevalence=prevalence,
+        items_a_day=looked.items_a_day,
+        amount_field=asked.amount_field,
+        chosen=chosen,
+        review_from=edges[0],
+        flag_from=edges[1],
+        cost=evidence.expected_cost(sample, goal, starts, asked.seed),
+        cost_here=evidence.weighted_mean(cost_of(decided, sample, goal), sample),
+        cost_without_exits=evidence.weighted_mean(cost_of(last_decisions(chosen.cuts, sample), sample, goal), sample),
+        cost_of_shipped=None if calibrations else _cost_of_shipped(manifest, sample, goal, asked.seed),
+        reviews=evidence.reviews_of(chosen, sample),
+        compute=compute,
+        flows=evidence.flows(decided, sample, (manifest.classes.negative, manifest.classes.positive)),
+        stages=tuple(
+            StageShare(name, proportion(decided_by == place, sample.groups)) for place, name in enumerate(scored.stages)
+        ),
+        what_if=evidence.what_if(sample, goal, starts, chosen, prevalence),
+        curve_review=curves[0],
+        curve_flag=curves[1],
+        calibrations=calibrations,
+        caveats=tuple(caveats),
+        command=asked.command,
+        versions={"discern": discern.__version__, **{name: version(name) for name in _LIBRARIES}},
+    )
+
+
+def _check(asked: Asked) -> None:
+    costs = asked.costs or Costs()
+    amounts, numbers = (*_values(costs), *asked.stage_costs, asked.exit_loss), (asked.reviews_a_day, asked.items_a_day)
+    shares = (asked.max_fpr, asked.prevalence)
+    wrong = {
+        "A cost is zero or more, and finite.": any(not 0 <= value < float("inf") for value in amounts),
+        "The reviewers' errors are a share between 0 and 1.": costs.reviewer_error > 1,
+        "Errors that cost nothing choose nothing.": not (costs.false_alarm or costs.miss or costs.amount_share),
+        "A capacity and the items of a day are above zero.": any(one is not None and not one > 0 for one in numbers),
+        "A rate and a prevalence are between 0 and 1.": any(one is not None and not 0 < one < 1 for one in shares),
+        "Bands need --amount-field.": asked.bands > 1 and asked.amount_field is None,
+        "A limit of false positives holds for all items together and goes with no bands.": asked.bands > 1
+        and asked.max_fpr is not None,
+        "A loss of the amount needs --amount-field.": bool(costs.amount_share) and asked.amount_field is None,
+        "Nothing says what good thresholds are.": asked.costs is None
+        and asked.reviews_a_day is None
+        and asked.max_fpr is None,
+    }
+    for said, applies in wrong.items():
+        if applies:
+            raise CallerError(said, mend="See `discern thresholds --help`.")
+
+
+def _values(costs: Costs) -> tuple[float, ...]:
+    return costs.false_alarm, costs.miss, costs.review, costs.reviewer_error, costs.amount_share
+
+
+def _check_apart(asked: Asked, manifest: Manifest, frozen: FrozenManifest) -> None:
+    """Raise DatasetRefused where thresholds would be chosen on what a calibration was fitted on."""
+    if asked.calibrate is not None and (asked.split is None or asked.split == asked.calibrate):
+        raise DatasetRefused(
+            "A calibration is fitted on a side of its own.", mend="Name another side with --split, or make one."
+        )
+    for stage in manifest.stages:
+        fitted = stage.calibration.fitted_by
+        same = fitted.get("manifest_sha256") == frozen.sha256
+        if asked.calibrate is None and same and asked.split in {None, fitted.get("split")}:
+            raise DatasetRefused(
+                f"Stage {stage.name} was calibrated on this side of {frozen.name}.",
+                mend="Choose thresholds on another side.",
+            )
+
+
+def _goal(asked: Asked, items_a_day: float | None) -> Goal:
+    reviews = None
+    if asked.reviews_a_day is not None:
+        if items_a_day is None:
+            raise CallerError("The data have no days.", mend="Say with --items-a-day how many items come a day.")
+        reviews = min(1.0, asked.reviews_a_day / items_a_day)
+    costs = asked.costs
+    if costs is None:
+        # A limit alone: as few positives as can be are missed, and within a capacity as few errors as can be are made.
+        costs = Costs(false_alarm=0.0 if asked.max_fpr is not None else 1.0)
+        reviews = 0.0 if reviews is None else reviews
+    return Goal(costs, reviews, asked.max_fpr, asked.upper_end, asked.exit_loss, asked.stage_costs)
+
+
+def _items_a_day(examples: Examples) -> float | None:
+    return None if examples.days is None else len(examples.days) / len(np.unique(examples.days))
+
+
+def _plain(manifest: Manifest) -> Manifest:
+    """Return the manifest with one pair of thresholds: every stage's scores are asked for, not decisions."""
+    return manifest.model_copy(update={"decision": manifest.decision.model_copy(update={"bands": None})})
+
+
+def _fixed(manifest: Manifest) -> set[str]:
+    """Return the stages whose score a later stage takes: another calibration would change what that one says."""
+    sources = {source for stage in manifest.stages for source in (stage.takes or {}).values()}
+    return {stage.name for stage in manifest.stages if f"{stage.name}.score" in sources}
+
+
+def _uncalibrated(manifest: Manifest) -> Manifest:
+    """Return the manifest whose stages give raw probabilities, but for those whose score a later stage takes."""
+    fixed = _fixed(manifest)
+    stages = tuple(
+        stage if stage.name in fixed else stage.model_copy(update={"calibration": Calibration()})
+        for stage in manifest.stages
+    )
+    return _plain(manifest).model_copy(update={"stages": stages})
+
+
+def _calibrations(
+    asked: Asked, looked: Looked, raw: Manifest, parts: Parts, out: Path, watch: Watcher, caveats: list[str]
+) -> tuple[StageCalibration, ...]:
+    manifest = looked.bundle.manifest
+    if any(item.frames is not None for item in looked.frozen.items) or looked.frozen.kind == "video":
+        raise DatasetRefused("Stages are calibrated on images, not on clips.", mend="Name a dataset of images.")
+    side = SideSource(looked.frozen, asked.root, asked.calibrate, manifest.input, parts.limits)
+    scored = _scored(raw, side, looked, parts, out, watch)
+    there = ~np.isnan(scored.stage_scores).any(axis=1)
+    labels, groups = scored.examples.labels[there] == 1, scored.examples.groups[there]
+    fixed = _fixed(manifest)
+    caveats.extend(f"Stage {name} keeps its calibration: a later stage takes its score." for name in sorted(fixed))
+    return tuple(
+        choose_calibration(stage.name, scored.stage_scores[there, place], labels, groups, asked.seed)
+        for place, stage in enumerate(manifest.stages)
+        if stage.name not in fixed
+    )
+
+
+def _calibrated(
+    scores: NDArray[np.float64], manifest: Manifest, calibrations: tuple[StageCalibration, ...]
+) -> NDArray[np.float64]:
+    found, places = scores.copy(), {stage.name: place for place, stage in enumerate(manifest.stages)}
+    for one in calibrations:
+        place = places[one.stage]
+        found[:, place] = calibrator(Calibration.model_validate(one.calibration))(scores[:, place])
+    return found
+
+
+def _scored(manifest: Manifest, source: SideSource, looked: Looked, parts: Parts, out: Path, watch: Watcher) -> Scored:
+    bundle = replace(looked.bundle, manifest=manifest)
+    detector = load_detector(bundle, threads=1)
+    examples = source.examples()
+    raw = all(stage.calibration == Calibration() for stage in manifest.stages)
+    key = f"{source.manifest_sha256} {source.name} {'raw' if raw else 'calibrated'}"
+    with Journal(out).sheet(bundle.digest, key) as sheet:
+        return score_source(
+            source, examples, Scoring(detector, parts.limits, parts.locator, parts.threads), sheet, watch
+        )[0]
+
+
+def _sample(
+    scored: Scored, amounts: NDArray[np.float64] | None, prevalence: float | None, caveats: list[str]
+) -> Sample:
+    there = ~np.isnan(scored.stage_scores).any(axis=1)
+    if amounts is not None:
+        there &= ~np.isnan(amounts)
+        amounts = amounts[there]
+        if (amounts < 0).any():
+            raise CallerError("An amount is below zero.", mend="See the field.")
+    labels = scored.examples.labels[there] == 1
+    left = int(np.count_nonzero(~there))
+    if left:
+        lost = int(np.count_nonzero(scored.examples.labels[~there]))
+        caveats.append(f"{left:,} items, {lost:,} of them positive, have no score of every stage and are left out.")
+    positives, negatives = int(labels.sum()), int((~labels).sum())
+    if min(positives, negatives) < LEAST:
+        raise CallerError(
+            f"{positives} positive and {negatives} negative items with scores are too few to choose by; it takes "
+            f"{LEAST} of each.",
+            mend="Give more labelled items.",
+        )
+    groups = np.unique(scored.examples.groups[there], return_inverse=True)[1].astype(np.int64)
+    return Sample(labels, scored.stage_scores[there], groups, evidence.weights_at(labels, prevalence), amounts)
+
+
+def _starts(sample: Sample, bands: int, caveats: list[str]) -> tuple[float, ...]:
+    """Return where bands begin: at quantiles of the positives' amounts, two digits each, none with too few items."""
+    if bands < 2 or sample.amounts is None:
+        return ()
+    wanted = np.quantile(sample.amounts[sample.labels], np.arange(1, bands) / bands)
+    edges = sorted({float(f"{edge:.2g}") for edge in wanted.tolist()})
+    kept: list[float] = []
+    for edge in edges:
+        inside = (sample.amounts >= (kept[-1] if kept else -np.inf)) & (sample.amounts < edge)
+        above = sample.amounts >= edge
+        least = min(
+            np.count_nonzero(rows & (sample.labels == label)) for rows in (inside, above) for label in (True, False)
+        )
+        if least >= LEAST_OF_A_BAND:
+            kept.append(edge)
+    if len(kept) + 1 < bands:
+        caveats.append(f"{len(kept) + 1} bands instead of {bands}: each takes {LEAST_OF_A_BAND} items of each class.")
+    return tuple(kept)
+
+
+def _cost_of_shipped(manifest: Manifest, sample: Sample, goal: Goal, seed: int) -> Estimate | None:
+    """Return what an item costs as the bundle is, None where it has bands, which may be of another field."""
+    rule = manifest.decision
+    if rule.bands is not None:
+        return None
+    exits = tuple(
+        StageExits(place, stage.exits.clear_below, stage.exits.flag_above)
+        for place, stage in enumerate(manifest.stages)
+        if stage.exits is not None
+    )
+    shipped = Chosen((Cuts(rule.review_from, rule.flag_from),), exits)
+    return evidence.mean_cost(cost_of(decisions(shipped, sample)[0], sample, goal), sample, seed)

@@ -1,0 +1,221 @@
+"""`discern thresholds` as it is typed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from discern.cli.main import main
+from discern.detectors.assessment import load_detector
+from discern.detectors.bundle import open_bundle
+from discern.detectors.manifest import Manifest
+from tests.evaluation.conftest import make_folder
+
+pytestmark = pytest.mark.system
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.setenv("DISCERN_HOME", str(home))
+    monkeypatch.setenv("COLUMNS", "240")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["discern", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def write_payments(folder: Path, rows: int, positive: float = 1.0) -> dict[str, Any]:
+    """Records of toy-record on two sides, whose `c` is an amount."""
+    random = np.random.default_rng(4)
+    columns: dict[str, Any] = {name: random.normal(0, 1, rows) for name in "ab"}
+    columns["c"] = random.exponential(20, rows).clip(0, 90)
+    columns["label"] = (columns["a"] - 2 * columns["b"] + random.normal(0, 2, rows) > positive).astype(np.int64)
+    columns["person"] = random.integers(0, max(2, rows // 20), rows)
+    columns["side"] = np.where(columns["person"] % 3 == 0, "calibration", "choice")
+    columns["day"] = [f"2026-03-{1 + number % 20:02}" for number in range(rows)]
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.table(columns), folder / "payments.parquet")
+    return columns
+
+
+@pytest.fixture
+def payments(run: Run, tmp_path: Path) -> Path:
+    write_payments(tmp_path / "data", 6000)
+    return frozen(run, tmp_path)
+
+
+def frozen(run: Run, folder: Path) -> Path:
+    options = ("-O", "split=side", "-O", "at=day")
+    code, _, said = run("dataset", "freeze", "data", "-l", "table", "--group", "person", *options, "-o", "frozen.json")
+    assert code == 0, said
+    return folder / "frozen.json"
+
+
+ASKED = ("thresholds", "toy-record", "--data", "frozen.json", "--root", "data", "--split", "choice")
+COSTS = ("--false-alarm", "5", "--miss", "40", "--review-minute", "0.8", "--minutes", "2")
+
+
+def rows_of(folder: Path, side: str = "choice") -> tuple[Any, Any]:
+    table = pq.read_table(folder / "data" / "payments.parquet").to_pandas()
+    table = table[table.side == side]
+    return table[["a", "b", "c"]].to_numpy(np.float32), table.label.to_numpy() == 1
+
+
+@pytest.mark.usefixtures("payments")
+def test_the_written_bundle_decides_as_was_promised(run: Run, tmp_path: Path) -> None:
+    code, out, err = run(*ASKED, *COSTS, "--calibrate", "calibration", "-o", "out", "--write", "next")
+    assert code == 0, err
+    assert "Sign it next" in err
+    told = json.loads((tmp_path / "out" / "thresholds.json").read_text())
+    bundle = open_bundle(tmp_path / "next", None)
+    manifest = bundle.manifest
+    assert manifest.version == "1.1.0"
+    assert bundle.signer is None
+    chosen = manifest.decision.chosen_by
+    assert chosen["costs"] == {"false_alarm": 5.0, "miss": 40.0, "review": 1.6}
+    assert (chosen["split"], chosen["manifest_sha256"]) == ("choice", told["manifest_sha256"])
+    assert manifest.stages[0].calibration.fitted_by["split"] == "calibration"
+    rows, labels = rows_of(tmp_path)
+    decided = load_detector(bundle).score_rows(rows).decision
+    for flow, label in zip(told["flows"], (False, True), strict=True):
+        found = [float(np.mean(decided[labels == label] == code)) for code in (0, 1, 2)]
+        assert found == pytest.approx([flow[name]["value"] for name in ("clear", "review", "flag")], abs=1e-6)
+    price = np.where(labels, np.array([40, 1.6, 0])[decided], np.array([0, 1.6, 5])[decided])
+    assert told["cost_here"] == pytest.approx(price.mean(), rel=1e-5)
+    assert told["cost"]["low"] < told["cost"]["value"] < told["cost"]["high"]
+    page = (tmp_path / "out" / "thresholds.html").read_text()
+    assert "<svg" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert run("detector", "check", "next")[0] == 0
+    assert "review_from" in out or "Review from" in out
+
+
+@pytest.mark.usefixtures("payments")
+def test_the_same_question_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    made = []
+    for _ in range(2):
+        assert run(*ASKED, *COSTS, "-o", "out", "--replace")[0] == 0
+        made.append((tmp_path / "out" / "thresholds.json").read_bytes())
+    assert made[0] == made[1]
+    assert str(tmp_path) not in made[0].decode()
+    code, _, err = run(*ASKED, *COSTS, "-o", "out")
+    assert code == 1
+    assert "nothing is overwritten" in err
+
+
+@pytest.mark.usefixtures("payments")
+def test_bands_of_an_amount_are_written_and_run(run: Run, tmp_path: Path) -> None:
+    code, _, err = run(
+        *ASKED, "--false-alarm", "5", "--review-minute", "3", "--amount-field", "c", "--bands", "3",
+        "--reviews-a-day", "10", "-o", "out", "--write", "next",
+    )  # fmt: skip
+    assert code == 0, err
+    told = json.loads((tmp_path / "out" / "thresholds.json").read_text())
+    bundle = open_bundle(tmp_path / "next", None)
+    bands = bundle.manifest.decision.bands
+    assert bands is not None
+    assert (bands.field, len(bands.steps)) == ("c", 2)
+    rows, labels = rows_of(tmp_path)
+    decided = load_detector(bundle).score_rows(rows).decision
+    missed = rows[:, 2].astype(np.float64)
+    price = np.where(labels, np.stack([missed, 3 + 0 * missed, 0 * missed])[decided, np.arange(len(labels))],
+                     np.array([0, 3, 5])[decided])  # fmt: skip
+    assert told["cost_here"] == pytest.approx(price.mean(), rel=1e-5)
+    days = told["items_a_day"]
+    assert np.mean(decided == 1) * days <= 10
+    listed = run("detector", "show", "next")[1]
+    assert f"where c is {bands.steps[0].from_:g} or more" in listed
+
+
+@pytest.mark.usefixtures("payments")
+def test_limits_alone_choose(run: Run, tmp_path: Path) -> None:
+    assert run(*ASKED, "--max-fpr", "0.01", "--upper-end", "-o", "rate")[0] == 0
+    rate = json.loads((tmp_path / "rate" / "thresholds.json").read_text())
+    assert rate["flows"][0]["flag"]["high"] <= 0.01
+    assert rate["flows"][1]["flag"]["value"] > 0.05
+    assert any("coincide" in caveat for caveat in rate["caveats"])
+    assert run(*ASKED, "--reviews-a-day", "30", "-o", "capacity")[0] == 0
+    capacity = json.loads((tmp_path / "capacity" / "thresholds.json").read_text())
+    assert 0 < capacity["reviews"] * capacity["items_a_day"] <= 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "Nothing says what good thresholds are"),
+        (("--false-alarm", "-1"), "zero or more"),
+        (("--false-alarm", "nan"), "zero or more"),
+        (("--false-alarm", "0", "--miss", "0"), "cost nothing"),
+        (("--reviews-a-day", "0"), "above zero"),
+        (("--max-fpr", "1.5"), "between 0 and 1"),
+        (("--max-fpr", "0.0001", "--upper-end"), "cannot show a false-positive rate"),
+        (("--miss", "5", "--bands", "3"), "Bands need"),
+        (("--amount-field", "z"), "no field 'z'"),
+        (("--miss", "5", "--split", "nowhere"), "no item on the side nowhere"),
+        (("--miss", "5", "--calibrate", "choice"), "a side of its own"),
+        (("--miss", "5", "--stage-cost", "1", "--stage-cost", "2"), "has 1 stages"),
+    ],
+)
+@pytest.mark.usefixtures("payments")
+def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], said: str, run: Run, tmp_path: Path) -> None:
+    code, _, err = run(*ASKED, *arguments, "-o", "out", "--write", "next")
+    assert code == 1
+    assert said in err
+    assert not (tmp_path / "next").exists()
+    assert not (tmp_path / "out" / "thresholds.json").exists()
+
+
+@pytest.mark.parametrize(("rows", "positive", "said"), [(10, 1.0, "too few"), (500, 99.0, "0 positive")])
+def test_few_items_and_one_class_are_refused(rows: int, positive: float, said: str, run: Run, tmp_path: Path) -> None:
+    write_payments(tmp_path / "data", rows, positive)
+    frozen(run, tmp_path)
+    code, _, err = run("thresholds", "toy-record", "--data", "frozen.json", "--root", "data", *COSTS)
+    assert code == 1
+    assert said in err
+
+
+@pytest.mark.usefixtures("payments")
+def test_nothing_is_chosen_on_what_a_calibration_was_fitted_on(run: Run) -> None:
+    assert run(*ASKED, *COSTS, "--calibrate", "calibration", "-o", "out", "--write", "next")[0] == 0
+    for side in (("--split", "calibration"), ()):
+        asked = ("thresholds", "next", "--data", "frozen.json", "--root", "data", *side, *COSTS, "-o", "other")
+        code, _, err = run(*asked)
+        assert code == 1
+        assert "was calibrated on this side" in err
+    assert run("thresholds", "next", *ASKED[2:], *COSTS, "-o", "other")[0] == 0
+
+
+def test_a_cascade_gets_exits_that_its_thresholds_bear(run: Run, tmp_path: Path) -> None:
+    make_folder(tmp_path / "data", 60)
+    assert run("dataset", "freeze", "data", "-l", "folder", "--positive", "bright", "-o", "frozen.json")[0] == 0
+    code, _, err = run(
+        "thresholds", "toy-cascade", "--data", "frozen.json", "--root", "data", *COSTS, "--stage-cost", "0.01",
+        "--stage-cost", "0.2", "-o", "out", "--write", "next",
+    )  # fmt: skip
+    assert code == 0, err
+    told = json.loads((tmp_path / "out" / "thresholds.json").read_text())
+    assert told["cost_here"] <= told["cost_without_exits"] * 1.01 + 1e-9
+    assert told["compute"] < 0.21
+    manifest: Manifest = open_bundle(tmp_path / "next", None).manifest
+    exits = manifest.stages[0].exits
+    assert exits is not None
+    assert exits.clear_below <= manifest.decision.review_from
+    assert exits.flag_above >= manifest.decision.flag_from
+    assert told["stages"][0]["decided"]["value"] > 0

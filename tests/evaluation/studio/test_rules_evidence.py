@@ -1,0 +1,90 @@
+"""What a choice is said to cost, against what it does cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.random import PCG64, Generator
+
+from discern.evaluation.studio import rules_evidence as evidence
+from discern.evaluation.studio.rules_exits import choose, cost_of, decisions
+from discern.evaluation.studio.types import Chosen, Costs, Cuts, Goal, Sample
+
+GOAL = Goal(Costs(2, 8, 0.4, 0.05))
+
+
+def drawn(random: Generator, groups: int, size: int = 4, prevalence: float = 0.2) -> Sample:
+    """Items in groups that share a part of their noise."""
+    rows = groups * size
+    labels = random.random(rows) < prevalence
+    noise = np.repeat(random.normal(0, 0.5, groups), size) + random.normal(0, 0.85, rows)
+    scores = 1 / (1 + np.exp(-(noise + 2.2 * labels - 1.5)))
+    return Sample(labels, scores.reshape(-1, 1), np.repeat(np.arange(groups), size), np.ones(rows))
+
+
+def test_the_interval_of_the_expected_cost_covers_what_the_thresholds_cost_on_more_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evidence, "DRAWS", 300)
+    world = drawn(Generator(PCG64(99)), 40_000)
+    held, flattered, times = 0, 0.0, 300
+    for number in range(times):
+        sample = drawn(Generator(PCG64([7, number])), 120)
+        chosen = choose(sample, GOAL)
+        truth = evidence.weighted_mean(cost_of(decisions(chosen, world)[0], world, GOAL), world)
+        found = evidence.expected_cost(sample, GOAL, (), 1)
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= truth <= found.high
+        here = evidence.weighted_mean(cost_of(decisions(chosen, sample)[0], sample, GOAL), sample)
+        flattered += (here - truth) / times
+    assert 0.92 <= held / times <= 0.98
+    assert flattered < 0
+
+
+def test_another_prevalence_is_what_a_sample_of_that_prevalence_gives() -> None:
+    rich = drawn(Generator(PCG64(1)), 20_000, prevalence=0.3)
+    poor = drawn(Generator(PCG64(2)), 20_000, prevalence=0.05)
+    weighed = rich.weighing(evidence.weights_at(rich.labels, 0.05))
+    assert weighed.weights.mean() == pytest.approx(1)
+    cuts = Chosen((Cuts(0.3, 0.7),))
+    costs = [evidence.weighted_mean(cost_of(decisions(cuts, one)[0], one, GOAL), one) for one in (weighed, poor)]
+    assert costs[0] == pytest.approx(costs[1], rel=0.05)
+    best = [choose(one, GOAL).cuts[0] for one in (weighed, poor)]
+    assert best[0].flag_from == pytest.approx(best[1].flag_from, abs=0.08)
+
+
+def test_thresholds_come_with_the_spread_of_their_choice() -> None:
+    small, large = (drawn(Generator(PCG64(5)), groups) for groups in (100, 3000))
+    widths = []
+    for sample in (small, large):
+        cuts = choose(sample, GOAL).cuts[0]
+        for found, value in zip(
+            evidence.threshold_intervals(sample, GOAL, cuts, 1), (cuts.review_from, cuts.flag_from)
+        ):
+            assert found.low is not None
+            assert found.high is not None
+            assert found.value == value
+            assert found.low <= value <= found.high
+            widths.append(found.high - found.low)
+    assert widths[2] < widths[0]
+    assert widths[3] < widths[1]
+
+
+def test_the_curves_pass_through_what_was_chosen() -> None:
+    sample = drawn(Generator(PCG64(6)), 300)
+    chosen = choose(sample, GOAL)
+    here = evidence.weighted_mean(cost_of(decisions(chosen, sample)[0], sample, GOAL), sample)
+    for curve in evidence.cost_curves(sample, GOAL, chosen.cuts[0]):
+        assert min(point.cost for point in curve) >= here - 1e-9
+        assert [point.at for point in curve] == sorted(point.at for point in curve)
+
+
+def test_no_assumption_is_cheaper_with_the_chosen_thresholds_than_with_its_own() -> None:
+    sample = drawn(Generator(PCG64(8)), 300)
+    chosen = choose(sample, GOAL)
+    rows = evidence.what_if(sample, GOAL, (), chosen, 0.2)
+    assert len(rows) >= 12
+    for one in rows:
+        if "reviewed" not in one.assumption:  # there the chosen ones review more than would be allowed
+            assert one.cost <= one.cost_of_chosen + 1e-9
