@@ -32,6 +32,9 @@ OF_THE_PARENT = {
     "sources",
     "store",
     "statistics",
+    "metrics",
+    "comparisons",
+    "cascades",
     "datasets",
     "journal",
     "report",
@@ -75,7 +78,7 @@ PARTS = {
     "committing": 2,
     "batching": 2,
     "journal": 2,
-    "measures": 2,
+    "results": 2,
     "report": 2,
     "service": 3,
     "api": 4,
@@ -206,8 +209,8 @@ def test_features_see_only_types_and_ports_of_each_other_and_their_files_point_o
             if other is None:
                 continue
             file = (parts[other.count("/") + 1 :] or [""])[0]
-            inner = folder.startswith(f"{other}/")
-            allowed = file.split("_")[0] in OF_THE_PARENT if inner else file in {"types", "ports"}
+            inside = folder.startswith(f"{other}/")
+            allowed = file.split("_")[0] in OF_THE_PARENT if inside else file in {"types", "ports"}
             if other != folder and not allowed:
                 wrong.append(f"{name(path)} reaches into {other}/{file}")
             if other == folder and PARTS[file.split("_")[0]] > PARTS[part]:

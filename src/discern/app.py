@@ -75,11 +75,10 @@ from discern.store.database import Database
 if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
     from discern.evaluation.service import Parts as EvaluationParts
+    from discern.evaluation.sources import FrozenSource
+    from discern.evaluation.types_platforms import PlatformTable
     from discern.store.replica import Replica
 
-_SUBJECT_KEYS = "subject-keys.db"
-# Of discovery, key sets and tokens; those of large providers have some 20 kB.
-_MOST_FETCHED = 1_000_000
 BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
 
@@ -275,10 +274,20 @@ def evaluation_parts(services: Services) -> EvaluationParts:
 
     return Parts(
         open_detector=partial(_bundle_to_run, services.catalogue),
+        measure_platforms=partial(_measure_platforms, services),
         limits=services.limits,
         locator=services.locator,
         threads=services.settings.detection_threads or os.cpu_count() or 1,
     )
+
+
+def _measure_platforms(services: Services, bundle: Bundle, source: FrozenSource) -> PlatformTable:
+    """Return the table of a bundle's variants on every runtime, on some items of a dataset."""
+    from discern.evaluation.platforms.service_measuring import measure_platforms  # noqa: PLC0415 - needs an extra
+    from discern.evaluation.platforms.sources import MEASURED, labelled_rows  # noqa: PLC0415 - needs an extra
+
+    rows = labelled_rows(source, bundle.manifest, services.limits, services.locator, most=MEASURED)
+    return measure_platforms(bundle, rows, cache=services.settings.home / "browser", items=MEASURED)
 
 
 def _bundle_to_run(catalogue: Catalogue, target: str) -> Bundle:

@@ -34,11 +34,6 @@ if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
     from discern.detection.jobs.service_queue import DbosQueue
 
-_SUBJECT_KEYS = "subject-keys.db"
-# Of discovery, key sets and tokens; those of large providers have some 20 kB.
-_MOST_FETCHED = 1_000_000
-BUILTIN = Path(__file__).parent / "detectors" / "builtin"
-
 
 def bulk_parts_of(
     settings: Settings,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from discern.access.ports import CodeSender
 from discern.access.service import Workspaces, check_role
@@ -24,14 +22,6 @@ from discern.core.errors import CallerError, InvalidSettings
 from discern.settings import Settings
 from discern.store.database import Database
 from discern.store.secret_files import SecretFile
-
-if TYPE_CHECKING:
-    pass
-
-_SUBJECT_KEYS = "subject-keys.db"
-# Of discovery, key sets and tokens; those of large providers have some 20 kB.
-_MOST_FETCHED = 1_000_000
-BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
 
 def second_factor_roles(settings: Settings) -> frozenset[str]:

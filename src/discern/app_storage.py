@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 _SUBJECT_KEYS = "subject-keys.db"
 # Of discovery, key sets and tokens; those of large providers have some 20 kB.
 _MOST_FETCHED = 1_000_000
-BUILTIN = Path(__file__).parent / "detectors" / "builtin"
 
 
 def make_home(settings: Settings) -> None:

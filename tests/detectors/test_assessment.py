@@ -284,3 +284,50 @@ def test_a_model_that_does_not_fit_is_refused_by_its_file(
     with pytest.raises(BundleRefused, match=reason) as caught:
         load_detector(open_bundle(root, None))
     assert caught.value.facts["file"] == "only.onnx"
+
+
+WINDOWS = {
+    "video": {"frames": 8, "pool": "windows"},
+    "stream": {
+        "window_seconds": 4,
+        "measure": "fraction_above",
+        "of": SCREEN,
+        "from": 0.5,
+        "flag_at": 0.5,
+        "known_from": 0.6,
+        "events": [{"name": "flash", "of": SCREEN, "from": 0.5, "shortest_seconds": 1}],
+        "gap_seconds": 2,
+    },
+}
+
+
+def by_windows(*scores: float, unknown: Sequence[float] = (), **stream: Any) -> Assessment:
+    """A clip of a frame a second."""
+    changes = WINDOWS | {"stream": WINDOWS["stream"] | stream}
+    manifest = Manifest.model_validate(models.cascade_manifest(**changes))
+    seconds = [float(at) for at in range(len(scores) + len(unknown)) if at not in unknown]
+    outcomes = [outcome(score, 0.3) for score in scores]
+    return conclude(outcomes, manifest, seconds, unknown=unknown, length=len(scores) + len(unknown))
+
+
+def test_a_clip_is_judged_by_its_windows_where_the_manifest_says_so() -> None:
+    found = by_windows(0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1)
+    assert (found.score, found.decision, found.label, found.decided_by) == (0.5, "flag", "bright", "window")
+    assert found.thresholds is not None
+    assert found.thresholds.flag_from == 0.5
+    assert found.timeline is not None
+    assert found.timeline.start == 4.0
+    assert [(event.name, event.start, event.seconds) for event in found.timeline.events] == [("flash", 0.0, 2.0)]
+    assert len(found.frames) == 8
+
+
+def test_frames_without_a_face_make_no_clip_clear() -> None:
+    assert by_windows(0.1, 0.1, 0.1, unknown=[3]).decision == "clear"
+    found = by_windows(0.1, 0.1, unknown=[0, 3])
+    assert (found.decision, found.degraded, found.label) == ("review", "known", None)
+
+
+def test_a_stage_that_failed_on_a_frame_of_such_a_clip_makes_it_degraded() -> None:
+    manifest = Manifest.model_validate(models.cascade_manifest(**WINDOWS))
+    found = conclude([outcome(0.9), outcome(0.9, None)], manifest, (0.0, 1.0), length=2)
+    assert (found.decision, found.degraded, found.score) == ("review", EXPERT, 1.0)

@@ -100,11 +100,22 @@ def face_toy(folder: Path) -> Bundle:
     return image_toy(folder, input={"kind": "image", "width": 32, "height": 32, "crop": "face", "no_face": "refuse"})
 
 
+def windows_toy(folder: Path) -> Bundle:
+    rule = {"window_seconds": 4, "measure": "mean", "flag_at": 0.5, "known_from": 0.5}
+    events = [{"name": "flash", "from": 0.5, "shortest_seconds": 1}]
+    return image_toy(folder, video={"frames": 8, "pool": "windows"}, stream=rule | {"least": 60, "events": events})
+
+
+def parts_toy(folder: Path) -> Bundle:
+    spec = {"kind": "image", "width": 96, "height": 32, "crop": "eyes_and_mouth"}
+    return image_toy(folder, models.image_model(height=32, width=96), input=spec)
+
+
 def missing_toy(folder: Path) -> Bundle:
     return record_toy(folder, tolerant_model(), input={"kind": "record", "fields": MISSING})
 
 
-@pytest.mark.parametrize("make", [record_toy, image_toy, cascade_toy, face_toy, missing_toy])
+@pytest.mark.parametrize("make", [record_toy, image_toy, cascade_toy, face_toy, windows_toy, parts_toy, missing_toy])
 def test_a_sound_bundle_passes_every_check(tmp_path: Path, make: Callable[[Path], Bundle]) -> None:
     bundle = make(tmp_path)
     detector = load_detector(bundle)

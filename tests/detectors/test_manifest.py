@@ -183,3 +183,38 @@ def test_the_published_schema_says_what_the_manifest_says() -> None:
     assert all(schema["$defs"][name]["additionalProperties"] is False for name in closed)
     assert len(closed) >= 10
     assert json.dumps(schema) == json.dumps(manifest_schema())
+
+
+EVENTS = [{"name": "yawn", "of": "only", "from": 0.5, "shortest_seconds": 2}]
+STREAM = {"window_seconds": 60, "measure": "mean", "flag_at": 0.5, "events": EVENTS}
+
+
+def test_a_rule_that_looks_for_events_is_read_back_as_it_was_written() -> None:
+    also = [{"event": "yawn", "measure": "count", "review_at": 2, "flag_at": 3, "clear_below": 2}]
+    manifest = models.image_manifest(stream=STREAM | {"also": also, "known_from": 0.6}, video={"pool": "windows"})
+    read = parse_manifest(dump_manifest(manifest))
+    assert read == parse_manifest(dump_manifest(read.model_dump(mode="json", by_alias=True)))
+    assert read.stream is not None
+    assert read.stream.sources == {None, "only"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"events": [EVENTS[0] | {"of": "ears"}]}, "no stage is called 'ears'"),
+        ({"events": EVENTS * 2}, "two events have the same name"),
+        ({"events": [EVENTS[0] | {"longest_seconds": 1}]}, "longest_seconds is below"),
+        ({"events": [EVENTS[0] | {"shortest_seconds": 0}]}, "shortest_seconds"),
+        ({"also": [{"event": "nap", "measure": "count", "flag_at": 1}]}, "no event is called 'nap'"),
+        ({"also": [{"event": "yawn", "measure": "sum", "flag_at": 1}]}, "measure"),
+        ({"also": [{"event": "yawn", "measure": "count", "flag_at": 1}] * 2}, "listed twice"),
+        ({"also": [{"event": "yawn", "measure": "count", "flag_at": 1, "review_at": 2}]}, "is above flag_at"),
+        ({"known_from": 1.5}, "known_from"),
+    ],
+)
+def test_rules_of_events_that_contradict_themselves_are_refused(changes: dict[str, Any], fault: str) -> None:
+    assert any(fault in one for one in faults(models.image_manifest(stream=STREAM | changes)))
+
+
+def test_windows_over_a_clip_need_the_rule_of_a_stream() -> None:
+    assert any("`stream`" in one for one in faults(models.image_manifest(video={"pool": "windows"})))

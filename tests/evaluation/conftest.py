@@ -72,11 +72,4 @@ def parts(services: Services) -> Parts:
 
 def asked(out: Path, *data: Path, detector: str = "toy-cascade", **changes: object) -> Evaluation:
     """What somebody asks for who says little."""
-    options: dict[str, object] = {
-        "compare": None,
-        "seed": 1,
-        "show_inputs": False,
-        "label": "label",
-        "group": None,
-    }
-    return Evaluation(detector=detector, data=tuple(map(str, data)), out=out, **(options | changes))  # type: ignore[arg-type]
+    return Evaluation(detector=detector, data=tuple(map(str, data)), out=out, **changes)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from scipy.stats import norm
 
 from discern.evaluation import comparisons, comparisons_margin, metrics, metrics_calibration, metrics_cards
 from discern.evaluation import metrics_weighted as weighted
+from discern.evaluation.events import Event, Recording, event_scores
 from discern.evaluation.statistics import mean, proportion, rate_of_events, rows_of
 from discern.evaluation.types import Estimate
 
@@ -180,6 +181,16 @@ def cards_caught(random: Generator, truth: float) -> tuple[Estimate, float]:
     return metrics_cards.card_precision(*days_of_cards(random, CARDS), k=20, seed=1, draws=400), truth
 
 
+def yawns(random: Generator, recordings: int) -> tuple[Estimate, float]:
+    """Recordings of an hour: two yawns on average, of which 7 in 10 are found, and one false one every two hours."""
+    made = []
+    for true, false in zip(random.poisson(2, recordings), random.poisson(0.5, recordings), strict=True):
+        yawned = [Event(100.0 * number, 100.0 * number + 4) for number in range(true)]
+        wrong = [Event(100.0 * number + 50, 100.0 * number + 52) for number in range(false)]
+        made.append(Recording(3600, tuple(yawned), tuple(y for y in yawned if random.random() < 0.7) + tuple(wrong)))
+    return event_scores(made, seed=1, draws=400).f1, 2 * 1.4 / (2 + 1.4 + 0.5)
+
+
 def card_truth() -> float:
     """The mean over many sets of as many cards: the figure is of the k most suspicious of that many."""
     ones = np.ones((1, CARDS))
@@ -223,6 +234,7 @@ OF_CALIBRATION_AND_CARDS: dict[str, Callable[[], float]] = {
     "calibration error, 100 groups of 10": lambda: covered(
         partial(calibration, groups=100, size=10, stretched=1.5), 300
     ),
+    "F1 of events, 60 recordings": lambda: covered(partial(yawns, recordings=60), 500),
     "card precision@20, 400 cards": lambda: covered(partial(cards_caught, truth=card_truth()), 400),
 }
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from discern.cli.main import main
+from discern.evaluation.datasets import read_manifest
 
 pytestmark = pytest.mark.system
 
@@ -71,7 +72,9 @@ def test_a_folder_is_planned_evaluated_and_evaluated_again_to_the_same_bytes(
     done = run("evaluate", "toy-cascade", "--data", pictures, "-o", out)
     assert (done.code, done.err) == (0, "")
     assert "toy-cascade 1.0.0 has an AUC of" in done.out
-    assert {path.name for path in out.iterdir()} == {"report.html", "report.json", "report.md", "timings.json"}
+    written = {"pictures.manifest.json", "report.html", "report.json", "report.md", "timings.json"}
+    assert {path.name for path in out.iterdir()} == written
+    manifest = read_manifest(out / "pictures.manifest.json")
     first = (out / "report.json").read_bytes()
     refused = run("evaluate", "toy-cascade", "--data", pictures, "-o", out)
     assert refused.code == 1
@@ -79,6 +82,7 @@ def test_a_folder_is_planned_evaluated_and_evaluated_again_to_the_same_bytes(
     assert run("evaluate", "toy-cascade", "--data", pictures, "-o", out, "--replace").code == 0
     assert (out / "report.json").read_bytes() == first
     tree = json.loads(first)
+    assert tree["datasets"][0]["manifest_sha256"] == manifest.sha256
     assert tree["command"] == "discern evaluate toy-cascade --data pictures --seed 1"
     assert str(tmp_path) not in first.decode()
 
@@ -105,7 +109,7 @@ def test_a_bundle_beside_its_twin_is_not_distinguishable(run: Run, home: Path, p
     tree = json.loads((out / "report.json").read_text())
     assert tree["detector"]["signed_by"] is None
     assert "No key that is trusted here signed toy-image 1.0.0" in done.out
-    assert {one["finding"] for one in tree["compared"]} == {"not distinguishable"}
+    assert {one["comparison"]["verdict"] for one in tree["compared"]} == {"not distinguishable"}
 
 
 def test_a_changed_bundle_is_refused(run: Run, home: Path, pictures: Path) -> None:
@@ -120,14 +124,14 @@ def test_a_changed_bundle_is_refused(run: Run, home: Path, pictures: Path) -> No
     ("arguments", "said"),
     [
         (("toy-record", "--data", "pictures"), "takes records"),
-        (("toy-image", "--data", "payments.parquet"), "takes images"),
+        (("toy-image", "--data", "payments.parquet"), "takes a image"),
         (("toy-image", "--data", "nowhere"), "no dataset"),
         (("toy-image", "--data", "pictures", "--data", "pictures"), "same name"),
         (("toy-image", "--data", "pictures", "--compare", "toy-record"), "do not take the same input"),
-        (("toy-record", "--data", "payments.parquet", "--label", "fraud"), "no column 'fraud'"),
-        (("toy-record", "--data", "payments.parquet", "--label", "person"), "is no class"),
+        (("toy-record", "--data", "payments.parquet", "--label", "fraud"), "no column fraud"),
+        (("toy-record", "--data", "payments.parquet", "--label", "person"), "other labels than 0, 1"),
         (("toy-record", "--data", "payments.parquet", "--show-inputs"), "may not be shown"),
-        (("toy-image", "--data", "pictures/dark"), "neither of the folders"),
+        (("toy-image", "--data", "pictures/dark"), "no folder bright"),
         (("unheard-of", "--data", "pictures"), "no detector 'unheard-of'"),
     ],
 )

@@ -12,25 +12,31 @@ import pytest
 
 from discern.core.errors import CallerError, InternalError
 from discern.evaluation import report, report_pages
+from discern.evaluation.datasets import freeze, write_manifest
+from discern.evaluation.results import Result, Timings
 from discern.evaluation.service import Parts, look, run
-from discern.evaluation.sources import FolderSource
 from discern.evaluation.types import Estimate
-from discern.evaluation.types_result import Result
 from tests.evaluation.conftest import asked, flat, make_folder
 from tests.http.browser import chromium
 
 
 @pytest.fixture
-def result(parts: Parts, pictures: Path, tmp_path: Path) -> Result:
+def both(parts: Parts, pictures: Path, tmp_path: Path) -> tuple[Result, Timings]:
     """Two datasets, one of them with a hostile name, beside another detector."""
     other = make_folder(tmp_path / "<script>alert(1)|*x*", 20, seed=500)
     flat(other / "bright" / "<img src=x onerror=alert(2)>.png", 20, 7)
     question = asked(tmp_path / "out", pictures, other, compare="toy-image")
-    return report.rounded(run(question, look(question, parts), parts, lambda _: None)[0])
+    found, timings = run(question, look(question, parts), parts, tmp_path / "out", lambda _: None)
+    return report.rounded(found), report.rounded(timings)
 
 
-def test_the_page_loads_nothing_runs_nothing_and_fits_a_telephone(result: Result, tmp_path: Path) -> None:
-    page = report_pages.html(result)
+@pytest.fixture
+def result(both: tuple[Result, Timings]) -> Result:
+    return both[0]
+
+
+def test_the_page_loads_nothing_runs_nothing_and_fits_a_telephone(both: tuple[Result, Timings], tmp_path: Path) -> None:
+    page = report_pages.html(*both)
     text = page.decode()
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)" in text
@@ -58,7 +64,8 @@ def test_every_figure_of_the_page_is_in_the_json(result: Result) -> None:
     tree = json.loads(report.canonical(result))
     assert tree["verdict"] == result.verdict
     assert list(tree)[:2] == ["format", "verdict"]
-    assert {one["finding"] for one in tree["compared"]} <= {"better", "worse", "not distinguishable"}
+    verdicts = {one["comparison"]["verdict"] for one in tree["compared"]}
+    assert verdicts <= {"better", "worse", "not distinguishable"}
     assert len(tree["cross"]) == 4
     assert msgspec.convert(tree, Result) == result
     longest = max(len(number) for number in re.findall(r"(?<=[ \[])\d\.\d+", report.canonical(result).decode()))
@@ -84,16 +91,18 @@ def test_a_figure_that_is_no_number_is_never_written(result: Result) -> None:
 
 
 def test_pictures_of_inputs_are_shown_when_asked_for_and_never_where_they_may_not(
-    parts: Parts, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: Parts, pictures: Path, tmp_path: Path
 ) -> None:
     flat(pictures / "bright" / "mistake.png", 0, 1)
     question = asked(tmp_path / "out", pictures)
-    plain, _ = run(question, look(question, parts), parts, lambda _: None)
-    assert b"data:image" not in report_pages.html(plain)
+    assert b"data:image" not in report_pages.html(
+        *run(question, look(question, parts), parts, tmp_path / "out", lambda _: None)
+    )
     shown = replace(question, show_inputs=True)
-    found, _ = run(shown, look(shown, parts), parts, lambda _: None)
+    found, timings = run(shown, look(shown, parts), parts, tmp_path / "out", lambda _: None)
     assert "bright/mistake.png" in [mistake.id for mistake in found.datasets[0].mistakes]
-    assert b"data:image/jpeg;base64," in report_pages.html(found)
-    monkeypatch.setattr(FolderSource, "may_be_shown", False)
+    assert b"data:image/jpeg;base64," in report_pages.html(found, timings)
+    frozen = pictures / "hidden.json"
+    write_manifest(frozen, freeze(pictures, "folder", {"positive": "bright"}, may_be_shown=False))
     with pytest.raises(CallerError, match="may not be shown"):
-        look(shown, parts)
+        look(replace(shown, data=(str(frozen),)), parts)

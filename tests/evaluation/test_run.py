@@ -15,20 +15,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from discern.core.errors import CallerError
+from discern.core.errors import CallerError, DatasetRefused
 from discern.detectors.cascade import Cascade
 from discern.detectors.manifest import Manifest
 from discern.detectors.runtime import StageModel
 from discern.detectors.scoring import DECISIONS
+from discern.evaluation.datasets import freeze, write_manifest
 from discern.evaluation.journal import Journal
-from discern.evaluation.ports import Progress
+from discern.evaluation.ports import MediaPiece, Progress
 from discern.evaluation.report import canonical
+from discern.evaluation.results import Result
 from discern.evaluation.rules_exits import with_exits
 from discern.evaluation.service import Parts, look, run
 from discern.evaluation.service_scoring import Scoring, score_source
-from discern.evaluation.sources import FolderSource
+from discern.evaluation.sources import Asked, source_of
 from discern.evaluation.types import Scored
-from discern.evaluation.types_result import Result
 from discern.inputs.prepare import prepare_media
 from tests.detectors import models
 from tests.evaluation.conftest import asked, flat
@@ -48,16 +49,14 @@ def scored(parts: Parts, folder: Path, out: Path, watch: Callable[[Progress], No
 
     bundle = parts.open_detector("toy-cascade")
     detector = load_detector(bundle)
-    source = FolderSource(folder, bundle.manifest.classes)
+    source = source_of(str(folder), bundle.manifest, Asked(), parts.limits)
     with Journal(out).sheet(detector.digest, source.manifest_sha256) as sheet:
-        return score_source(
-            source, source.examples(), Scoring(detector, parts.limits, parts.locator, parts.threads), sheet, watch
-        )
+        return score_source(source, Scoring(detector, parts.limits, parts.locator, parts.threads), sheet, watch)
 
 
 def result(parts: Parts, out: Path, *data: Path, watch: Callable[[Progress], None] = nothing) -> Result:
     question = asked(out, *data)
-    return run(question, look(question, parts), parts, watch)[0]
+    return run(question, look(question, parts), parts, out, watch)[0]
 
 
 def test_exits_that_are_told_from_the_scores_are_those_of_the_cascade_itself() -> None:
@@ -94,9 +93,17 @@ def test_exits_that_are_told_from_the_scores_are_those_of_the_cascade_itself() -
     assert set(np.unique(real.decision)) == {-1, 0, 1, 2}
 
 
-def test_images_and_clips_get_what_a_detection_gives_them(parts: Parts, pictures: Path, tmp_path: Path) -> None:
-    (pictures / "bright" / "clip.mp4").write_bytes(clip())
-    (pictures / "dark" / "broken.png").write_bytes((pictures / "dark" / "0000.png").read_bytes()[:60])
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_images_and_clips_get_what_a_detection_gives_them(
+    kind: str, parts: Parts, pictures: Path, tmp_path: Path
+) -> None:
+    if kind == "video":
+        pictures = tmp_path / "clips"
+        for number, name in enumerate(("dark", "bright", "bright")):
+            (pictures / name).mkdir(parents=True, exist_ok=True)
+            (pictures / name / f"{number}.mp4").write_bytes(clip(4 + number, comment=str(number)))
+    else:
+        (pictures / "dark" / "broken.png").write_bytes((pictures / "dark" / "0000.png").read_bytes()[:60])
     found, _ = scored(parts, pictures, tmp_path / "out")
     from discern.detectors.assessment import load_detector
 
@@ -115,7 +122,8 @@ def test_images_and_clips_get_what_a_detection_gives_them(parts: Parts, pictures
         assert found.stages[found.decided_by[row]] == expected.decided_by
         assert DECISIONS[found.decision[row]] == expected.decision
         assert not np.isnan(found.stage_scores[row]).any()
-    assert {DECISIONS[code] for code in found.decision if code >= 0} == set(DECISIONS)
+    if kind == "image":
+        assert {DECISIONS[code] for code in found.decision if code >= 0} == set(DECISIONS)
 
 
 def test_the_json_is_the_same_for_any_number_of_threads_and_after_an_interruption(
@@ -184,8 +192,14 @@ def test_a_file_that_changes_while_it_is_measured_ends_the_run(parts: Parts, pic
     question = asked(tmp_path / "out", pictures)
     looked = look(question, parts)
     flat(pictures / "dark" / "0007.png", 250, 99)
-    with pytest.raises(CallerError, match=r"dark/0007\.png has changed"):
-        run(question, looked, parts, nothing)
+    with pytest.raises(DatasetRefused, match=r"not what was frozen, 0 gone: dark/0007\.png"):
+        run(question, looked, parts, tmp_path / "out", nothing)
+    (pictures / "dark" / "0007.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with pytest.raises(DatasetRefused, match=r"0 gone: dark/0007\.png"):
+        run(question, looked, parts, tmp_path / "out", nothing)
+    (pictures / "dark" / "0007.png").unlink()
+    with pytest.raises(DatasetRefused, match=r"1 gone: dark/0007\.png"):
+        run(question, looked, parts, tmp_path / "out", nothing)
 
 
 def test_two_processes_never_write_one_run(tmp_path: Path) -> None:
@@ -200,13 +214,14 @@ def test_two_processes_never_write_one_run(tmp_path: Path) -> None:
 def test_a_dataset_of_one_class_has_caveats_and_no_figures_that_look_fine(
     parts: Parts, pictures: Path, tmp_path: Path
 ) -> None:
-    for path in (pictures / "bright").iterdir():
+    for path in (pictures / "dark").iterdir():
         path.unlink()
     found = result(parts, tmp_path / "out", pictures)
     (dataset,) = found.datasets
     assert all(estimate.value is None and estimate.caveat for estimate in dataset.metrics.values())
-    assert dataset.decided[1].shares["flag"].value is None
-    assert dataset.decided[0].shares["flag"].value is not None
+    assert dataset.calibration.error.value is None
+    assert dataset.operating.negative.flag.value is None
+    assert dataset.operating.positive.flag.value is not None
     assert dataset.roc == ()
     assert "cannot be told" in found.verdict
 
@@ -218,20 +233,24 @@ def test_ten_items_are_measured_with_a_caveat(parts: Parts, tmp_path: Path) -> N
     (dataset,) = result(parts, tmp_path / "out", tmp_path / "few").datasets
     area = dataset.metrics["auc"]
     assert area.caveat is not None
-    assert "5 independent groups" in area.caveat
+    assert "only 5 positive items" in area.caveat
     assert dataset.metrics["tpr_at_fpr_1_percent"].value is None
 
 
 def test_the_exact_digest_of_a_folder_follows_its_files_and_labels_alone(
     parts: Parts, pictures: Path, tmp_path: Path
 ) -> None:
-    classes = parts.open_detector("toy-cascade").manifest.classes
-    before = FolderSource(pictures, classes).manifest_sha256
+    detector = parts.open_detector("toy-cascade").manifest
+
+    def digest(folder: Path) -> str:
+        return source_of(f"mine={folder}", detector, Asked(), parts.limits).manifest_sha256
+
+    before = digest(pictures)
     os.utime(pictures / "dark" / "0001.png", (1, 1))
     moved = pictures.rename(tmp_path / "elsewhere")
-    assert FolderSource(moved, classes).manifest_sha256 == before
+    assert digest(moved) == before
     (moved / "dark" / "0001.png").rename(moved / "bright" / "x.png")
-    assert FolderSource(moved, classes).manifest_sha256 != before
+    assert digest(moved) != before
 
 
 def test_pictures_larger_than_the_limit_are_counted_as_not_judged(parts: Parts, pictures: Path, tmp_path: Path) -> None:
@@ -239,3 +258,30 @@ def test_pictures_larger_than_the_limit_are_counted_as_not_judged(parts: Parts, 
     (dataset,) = result(parts, tmp_path / "out", pictures).datasets
     assert dataset.not_scored == {"input_too_large": 1}
     assert any("1 of 81 items could not be judged" in caveat for caveat in dataset.caveats)
+
+
+def test_a_clip_is_judged_by_the_frames_that_its_manifest_names(parts: Parts, tmp_path: Path) -> None:
+    for name in ("dark", "bright"):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        (tmp_path / "clips" / name / "1.mp4").write_bytes(clip(12, comment=name))
+    options = {"positive": "bright"}
+    judged = {}
+    for frames in (None, 1, 12):
+        path = tmp_path / f"{frames}.json"
+        write_manifest(path, freeze(tmp_path / "clips", "folder", options, frames=frames))
+        question = asked(tmp_path / str(frames), path, asked=Asked(roots=(str(tmp_path / "clips"),)))
+        scoring = look(question, parts).sources[0]
+        (piece,) = scoring.pieces(0)
+        assert isinstance(piece, MediaPiece)
+        spec = parts.open_detector("toy-cascade").manifest
+        taken = [
+            prepare_media(content, spec.input, spec.video, parts.limits, parts.locator, item.frames)  # type: ignore[arg-type]
+            for item, content in zip(piece.items, piece.contents, strict=True)
+        ]
+        judged[frames] = [len(one.seconds) for one in taken]
+        assert (
+            run(question, look(question, parts), parts, tmp_path / str(frames), nothing)[0].datasets[0].not_scored == {}
+        )
+    assert judged[1] == [1, 1]
+    assert judged[12] == [12, 12]
+    assert judged[None] not in (judged[1], judged[12])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from discern.inputs.faces import Box
+from discern.inputs.faces import Box, FaceParts, frontal_parts
 
 CODECS = {
     "mp4": ("mp4", "libx264", "yuv420p"),
@@ -38,6 +38,10 @@ class FixedLocator:
         self.asked += 1
         return self.box
 
+    def locate_parts(self, rgb: NDArray[np.uint8]) -> FaceParts | None:
+        box = self.locate(rgb)
+        return None if box is None else frontal_parts(box)
+
 
 class BrightLocator:
     """Finds a face in bright pictures only."""
@@ -46,6 +50,10 @@ class BrightLocator:
 
     def locate(self, rgb: NDArray[np.uint8]) -> Box | None:
         return Box(left=4, top=4, width=16, height=16) if rgb.mean() > 100 else None
+
+    def locate_parts(self, rgb: NDArray[np.uint8]) -> FaceParts | None:
+        box = self.locate(rgb)
+        return None if box is None else frontal_parts(box)
 
 
 def picture(width: int = 40, height: int = 30) -> Image.Image:

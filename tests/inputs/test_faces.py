@@ -9,7 +9,16 @@ import pytest
 from numpy.typing import NDArray
 
 from discern.core.errors import InvalidSettings
-from discern.inputs.faces import Box, CascadeFaceLocator, YuNetFaceLocator, crop_square, face_locator
+from discern.inputs.faces import (
+    Box,
+    CascadeFaceLocator,
+    FaceParts,
+    YuNetFaceLocator,
+    crop_square,
+    cut_parts,
+    face_locator,
+    frontal_parts,
+)
 
 Picture = NDArray[np.uint8]
 
@@ -129,3 +138,74 @@ def test_an_empty_target_or_a_negative_margin_is_refused() -> None:
         crop_square(picture, None, margin=0.1, width=0, height=10)
     with pytest.raises(ValueError, match="margin"):
         crop_square(picture, None, margin=-0.1, width=5, height=5)
+
+
+def holds(box: Box, point: tuple[float, float]) -> bool:
+    return box.left < point[0] < box.left + box.width and box.top < point[1] < box.top + box.height
+
+
+def test_eyes_and_mouth_are_where_they_were_drawn() -> None:
+    parts = CascadeFaceLocator().locate_parts(drawn_face(400, (200, 200), 100))
+    assert parts is not None
+    assert holds(parts.right_eye, (164, 174))
+    assert holds(parts.left_eye, (236, 174))
+    assert holds(parts.mouth, (200, 258))
+    assert parts.right_eye.left + parts.right_eye.width <= parts.left_eye.left + 10
+    assert not holds(parts.mouth, (164, 174))
+
+
+def test_a_small_face_off_the_middle_has_its_parts_too() -> None:
+    picture = np.full((240, 320, 3), 120, np.uint8)
+    picture[60:180, 170:290] = drawn_face(120, (60, 60), 36)
+    parts = CascadeFaceLocator().locate_parts(picture)
+    assert parts is not None
+    assert holds(parts.mouth, (230, 141))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 900, 3), (300, 200, 3)])
+def test_a_picture_without_a_face_has_no_parts(shape: tuple[int, int, int]) -> None:
+    assert CascadeFaceLocator().locate_parts(np.full(shape, 90, np.uint8)) is None
+
+
+def test_parts_stand_beside_each_other_as_squares() -> None:
+    picture = np.zeros((100, 100, 3), np.uint8)
+    picture[20:30, 10:20], picture[20:30, 60:70], picture[60:80, 35:55] = (9, 0, 0), (0, 9, 0), (0, 0, 9)
+    parts = FaceParts(Box(0, 0, 100, 100), Box(10, 20, 10, 10), Box(60, 20, 10, 10), Box(35, 60, 20, 20))
+    tiles = cut_parts(picture, parts, side=16)
+    assert tiles.shape == (16, 48, 3)
+    assert [tiles[8, column].tolist() for column in (8, 24, 40)] == [[9, 0, 0], [0, 9, 0], [0, 0, 9]]
+    assert [int(tiles[:, start : start + 16].std(axis=(0, 1)).max()) for start in (0, 16, 32)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("box", [Box(-40, -40, 30, 30), Box(90, 95, 30, 30), Box(-10, 40, 200, 200), Box(0, 0, 1, 1)])
+def test_parts_beyond_the_picture_repeat_its_edge_and_nothing_is_written(box: Box) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    before = picture.copy()
+    tiles = cut_parts(picture, frontal_parts(box), side=8)
+    assert tiles.shape == (8, 24, 3)
+    assert np.array_equal(picture, before)
+    corner = cut_parts(picture, FaceParts(box, *[Box(-9, -9, 5, 5)] * 3), side=5)
+    assert np.array_equal(corner, np.broadcast_to(picture[0, 0], (5, 15, 3)))
+
+
+class Landmarks(YuNetFaceLocator):
+    """YuNet as if its network had answered: the box, then right eye, left eye, nose and the corners of the mouth."""
+
+    def __init__(self, nose: float) -> None:
+        super().__init__(Path("nowhere.onnx"))
+        self.nose = nose
+
+    def _most_prominent(self, rgb: Picture) -> tuple[list[float], float] | None:
+        return [20, 20, 50, 50, 30, 40, 60, 40, self.nose, 50, 35, 60, 55, 62], 0.5
+
+
+def test_parts_by_landmarks_stand_round_them_and_of_a_turned_face_the_near_eye_counts_alone() -> None:
+    picture = np.zeros((200, 200, 3), np.uint8)
+    front, right, left = (Landmarks(nose).locate_parts(picture) for nose in (45, 29, 61))
+    assert front is not None
+    assert right is not None
+    assert left is not None
+    assert (holds(front.right_eye, (60, 80)), holds(front.left_eye, (120, 80))) == (True, True)
+    assert holds(front.mouth, (90, 122))
+    assert right.right_eye == right.left_eye == front.left_eye
+    assert left.right_eye == left.left_eye == front.right_eye

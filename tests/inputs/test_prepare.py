@@ -230,3 +230,32 @@ def test_numpy_values_are_written_as_plain_ones() -> None:
         prepare_record_input(GOOD | {"amount": np.float64(12.5)}, PAYMENT).facts
         == prepare_record_input(GOOD, PAYMENT).facts
     )
+
+
+PARTS = ImageSpec(kind="image", width=48, height=16, crop="eyes_and_mouth")
+
+
+def test_eyes_and_mouth_are_one_picture_and_the_face_is_a_fact() -> None:
+    ready = prepared(media.encoded(media.picture(), "PNG"), PARTS, box=FACE)
+    assert ready.tensor.shape == (1, 16, 48, 3)
+    assert (ready.facts.face, ready.facts.face_locator) == ("found", "fixed")
+    assert ready.facts.face_box == FaceBox(left=10, top=5, width=10, height=10)
+    with pytest.raises(NoFaceFound):
+        prepared(media.encoded(media.picture(), "PNG"), PARTS)
+
+
+def test_the_times_of_frames_without_a_face_are_kept() -> None:
+    content = media.clip("mp4", media.grey_frames(50))
+    ready = prepare_media(content, PARTS, VIDEO, LIMITS, media.BrightLocator())
+    assert ready.tensor.shape == (2, 16, 48, 3)
+    assert [round(second, 2) for second in ready.seconds] == [1.24, 1.72]
+    assert [round(second, 2) for second in ready.unknown_seconds] == [0.24, 0.72]
+    assert ready.facts.frames_without_face == 2
+    whole = prepare_media(content, image_spec("face", "whole"), VIDEO, LIMITS, media.BrightLocator())
+    assert whole.unknown_seconds == ()
+
+
+@pytest.mark.parametrize("members", [{"width": 32}, {"width": 48, "no_face": "whole"}])
+def test_parts_need_three_squares_and_a_face(members: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="crop eyes_and_mouth"):
+        ImageSpec.model_validate({"kind": "image", "height": 16, "crop": "eyes_and_mouth"} | members)

@@ -102,6 +102,21 @@ def test_a_detector_is_found_by_the_kind_of_input_it_takes(catalogue: Catalogue)
     assert catalogue.taking("video") == ["toy-cascade", "toy-image"]
 
 
+def test_a_detector_that_judges_over_time_is_named_unless_there_is_no_other(
+    catalogue: Catalogue, home: Path, tmp_path: Path
+) -> None:
+    stream = {"window_seconds": 60, "measure": "mean", "flag_at": 0.5}
+    manifest = models.record_manifest(name="toy-stream", stream=stream)
+    source = models.write_source(tmp_path / "toy-stream", manifest, models.RECORD_FILES)
+    root = home / "detectors" / "toy-stream" / "1.0.0"
+    root.parent.mkdir(parents=True)
+    pack(source, root)
+    sign_bundle(root, home / "keys" / "local.key")
+    assert catalogue.taking("record") == ["toy-record"]
+    shutil.rmtree(home / "detectors" / "toy-record")
+    assert catalogue.taking("record") == ["toy-stream"]
+
+
 def test_a_removed_version_is_gone_and_a_loaded_one_keeps_answering_its_callers(
     catalogue: Catalogue, home: Path
 ) -> None:

@@ -79,12 +79,53 @@ class FrameScore(msgspec.Struct, frozen=True, gc=False):
     decided_by: str
 
 
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Something that lasted, such as a blink: `start` is in seconds from the start of the window or clip."""
+
+    name: str
+    start: float
+    seconds: float
+
+
+class EventCount(msgspec.Struct, frozen=True, gc=False):
+    """The events of one kind in a window: how many, how many in a minute of what is known, and how long they were."""
+
+    name: str
+    count: int
+    per_minute: float
+    mean_seconds: float
+    longest_seconds: float
+
+
+class MeasureReading(msgspec.Struct, frozen=True, gc=False):
+    """One measure of a window in its own unit, and what it alone would decide."""
+
+    name: str
+    value: float
+    decision: Decision
+
+
+class Timeline(msgspec.Struct, frozen=True, gc=False):
+    """What was seen in a window of a stream, or in the window of a clip that decided.
+
+    `known` is the share of inputs that could be judged. `events` are told one by one up to a bound, `counts` tell of
+    all; a kind that there were too few inputs for is in neither. `start` is where a clip's window begins, in seconds.
+    """
+
+    known: float
+    measures: tuple[MeasureReading, ...]
+    counts: tuple[EventCount, ...]
+    events: tuple[Event, ...]
+    start: float = 0.0
+
+
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """One answer, as it leaves the service and as it stands on the ledger.
 
     `label` is the class the decision asserts: the positive class for `flag`, the negative for `clear`, None for
-    `review`. `degraded` names the failed stage when a later stage could not answer. `milliseconds` is decode to
-    decision.
+    `review`. `degraded` names the failed stage when a later stage could not answer, or is "known" where too little of a
+    window could be judged. `milliseconds` is decode to decision. `timeline` is there for windows whose detector looks
+    for events.
     """
 
     id: str
@@ -103,3 +144,4 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     cached: bool = False
     degraded: str | None = None
     frames: tuple[FrameScore, ...] = ()
+    timeline: Timeline | None = None

@@ -29,6 +29,7 @@ from discern.core.verdict import Verdict
 from discern.detection.ports import DetectorSource
 from discern.detection.sources import Item, files_of, items_of
 from discern.detection.types import Detect, DetectionRequest
+from discern.detectors.timeline import TOO_LITTLE_KNOWN
 from discern.inputs.types import InputLimits
 from discern.privacy.ports import Subjects
 from discern.privacy.types import Subject
@@ -154,9 +155,11 @@ def _notes(verdict: Verdict) -> Iterator[str]:
     if facts.frames_without_face:
         yield f"{facts.frames_without_face} frames without a face"
     if verdict.degraded:
-        yield f"stage {verdict.degraded} failed"
+        yield "too little known" if verdict.degraded == TOO_LITTLE_KNOWN else f"stage {verdict.degraded} failed"
     if facts.kind == "video":
         yield f"{facts.frames} frames"
+    if verdict.timeline is not None:
+        yield from (f"{count.name.replace('_', ' ')}: {count.count}" for count in verdict.timeline.counts)
 
 
 def _chooser(detectors: DetectorSource, asked: str | None) -> Chooser:

@@ -43,7 +43,7 @@ class DetectorSource(Protocol):
         ...
 
     def taking(self, kind: InputKind) -> list[str]:
-        """Return the names of the usable detectors that take this kind of input."""
+        """Return the names of the usable detectors that take this kind of input, those over time where no others do."""
         ...
 
 

@@ -176,6 +176,7 @@ class Plane:
             milliseconds=round(found.milliseconds, 3),
             degraded=assessment.degraded,
             frames=assessment.frames,
+            timeline=assessment.timeline,
         )
 
     async def _detector(self, name: str, version: str | None) -> Detector:

@@ -5,6 +5,7 @@
 - A degraded assessment is always `review`, whatever its score.
 - A clip is degraded when any of its frames is: the frame might have changed the pooled score.
 - `score`, `decided_by` and the readings add up: `decided_by` is a stage with a score, rows are counted once per stage.
+- A clip that is judged by windows (`pool: windows`) is flagged where a stream of the same frames would be.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import msgspec
 import numpy as np
 
 from discern.core.errors import DetectorFailed, DiscernError, InternalError
-from discern.core.verdict import FrameScore, StageReading
+from discern.core.verdict import FrameScore, StageReading, Thresholds, Timeline
 from discern.detectors.cascade import Cascade, RowOutcome
 from discern.detectors.pooling import pool, pooled_frames
 from discern.detectors.refusal import refused
 from discern.detectors.runtime import StageFailed, StageModel
 from discern.detectors.scoring import DECISIONS, Scores
 from discern.detectors.thresholds import decide
+from discern.detectors.timeline import Judgement, Sample, judge_clip
 from discern.inputs.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ class Assessment(msgspec.Struct, frozen=True, gc=False):
 
     `score` is calibrated, in [0, 1]; `label` is the class that `decision` asserts, None for review. `degraded` names
     the first stage of the cascade that failed on some of the input. `frames` is empty unless the input is a clip.
-    `thresholds` are the input's own, None where the manifest has the same for every input.
+    `thresholds` are the input's own, None where the manifest has the same for every input. `thresholds` and `timeline`
+    are there where a clip is judged by windows.
     """
 
     score: float
@@ -53,6 +56,7 @@ class Assessment(msgspec.Struct, frozen=True, gc=False):
     degraded: str | None = None
     frames: tuple[FrameScore, ...] = ()
     thresholds: Thresholds | None = None
+    timeline: Timeline | None = None
 
 
 class Detector:
@@ -110,7 +114,7 @@ class Detector:
                 results.append(fault)
                 continue
             end = start + len(one.tensor)
-            results.append(_concluded(outcomes[start:end], self.manifest, one.seconds))
+            results.append(_concluded(outcomes[start:end], self.manifest, one))
             start = end
         return results
 
@@ -134,7 +138,7 @@ class Detector:
         manifest = self.manifest
         names = [stage.name for stage in manifest.stages]
         if len(names) > 1 or scores.faults or scores.applied is not None:
-            return [_concluded([outcome], manifest, ()) for outcome in self._cascade.outcomes(scores)]
+            return [_concluded([outcome], manifest, None) for outcome in self._cascade.outcomes(scores)]
         # One stage that answered every row: most detectors of records, where what a row costs is felt.
         name, share, labels = names[0], scores.shares()[0], self._labels
         decisions = map(DECISIONS.__getitem__, scores.decision.tolist())
@@ -175,12 +179,20 @@ def load_detector(bundle: Bundle, *, threads: int = 1) -> Detector:
     return Detector(bundle.manifest, bundle.digest, models, variant=bundle.variant)
 
 
-def conclude(outcomes: Sequence[RowOutcome], manifest: Manifest, seconds: Sequence[float] = ()) -> Assessment:
+def conclude(
+    outcomes: Sequence[RowOutcome],
+    manifest: Manifest,
+    seconds: Sequence[float] = (),
+    *,
+    unknown: Sequence[float] = (),
+    length: float = 0.0,
+) -> Assessment:
     """Return the assessment that the outcomes of one input's rows amount to.
 
-    `seconds` holds the time of each row in a clip, and is empty for an image or a record, which has one row. A clip's
-    score is the pool of its frames' scores by `manifest.video`; it is decided by the stage that decided most of the
-    frames in the pool (the later stage on a tie).
+    `seconds` holds the time of each row in a clip, and is empty for an image or a record, which has one row; `unknown`
+    those of frames that have no row, `length` the seconds of the clip. A clip's score is the pool of its frames' scores
+    by `manifest.video`; it is decided by the stage that decided most of the frames in the pool (the later stage on a
+    tie), or by the worst of its windows.
     Raises DetectorFailed when the first stage failed on every row.
     """
     scored = [(outcome.score, outcome.decided_by) for outcome in outcomes if outcome.score is not None]
@@ -193,12 +205,17 @@ def conclude(outcomes: Sequence[RowOutcome], manifest: Manifest, seconds: Sequen
     if manifest.video is None:
         raise _takes_no_video(manifest)
     scores = [score for score, _ in scored]
-    deciders = [scored[frame][1] for frame in pooled_frames(scores, manifest.video)]
     frames = tuple(
         FrameScore(second, outcome.score, outcome.decided_by)
         for second, outcome in zip(seconds, outcomes, strict=True)
         if outcome.score is not None
     )
+    if manifest.video.pool == "windows" and manifest.stream is not None:
+        samples = [Sample(second, _scores(outcome)) for second, outcome in zip(seconds, outcomes, strict=True)]
+        samples = sorted([*samples, *(Sample(second, None) for second in unknown)], key=lambda one: one.at)
+        found = judge_clip(samples, max(length, samples[-1].at), manifest.stream)
+        return _by_windows(found, outcomes, frames, manifest, manifest.video)
+    deciders = [scored[frame][1] for frame in pooled_frames(scores, manifest.video)]
     return _assessment(
         pool(scores, manifest.video),
         _most_deciding(deciders, manifest),
@@ -210,10 +227,13 @@ def conclude(outcomes: Sequence[RowOutcome], manifest: Manifest, seconds: Sequen
 
 
 def _concluded(
-    outcomes: Sequence[RowOutcome], manifest: Manifest, seconds: Sequence[float]
+    outcomes: Sequence[RowOutcome], manifest: Manifest, prepared: Prepared | None
 ) -> Assessment | DiscernError:
     try:
-        return conclude(outcomes, manifest, seconds)
+        if prepared is None or not prepared.seconds:
+            return conclude(outcomes, manifest)
+        length = prepared.facts.seconds or 0.0
+        return conclude(outcomes, manifest, prepared.seconds, unknown=prepared.unknown_seconds, length=length)
     except DetectorFailed as failure:
         return failure
 
@@ -229,6 +249,35 @@ def _assessment(
 ) -> Assessment:
     decision: Decision = "review" if degraded else decide(score, own or manifest.decision.thresholds)
     return Assessment(score, decision, _labels(manifest)[decision], decided_by, stages, degraded, frames, own)
+
+
+def _scores(outcome: RowOutcome) -> dict[str | None, float] | None:
+    if outcome.score is None:
+        return None
+    stages = {reading.name: reading.score for reading in outcome.readings if reading.score is not None}
+    return {None: outcome.score} | stages
+
+
+def _by_windows(
+    found: Judgement,
+    outcomes: Sequence[RowOutcome],
+    frames: tuple[FrameScore, ...],
+    manifest: Manifest,
+    video: VideoSpec,
+) -> Assessment:
+    degraded = _first_failing(outcomes, manifest) or found.degraded
+    decision: Decision = "review" if degraded else found.decision
+    return Assessment(
+        found.score,
+        decision,
+        _labels(manifest)[decision],
+        found.decided_by,
+        _pooled_readings(outcomes, manifest, video),
+        degraded,
+        frames,
+        found.thresholds,
+        found.timeline,
+    )
 
 
 def _labels(manifest: Manifest) -> dict[Decision, str | None]:

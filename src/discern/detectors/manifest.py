@@ -212,11 +212,52 @@ class DecisionRule(_Closed):
         return (self.thresholds, *(step.thresholds for step in steps))
 
 
+class EventRule(_Closed):
+    """A kind of event: a stage's score stays from `from` on, for at least so long and at most so long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
+    of: str | None = Field(default=None, description="A stage; left out: the verdict's score.")
+    from_: Share = Field(alias="from")
+    shortest_seconds: float = Field(ge=0.01, le=3600)
+    longest_seconds: float | None = Field(
+        default=None, le=3600, description="Left out: an event also counts whose end is not seen yet."
+    )
+    least_per_second: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="Known inputs a second that these events are too short to be seen below.",
+    )
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.longest_seconds is not None and self.longest_seconds < self.shortest_seconds:
+            raise ValueError(f"event {self.name}: longest_seconds is below shortest_seconds")
+        return self
+
+
+class EventMeasure(_Closed):
+    """A measure of events that decides beside the window's own, in its own unit: a number, a minute, seconds."""
+
+    event: str
+    measure: Literal["count", "per_minute", "mean_seconds", "longest_seconds"]
+    review_at: float | None = Field(default=None, gt=0, description="Measures from here are `review`.")
+    flag_at: float = Field(gt=0)
+    clear_below: float | None = Field(default=None, ge=0, description="Left out: `flag_at`.")
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        _not_above_flag_at(self.flag_at, review_at=self.review_at, clear_below=self.clear_below)
+        return self
+
+
 class StreamRule(_Closed):
     """How the verdicts of a live stream become one verdict a window.
 
     The measure of a window lies in [0, 1] like the scores it is of. Once a window was `flag`, the next ones are until
-    the measure falls below `clear_below`.
+    the measure falls below `clear_below`. Measures of events (`also`) decide beside it, and the most severe stands.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
@@ -234,6 +275,14 @@ class StreamRule(_Closed):
     flag_at: Share
     clear_below: Share | None = Field(default=None, description="Left out: `flag_at`.")
     least: int = Field(default=1, ge=1, description="Inputs that a window needs for a verdict.")
+    known_from: Share | None = Field(
+        default=None,
+        description="Share of a window's inputs that must be known, and `least` of them, for it to be `clear`; an "
+        "input is not known where no face was found in it. Left out: what is not known is left out.",
+    )
+    gap_seconds: float = Field(default=0.5, gt=0, le=60, description="Inputs further apart are not of one event.")
+    events: tuple[EventRule, ...] = Field(default=(), max_length=8)
+    also: tuple[EventMeasure, ...] = Field(default=(), max_length=8)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -241,10 +290,32 @@ class StreamRule(_Closed):
             raise ValueError("stream: `from` belongs to the measure `fraction_above`, which needs it")
         if self.every_seconds is not None and self.every_seconds > self.window_seconds:
             raise ValueError("stream: every_seconds is longer than window_seconds, so that something would be left out")
-        for name, value in (("review_at", self.review_at), ("clear_below", self.clear_below)):
-            if value is not None and value > self.flag_at:
-                raise ValueError(f"stream: {name} {value} is above flag_at {self.flag_at}")
+        _not_above_flag_at(self.flag_at, review_at=self.review_at, clear_below=self.clear_below)
         return self
+
+    @model_validator(mode="after")
+    def _events_are_told_apart(self) -> Self:
+        names = [event.name for event in self.events]
+        if len(set(names)) != len(names):
+            raise ValueError("stream: two events have the same name")
+        measured = [(one.event, one.measure) for one in self.also]
+        if len(set(measured)) != len(measured):
+            raise ValueError("stream: a measure of an event is listed twice")
+        missing = sorted({event for event, _ in measured} - set(names))
+        if missing:
+            raise ValueError(f"stream: no event is called {missing[0]!r}")
+        return self
+
+    @property
+    def sources(self) -> frozenset[str | None]:
+        """The stages whose scores are looked at; None stands for the verdict's own."""
+        return frozenset({self.of, *(event.of for event in self.events)})
+
+
+def _not_above_flag_at(flag_at: float, **others: float | None) -> None:
+    for name, value in others.items():
+        if value is not None and value > flag_at:
+            raise ValueError(f"stream: {name} {value} is above flag_at {flag_at}")
 
 
 class Manifest(_Closed):
@@ -330,13 +401,16 @@ class Manifest(_Closed):
         needed = self.video.frames * self.input.width * self.input.height * 3
         if needed > _CLIP_BYTES:
             raise ValueError(f"video: its frames would take {needed} bytes; at most {_CLIP_BYTES} are allowed")
+        if self.video.pool == "windows" and self.stream is None:
+            raise ValueError("video: `pool: windows` is by the rule in `stream`, which is missing")
         return self
 
     @model_validator(mode="after")
     def _stream_measures_a_stage(self) -> Self:
-        measured = None if self.stream is None else self.stream.of
-        if measured is not None and measured not in {stage.name for stage in self.stages}:
-            raise ValueError(f"stream: no stage is called {measured!r}")
+        measured = set() if self.stream is None else {name for name in self.stream.sources if name is not None}
+        missing = sorted(measured - {stage.name for stage in self.stages})
+        if missing:
+            raise ValueError(f"stream: no stage is called {missing[0]!r}")
         return self
 
     def model_of(self, stage: Stage, variant: str | None) -> str:

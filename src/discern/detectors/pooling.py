@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def pooled_frames(scores: Sequence[float], video: VideoSpec) -> list[int]:
     """Return the positions of the frames that enter the pool: all, the highest, or the `top` highest.
 
-    Of equal scores the earlier frame enters first.
+    Where windows decide, what is pooled is only told: all enter. Of equal scores the earlier frame enters first.
     Raises ValueError for no scores, or one that is not finite.
     """
     if not scores or not all(math.isfinite(score) for score in scores):
         raise ValueError("pooling needs at least one score, all of them finite")
-    if video.pool == "mean":
+    if video.pool in {"mean", "windows"}:
         return list(range(len(scores)))
     count = 1 if video.pool == "max" else video.top
     return sorted(range(len(scores)), key=lambda frame: -scores[frame])[:count]

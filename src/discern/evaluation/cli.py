@@ -26,12 +26,15 @@ from discern.evaluation.ports import Progress as Far
 from discern.evaluation.ports import Watcher
 
 if TYPE_CHECKING:
+    from discern.evaluation.results import Result, Timings
     from discern.evaluation.service import Evaluation, Looked, Parts
-    from discern.evaluation.types_result import Result
 
 _INTERRUPTED = 130
 _LINE_SECONDS = 5.0
 _NEEDED = ("jinja2", "pyarrow", "scipy", "statsmodels")
+_DATA_HELP = (
+    "[NAME=]PATH: a frozen manifest, a folder with a sub-folder for each class, Parquet or CSV. May be repeated."
+)
 
 
 def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
@@ -40,16 +43,22 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
     @cli.command("evaluate")
     def evaluate(
         detector: str = typer.Argument(metavar="DETECTOR", help="NAME[@VERSION], or the folder of a bundle."),
-        data: list[str] = typer.Option(
-            ..., "--data", help="[NAME=]PATH: a folder with a sub-folder for each class, or Parquet. May be repeated."
+        data: list[str] = typer.Option(..., "--data", help=_DATA_HELP),
+        root: list[str] = typer.Option(
+            [], "--root", help="[NAME=]DIR the files of a frozen manifest lie in; else the manifest's own folder."
         ),
+        split: list[str] = typer.Option([], "--split", help="[NAME=]SIDE: measure this side of the dataset alone."),
         compare: str | None = typer.Option(None, "--compare", help="A second detector, on the same items."),
         out: Path | None = typer.Option(
             None, "--out", "-o", help="Folder of the report; else evaluation-NAME-VERSION."
         ),
         seed: int = typer.Option(1, min=0, help="Seed of everything that is drawn."),
-        label: str = typer.Option("label", help="Column with the label, in a table."),
-        group: str | None = typer.Option(None, help="Column that says which rows belong together, in a table."),
+        label: str | None = typer.Option(None, help="Column with the label, in a table that nobody froze."),
+        group: str | None = typer.Option(None, help="Column that says which of its rows belong together."),
+        against: Path | None = typer.Option(None, help="Manifest of the training data, to check for leakage."),
+        against_root: Path | None = typer.Option(None, help="Folder of the training data; else its manifest's."),
+        pictures: bool = typer.Option(True, help="Compare pictures for leakage, for which every one is decoded."),
+        platforms: bool = typer.Option(False, "--platforms", help="Measure its variants on every runtime too."),
         show_inputs: bool = typer.Option(False, "--show-inputs", help="Put small pictures of the worst mistakes in."),
         mlflow: str | None = typer.Option(None, "--mlflow", help="Log the run to this MLflow tracking URI too."),
         plan: bool = typer.Option(False, "--plan", help="Say what would be done, and do nothing."),
@@ -61,43 +70,63 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
         No server needs to run. An interrupted run goes on where it stopped when the same command is given again.
         """
         _check_installed(mlflow is not None)
-        from discern.evaluation import report  # noqa: PLC0415 - needs an extra
-        from discern.evaluation.service import Evaluation, finish, look, run  # noqa: PLC0415
+        from discern.evaluation.service import Evaluation  # noqa: PLC0415 - needs an extra
+        from discern.evaluation.sources import Asked  # noqa: PLC0415
 
-        opened = parts()
-        asked = Evaluation(detector, tuple(data), compare, out or Path(), seed, show_inputs, label, group)
-        looked = look(asked, opened)
-        if out is None:
-            manifest = looked.bundle.manifest
-            asked = asked.into(Path(f"evaluation-{manifest.name}-{manifest.version}"))
-        if plan:
-            _print_plan(asked, looked)
-            return
-        report.check_free(asked.out, replace=replace)
-        try:
-            with _watching(verbose) as watch:
-                result, timings = run(asked, looked, opened, watch)
-        except KeyboardInterrupt:
-            typer.echo("Interrupted. The same command goes on from here.", err=True)
-            raise typer.Exit(_INTERRUPTED) from None
-        _write(asked.out, result, report.canonical(timings))
-        finish(asked)
-        if mlflow is not None:
-            from discern.evaluation.service_mlflow import log_run  # noqa: PLC0415 - needs an extra
-
-            log_run(mlflow, report.rounded(result), asked.out)
-        _print_result(result, asked.out)
+        asked = Evaluation(
+            detector=detector,
+            data=tuple(data),
+            out=out,
+            compare=compare,
+            seed=seed,
+            show_inputs=show_inputs,
+            asked=Asked(tuple(root), tuple(split), label, group),
+            against=against,
+            against_root=against_root,
+            pictures=pictures,
+            platforms=platforms,
+        )
+        _evaluate(asked, parts(), plan=plan, replace=replace, verbose=verbose, mlflow=mlflow)
 
 
-def _write(out: Path, result: Result, timings: bytes) -> None:
+def _evaluate(asked: Evaluation, parts: Parts, *, plan: bool, replace: bool, verbose: bool, mlflow: str | None) -> None:
+    from discern.evaluation import report  # noqa: PLC0415 - needs an extra
+    from discern.evaluation.service import finish, look, run  # noqa: PLC0415
+
+    with _watching(verbose) as watch:
+        looked = look(asked, parts, _freezing(watch))
+    manifest = looked.bundle.manifest
+    out = asked.out or Path(f"evaluation-{manifest.name}-{manifest.version}")
+    if plan:
+        _print_plan(asked, looked, out)
+        return
+    report.check_free(out, replace=replace)
+    try:
+        with _watching(verbose) as watch:
+            result, timings = run(asked, looked, parts, out, watch)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The same command goes on from here.", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    _write(out, result, timings, looked)
+    finish(out)
+    if mlflow is not None:
+        from discern.evaluation.service_mlflow import log_run  # noqa: PLC0415 - needs an extra
+
+        log_run(mlflow, report.rounded(result), out)
+    _print_result(result, out)
+
+
+def _write(out: Path, result: Result, timings: Timings, looked: Looked) -> None:
     from discern.evaluation import report, report_pages  # noqa: PLC0415 - needs an extra
 
     shown = report.rounded(result)
+    made = [source for source in looked.sources if source.made]
     report.write(
         out,
         [
-            (report.TIMINGS, timings),
-            (report.PAGE, report_pages.html(shown)),
+            *((report.manifest_name(source.name), source.manifest.encoded) for source in made),
+            (report.TIMINGS, report.canonical(timings)),
+            (report.PAGE, report_pages.html(shown, report.rounded(timings))),
             (report.MARKDOWN, report_pages.markdown(shown)),
             (report.JSON, report.canonical(result)),
         ],
@@ -120,18 +149,19 @@ def _check_installed(mlflow: bool) -> None:
         )
 
 
-def _print_plan(asked: Evaluation, looked: Looked) -> None:
+def _print_plan(asked: Evaluation, looked: Looked, out: Path) -> None:
     table = Table.grid(padding=(0, 2))
     for what, bundle in (("Detector", looked.bundle), ("Compared with", looked.other)):
         if bundle is not None:
             table.add_row(what, escape(f"{bundle.manifest.name} {bundle.manifest.version}, {bundle.digest}"))
-    for source, examples in zip(looked.sources, looked.examples, strict=True):
+    for source in looked.sources:
+        examples = source.examples
         positives = int(examples.labels.sum())
         text = f"{len(examples.ids):,} items, {positives:,} positive, {source.manifest_sha256}"
         table.add_row(escape(source.name), escape(text))
         for caveat in source.caveats:
             table.add_row("", escape(caveat))
-    table.add_row("Report", escape(str(asked.out)))
+    table.add_row("Report", escape(str(out)))
     table.add_row("Command", escape(asked.command))
     Console().print(table)
 
@@ -139,8 +169,8 @@ def _print_plan(asked: Evaluation, looked: Looked) -> None:
 def _print_result(result: Result, out: Path) -> None:
     table = Table("Dataset", "Items", "AUC", "Flagged +", "Cleared +", "Flagged -", box=None, pad_edge=False)
     for one in result.datasets:
-        area, (negatives, positives) = one.metrics["auc"], one.decided
-        shares = (positives.shares["flag"], positives.shares["clear"], negatives.shares["flag"])
+        area, negative, positive = one.metrics["auc"], one.operating.negative, one.operating.positive
+        shares = (positive.flag, positive.clear, negative.flag)
         table.add_row(
             escape(one.name),
             f"{one.items:,}",
@@ -152,6 +182,15 @@ def _print_result(result: Result, out: Path) -> None:
     for caveat in (*result.caveats, *(caveat for one in result.datasets for caveat in one.caveats)):
         typer.echo(f"Note: {caveat}")
     typer.echo(str(out / "report.html"))
+
+
+def _freezing(watch: Watcher) -> Callable[[int, int], None]:
+    started = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        watch(Far("reading", done, total, 0, time.monotonic() - started))
+
+    return tell
 
 
 @contextmanager

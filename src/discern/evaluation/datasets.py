@@ -65,6 +65,7 @@ def freeze(
     name: str | None = None,
     frames: int | None = None,
     leave_out_unreadable: bool = False,
+    may_be_shown: bool = True,
     limits: InputLimits | None = None,
     watch: Watch | None = None,
 ) -> FrozenManifest:
@@ -79,8 +80,10 @@ def freeze(
     found = layout_of(layout).find(root, asked)
     named = name or root.resolve().name
     if isinstance(found, FoundTable):
-        return frozen_table(root, found, named, layout, asked)
-    return frozen_media(root, found, named, layout, asked, frames, leave_out_unreadable, limits, watch)
+        made = frozen_table(root, found, named, layout, asked)
+    else:
+        made = frozen_media(root, found, named, layout, asked, frames, leave_out_unreadable, limits, watch)
+    return msgspec.structs.replace(made, may_be_shown=may_be_shown)
 
 
 def write_manifest(path: Path, manifest: FrozenManifest) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from discern.core.errors import CallerError, DatasetRefused, UnreadableInput
-from discern.evaluation.datasets import roles_of, sides_of, table_of
+from discern.evaluation.datasets import items_of, roles_of, sides_of, table_of
 from discern.evaluation.datasets_contents import each
 from discern.evaluation.datasets_freezing import Watch
 from discern.evaluation.rules_leakage import contradictions, finding, near_pairs, shared
@@ -36,12 +37,16 @@ def leakage(
     other_root: Path | None = None,
     *,
     near: bool = True,
+    split: str | None = None,
     watch: Watch | None = None,
 ) -> Leakage:
     """Return what the sides of a dataset share, or with `other` what the two datasets do.
 
-    `near=False` leaves out the comparison of pictures, for which every one is decoded. Raises DatasetRefused.
+    `near=False` leaves out the comparison of pictures, for which every one is decoded. With `other`, `split` names the
+    side of the first dataset that is compared, all of it without. Raises DatasetRefused.
     """
+    if other is not None and split is not None and manifest.table is None:
+        manifest = msgspec.structs.replace(manifest, items=items_of(manifest, split))
     both = [(manifest, root)]
     if other is not None:
         both.append((other, root if other_root is None else other_root))
@@ -50,7 +55,7 @@ def leakage(
                 f"{manifest.name} is of {manifest.kind}s and {other.name} of {other.kind}s.", mend="They share nothing."
             )
     if manifest.kind == "record":
-        return _of_records(both)
+        return _of_records(both, split)
     return _of_media(both, near=near, watch=watch)
 
 
@@ -83,7 +88,8 @@ def _of_media(both: Sequence[tuple[FrozenManifest, Path]], *, near: bool, watch:
         if flat:
             not_checked["near_duplicate"] = f"{flat:,} pictures are too flat to compare."
     else:
-        not_checked["near_duplicate"] = "It was left out on request."
+        without = len(both) == 1 and not any(sides)
+        not_checked["near_duplicate"] = _NO_SIDES if without else "It was left out on request."
     checked = [kind for kind in checked if kind not in not_checked or kind == "near_duplicate"]
     return _leakage(both, sides, checked, not_checked, found, unreadable)
 
@@ -189,19 +195,23 @@ def _near_findings(pairs: NDArray[np.int64], items: Sequence[Item], sides: Seque
     return found
 
 
-def _of_records(both: Sequence[tuple[FrozenManifest, Path]]) -> Leakage:
+def _of_records(both: Sequence[tuple[FrozenManifest, Path]], split: str | None) -> Leakage:
     from discern.evaluation import datasets_tables as tables  # noqa: PLC0415 - needs an extra
 
     names = _names(both)
     common = _fields(both)
-    hashes, labels, sides, groups, ids = [], [], [], [], []
+    hashes: list[NDArray[np.uint64]] = []
+    labels, sides, groups, ids = [], [], [], []
     for name, (manifest, root) in zip(names, both, strict=True):
         roles = roles_of(manifest, root)
-        hashes.append(tables.row_hashes(table_of(manifest, root), common))
-        labels.append(roles.labels)
-        sides.append(sides_of(manifest, roles) if len(both) == 1 else np.full(len(roles.labels), name, np.object_))
-        groups.append(np.array(roles.group_names, np.object_)[roles.groups])
-        ids.append(roles.ids(manifest.table.paths if manifest.table else ()))
+        own = sides_of(manifest, roles)
+        taken = np.flatnonzero(own == split) if split and len(both) > 1 and not hashes else np.arange(len(own))
+        hashes.append(tables.row_hashes(table_of(manifest, root), common)[taken])
+        labels.append(roles.labels[taken])
+        sides.append(own if len(both) == 1 else np.full(len(taken), name, np.object_))
+        groups.append(np.array(roles.group_names, np.object_)[roles.groups[taken]])
+        named = roles.ids(manifest.table.paths if manifest.table else ())
+        ids.append([named[row] for row in taken.tolist()])
     every_side, every_hash = np.concatenate(sides), np.concatenate(hashes)
     every_id = [one for part in ids for one in part]
     rows = _first_of_each(every_hash, every_side)

@@ -88,6 +88,13 @@ def names_of(table: Table) -> list[str]:
     return names
 
 
+def holds_text(root: Path, path: str, name: str) -> bool:
+    """Tell whether a column is of text, as every one of a CSV file is. Raises DatasetRefused."""
+    table = Table(root, (path,))
+    check_columns(Columns(label=name), (), names_of(table))
+    return not path.lower().endswith(".parquet") or is_text(pq.read_schema(root / path).field(name).type)
+
+
 def check_columns(columns: Columns, conditions: Sequence[Condition], names: Sequence[str]) -> None:
     """Raise DatasetRefused for roles and conditions whose columns are not there."""
     roles = (columns.label, columns.group, columns.amount, columns.at, columns.card, columns.split, columns.identifier)

@@ -39,7 +39,7 @@ from discern.evaluation.types import Estimate
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from discern.evaluation.statistics_bootstrap import Method, Statistic
+    from discern.evaluation.statistics_bootstrap import Statistic
 
     Floats = NDArray[np.float64]
 
@@ -158,7 +158,6 @@ def resampled(
     seed: int,
     draws: int = DRAWS,
     level: float = LEVEL,
-    method: Method = "BCa",
     caveat: str | None = None,
 ) -> Estimate:
     """Return a figure of both classes with its bootstrap interval and what makes it doubtful."""
@@ -166,7 +165,7 @@ def resampled(
     if nothing:
         return nothing
     count = len(rows.labels)
-    found = by_bootstrap(statistic, rows.group_count, count, seed=seed, draws=draws, level=level, method=method)
+    found = by_bootstrap(statistic, rows.group_count, count, seed=seed, draws=draws, level=level, method="percentile")
     return msgspec.structs.replace(found, caveat=joined(caveats_of(rows), caveat, found.caveat))
 
 
@@ -193,7 +192,7 @@ def equal_error_rate(
 ) -> Estimate:
     """Return the rate at which false positives and false negatives are equally frequent."""
     rows = rows_of(labels, scores, groups)
-    return resampled(rows, weighted.equal_error_rate(rows), seed=seed, draws=draws, level=level, method="percentile")
+    return resampled(rows, weighted.equal_error_rate(rows), seed=seed, draws=draws, level=level)
 
 
 def true_positive_rate_at(

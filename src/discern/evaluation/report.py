@@ -8,29 +8,37 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from discern.core.errors import InternalError, OperatorError
 from discern.detectors.files import replace_file, taken
-from discern.evaluation.types_result import Result
+from discern.evaluation.results import Result, Timings
 
 JSON, PAGE, MARKDOWN, TIMINGS = "report.json", "report.html", "report.md", "timings.json"
 _DIGITS = 6
+_NOT_IN_NAMES = re.compile(r"[^\w.-]")
+_Tree = TypeVar("_Tree", Result, Timings)
 
 
 def canonical(result: msgspec.Struct) -> bytes:
-    """Return the JSON of a result. Raises InternalError for a figure that is no number."""
+    """Return the JSON of a result or of its timings. Raises InternalError for a figure that is no number."""
     tree = _rounded(msgspec.to_builtins(result, order="deterministic"), "")
     return msgspec.json.format(msgspec.json.encode(tree), indent=1) + b"\n"
 
 
-def rounded(result: Result) -> Result:
-    """Return the result as its JSON has it."""
-    return msgspec.json.decode(canonical(result), type=Result)
+def manifest_name(dataset: str) -> str:
+    """Return the name of the file that keeps the manifest of a dataset which was frozen for the run."""
+    return f"{_NOT_IN_NAMES.sub('_', dataset)}.manifest.json"
+
+
+def rounded(result: _Tree) -> _Tree:
+    """Return the result, or its timings, as the JSON has it."""
+    return msgspec.json.decode(canonical(result), type=type(result))
 
 
 def check_free(folder: Path, *, replace: bool) -> None:

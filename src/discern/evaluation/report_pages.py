@@ -13,14 +13,14 @@ from typing import Any
 import jinja2
 
 from discern.evaluation import report_plots, report_words
-from discern.evaluation.types_result import Result
+from discern.evaluation.results import Result, Timings
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
 
 
-def html(result: Result) -> bytes:
-    """Return the page."""
-    return _environment().get_template("report.html.j2").render(r=result).encode()
+def html(result: Result, timings: Timings) -> bytes:
+    """Return the page, which shows times too."""
+    return _environment().get_template("report.html.j2").render(r=result, t=timings).encode()
 
 
 def markdown(result: Result) -> bytes:
@@ -47,6 +47,11 @@ def _environment() -> jinja2.Environment:
         "percent_interval": report_words.percent_interval,
         "chance": report_words.chance,
         "count": report_words.count,
+        "found": report_words.found,
+        "megabytes": report_words.megabytes,
+        "in_order": report_words.in_order,
+        "milliseconds": report_words.milliseconds,
+        "small": report_words.small,
         "md": _escaped,
         "one_line": _one_line,
     }

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from discern.evaluation.types import Estimate
-from discern.evaluation.types_result import Bar, Bin, CrossCell, DatasetResult, Point
+from discern.evaluation.metrics_calibration import ReliabilityBin
+from discern.evaluation.results import CrossCell, DatasetResult
+from discern.evaluation.types import Bar, Estimate, Point
 
 _WIDTH, _HEIGHT = 360, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 40
@@ -38,19 +39,18 @@ def precision_recall(results: Sequence[DatasetResult]) -> str:
     return _chart(lines, "Recall", "Precision", "", "Precision over recall")
 
 
-def reliability(bins: Sequence[Bin]) -> str:
+def reliability(bins: Sequence[ReliabilityBin]) -> str:
     """Return the share of positives over the mean score, with intervals."""
     parts = [_line((0, 0), (1, 1), "guess")]
-    seen = [one for one in bins if one.mean_score is not None]
-    most = max((one.items for one in seen), default=1)
-    for one in seen:
-        x, low, high = one.mean_score or 0.0, one.positive.low, one.positive.high
+    most = max((one.items for one in bins), default=1)
+    for one in bins:
+        x, low, high = one.mean_score, one.positives.low, one.positives.high
         if low is not None and high is not None:
             parts.append(_line((x, low), (x, high), "whisker"))
-    for one in seen:
+    for one in bins:
         radius = 3 + 5 * (one.items / most) ** 0.5
         parts.append(
-            f'<circle class="dot" cx="{_x(one.mean_score or 0):.1f}" cy="{_y(one.positive.value or 0):.1f}" '
+            f'<circle class="dot" cx="{_x(one.mean_score):.1f}" cy="{_y(one.positives.value or 0):.1f}" '
             f'r="{radius:.1f}"><title>{one.items:,} items</title></circle>'
         )
     return _framed("".join(parts), "Mean score", "Share of positives", "Reliability")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from discern.evaluation.types import Estimate
 
 NONE = "\N{EN DASH}"
@@ -12,8 +14,11 @@ METRICS = {
     "eer": "Equal error rate",
     "tpr_at_fpr_1_percent": "True positives at 1 % false positives",
     "tpr_at_fpr_0_1_percent": "True positives at 0.1 % false positives",
+    "card_precision_at_100": "Card precision at 100",
     "ece": "Calibration error (ECE)",
-    "errors_at_flag": "Errors when it flags",
+    "flag_precision": "Right when it flags",
+    "area_under_roc": "AUC",
+    "accuracy of flagging": "Right to flag or not",
 }
 MEANING = {
     "auc": "How often a positive item scores higher than a negative one; 0.5 is guessing.",
@@ -21,14 +26,15 @@ MEANING = {
     "eer": "Where as many positives are missed as negatives are flagged.",
     "tpr_at_fpr_1_percent": "Share of positives found when 1 of 100 negatives is flagged.",
     "tpr_at_fpr_0_1_percent": "Share of positives found when 1 of 1,000 negatives is flagged.",
+    "flag_precision": "Share of positives among what is flagged; it depends on how many the dataset has.",
     "ece": "How far scores lie from the share of positives that they promise.",
-    "errors_at_flag": "Share of items that are flagged wrongly, or should be and are not.",
+    "card_precision_at_100": "Share of defrauded cards among the 100 most suspicious of a day; found ones are blocked.",
 }
 
 
 def metric(name: str) -> str:
-    """Return what a figure is called."""
-    return METRICS.get(name, name.replace("_", " "))
+    """Return what a figure, or a check, is called."""
+    return METRICS.get(name, name.replace("_", " ").capitalize())
 
 
 def meaning(name: str) -> str:
@@ -72,3 +78,28 @@ def chance(p: float | None) -> str:
 def count(number: int | None) -> str:
     """Return a whole number with its thousands apart."""
     return NONE if number is None else f"{number:,}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a duration in milliseconds."""
+    return NONE if value is None else f"{value:,.2f} ms"
+
+
+def found(verdict: str | None) -> str:
+    """Return what a comparison says."""
+    return verdict or "cannot be told"
+
+
+def megabytes(value: int | None) -> str:
+    """Return a size in megabytes."""
+    return NONE if value is None else f"{value / 1e6:,.2f} MB"
+
+
+def small(value: float | None) -> str:
+    """Return a figure that may be tiny."""
+    return NONE if value is None else f"{value:.1e}"
+
+
+def in_order(metrics: Mapping[str, Estimate]) -> list[tuple[str, Estimate]]:
+    """Return figures in the order in which they are shown."""
+    return [(name, metrics[name]) for name in METRICS if name in metrics]

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import base64
 import platform
-import re
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,35 +23,43 @@ import numpy as np
 
 import discern
 from discern.core.clock import Clock, utc_now
-from discern.core.errors import CallerError, UnsupportedInput
+from discern.core.errors import CallerError
 from discern.detectors.assessment import Detector, load_detector
 from discern.detectors.bundle import Bundle
+from discern.evaluation.cascades import cascade_latency
+from discern.evaluation.datasets import read_manifest
 from discern.evaluation.journal import Journal
-from discern.evaluation.measures import LEVEL
-from discern.evaluation.ports import ItemSource, Watcher
+from discern.evaluation.ports import Progress, Watcher
+from discern.evaluation.results import DatasetResult, Result, StageTime, Timings
 from discern.evaluation.service_results import Picture, compared, crossed, dataset_result, facts_of, verdict
 from discern.evaluation.service_scoring import Scoring, score_source
-from discern.evaluation.sources import FolderSource, TableSource
-from discern.evaluation.types_result import Result, StageTime, Timings
-from discern.inputs.spec import RecordSpec
+from discern.evaluation.sources import Asked, FrozenSource, named, source_of
+from discern.evaluation.statistics import LEVEL
+from discern.evaluation.types_platforms import PlatformTable
 from discern.inputs.thumbnails import thumbnail
 from discern.inputs.types import InputLimits
 
 if TYPE_CHECKING:
-    from discern.evaluation.types import Examples, Scored
+    from discern.evaluation.datasets_freezing import Watch
+    from discern.evaluation.types import Scored
+    from discern.evaluation.types_datasets import FrozenManifest
     from discern.inputs.faces import FaceLocator
 
-FORMAT = 1
+FORMAT = 2
 _LIBRARIES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "av", "scipy", "statsmodels")
 _THUMBNAIL = 160
-_NAME = re.compile(r"[\w.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a run works with. `open_detector` takes a name or a folder, and gives a bundle that may be run."""
+    """What a run works with.
+
+    `open_detector` takes a name or a folder, and gives a bundle that may be run; `measure_platforms` gives the table of
+    its variants on every runtime, on items of a dataset.
+    """
 
     open_detector: Callable[[str], Bundle]
+    measure_platforms: Callable[[Bundle, FrozenSource], PlatformTable]
     limits: InputLimits
     locator: FaceLocator
     threads: int
@@ -61,32 +68,40 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was asked for."""
+    """What was asked for. `against` is the manifest of the data that the detector was trained on, below its root."""
 
     detector: str
     data: tuple[str, ...]
-    compare: str | None
-    out: Path
-    seed: int
-    show_inputs: bool
-    label: str
-    group: str | None
-
-    def into(self, out: Path) -> Evaluation:
-        """Return the same with its report in another folder."""
-        return replace(self, out=out)
+    out: Path | None = None
+    compare: str | None = None
+    seed: int = 1
+    show_inputs: bool = False
+    asked: Asked = field(default_factory=Asked)
+    against: Path | None = None
+    against_root: Path | None = None
+    pictures: bool = True
+    platforms: bool = False
 
     @property
     def command(self) -> str:
         """The command that repeats it, with what lies on this machine by its last name."""
         words = ["discern", "evaluate", _bare(self.detector)]
-        for one in self.data:
-            name, place = _named(one)
-            words += ["--data", _bare(place) if name is None else f"{name}={_bare(place)}"]
-        if self.compare is not None:
-            words += ["--compare", _bare(self.compare)]
-        if any(one.endswith(".parquet") for one in self.data):
-            words += ["--label", self.label, *(["--group", self.group] if self.group else [])]
+        for option, pairs in (("--data", self.data), ("--root", self.asked.roots)):
+            for one in pairs:
+                name, place = named(one)
+                words += [option, _bare(place) if name is None else f"{name}={_bare(place)}"]
+        for side in self.asked.splits:
+            words += ["--split", side]
+        one_by_one: dict[str, str | None] = {
+            "--compare": None if self.compare is None else _bare(self.compare),
+            "--against": None if self.against is None else _bare(str(self.against)),
+            "--against-root": None if self.against_root is None else _bare(str(self.against_root)),
+            "--label": self.asked.label,
+            "--group": self.asked.group,
+        }
+        words += [word for option, value in one_by_one.items() if value is not None for word in (option, value)]
+        words += [] if self.pictures else ["--no-pictures"]
+        words += ["--platforms"] if self.platforms else []
         return shlex.join([*words, "--seed", str(self.seed)])
 
 
@@ -96,11 +111,11 @@ class Looked:
 
     bundle: Bundle
     other: Bundle | None
-    sources: tuple[ItemSource, ...]
-    examples: tuple[Examples, ...]
+    sources: tuple[FrozenSource, ...]
+    trained_on: FrozenManifest | None
 
 
-def look(asked: Evaluation, parts: Parts) -> Looked:
+def look(asked: Evaluation, parts: Parts, watch: Watch | None = None) -> Looked:
     """Open what was asked for. Raises what opening raises, and CallerError for what does not go together."""
     bundle = parts.open_detector(asked.detector)
     other = None if asked.compare is None else parts.open_detector(asked.compare)
@@ -108,36 +123,25 @@ def look(asked: Evaluation, parts: Parts) -> Looked:
         raise CallerError(
             "The two detectors do not take the same input or tell the same classes apart.", mend="Name another."
         )
-    sources = tuple(source_of(one, bundle, asked) for one in asked.data)
+    trained_on = None if asked.against is None else read_manifest(asked.against)
+    sources = tuple(source_of(one, bundle.manifest, asked.asked, parts.limits, watch) for one in asked.data)
     names = [source.name for source in sources]
     if len(set(names)) != len(names):
         raise CallerError("Two datasets have the same name.", mend="Name one otherwise: --data NAME=PATH.")
+    unused = {named(pair)[0] for pair in (*asked.asked.roots, *asked.asked.splits)} - {None, *names}
+    if unused:
+        raise CallerError(f"There is no dataset {min(filter(None, unused))}.", mend=f"Name: {', '.join(names)}.")
     hidden = [source.name for source in sources if asked.show_inputs and not source.may_be_shown]
     if hidden:
         raise CallerError(f"What {hidden[0]} holds may not be shown.", mend="Leave out --show-inputs.")
-    return Looked(bundle, other, sources, tuple(source.examples() for source in sources))
+    for source in sources:
+        _ = source.examples  # a side that is not there, or a table that changed, is refused here
+    return Looked(bundle, other, sources, trained_on)
 
 
-def source_of(address: str, bundle: Bundle, asked: Evaluation) -> ItemSource:
-    """Return the dataset that an address names. Raises CallerError, and UnsupportedInput where it does not fit."""
-    name, place = _named(address)
-    path, manifest = Path(place), bundle.manifest
-    if path.is_dir():
-        if isinstance(manifest.input, RecordSpec):
-            raise UnsupportedInput(f"{manifest.name} takes records, {path} is a folder.", mend="Name a Parquet file.")
-        return FolderSource(path, manifest.classes, name=name)
-    if path.suffix == ".parquet" and path.is_file():
-        if not isinstance(manifest.input, RecordSpec):
-            raise UnsupportedInput(f"{manifest.name} takes images, {path} is a table.", mend="Name a folder.")
-        return TableSource(path, manifest.input, manifest.classes, label=asked.label, group=asked.group, name=name)
-    raise CallerError(
-        f"{address} is no dataset.", mend="Name a folder with a sub-folder for each class, or a Parquet file."
-    )
-
-
-def run(asked: Evaluation, looked: Looked, parts: Parts, watch: Watcher) -> tuple[Result, Timings]:
-    """Score what was looked at and return what it comes to."""
-    journal = Journal(asked.out)
+def run(asked: Evaluation, looked: Looked, parts: Parts, out: Path, watch: Watcher) -> tuple[Result, Timings]:
+    """Score what was looked at and return what it comes to; what is scored so far is kept below `out`."""
+    journal = Journal(out)
     bundles = [looked.bundle, *([] if looked.other is None else [looked.other])]
     clocked = _Clocked(parts)
     everything: list[list[Scored]] = []
@@ -147,10 +151,11 @@ def run(asked: Evaluation, looked: Looked, parts: Parts, watch: Watcher) -> tupl
     ours = everything[0]
     facts = facts_of(looked.bundle)
     datasets = tuple(
-        dataset_result(scored, source, facts, asked.seed, _pictures(source, asked, parts.limits))
+        _result_of(scored, source, asked, looked, parts, watch)
         for scored, source in zip(ours, looked.sources, strict=True)
     )
-    found = compared(ours, everything[1]) if looked.other is not None else ()
+    found = compared(ours, everything[1], asked.seed) if looked.other is not None else ()
+    platforms = parts.measure_platforms(looked.bundle, looked.sources[0]) if asked.platforms else None
     result = Result(
         format=FORMAT,
         verdict=verdict(facts, datasets, found),
@@ -162,17 +167,17 @@ def run(asked: Evaluation, looked: Looked, parts: Parts, watch: Watcher) -> tupl
         datasets=datasets,
         cross=crossed(ours),
         compared=found,
-        platforms=None,
+        platforms=None if platforms is None else platforms.lasting,
         conditions=None,
         caveats=_caveats(bundles),
         versions={"discern": discern.__version__, **{name: version(name) for name in _LIBRARIES}},
     )
-    return result, clocked.timings(ours)
+    return result, clocked.timings(ours, platforms)
 
 
-def finish(asked: Evaluation) -> None:
+def finish(out: Path) -> None:
     """Remove what was kept for going on: the report is written."""
-    Journal(asked.out).remove()
+    Journal(out).remove()
 
 
 class _Clocked:
@@ -190,8 +195,8 @@ class _Clocked:
         self.seconds[name], self.resumed[name] = seconds, resumed
         self.rates[name] = (rows - resumed) / seconds if rows > resumed and seconds > 0 else None
 
-    def timings(self, scored: Sequence[Scored]) -> Timings:
-        """Return it, with the times of the stages."""
+    def timings(self, scored: Sequence[Scored], platforms: PlatformTable | None) -> Timings:
+        """Return it, with the times of the stages, of the cascade and of the platforms."""
         return Timings(
             started_at=self._started.isoformat(),
             machine=f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
@@ -200,6 +205,8 @@ class _Clocked:
             items_per_second=self.rates,
             resumed=self.resumed,
             stages=tuple(_stage_time(one, position) for one in scored for position in range(len(one.stages))),
+            latency={one.examples.dataset: cascade_latency(one) for one in scored},
+            platforms=platforms,
         )
 
 
@@ -208,14 +215,36 @@ def _scored(
 ) -> list[Scored]:
     found = []
     scoring = Scoring(detector, parts.limits, parts.locator, parts.threads)
-    for source, examples in zip(looked.sources, looked.examples, strict=True):
+    for source in looked.sources:
         started = time.monotonic()
-        with journal.sheet(detector.digest, examples.manifest_sha256) as sheet:
-            scored, resumed = score_source(source, examples, scoring, sheet, watch)
-        name = f"{detector.manifest.name} {detector.manifest.version} on {examples.dataset}"
-        clocked.note(name, time.monotonic() - started, len(examples.ids), resumed)
+        with journal.sheet(detector.digest, f"{source.manifest_sha256} {source.split}") as sheet:
+            scored, resumed = score_source(source, scoring, sheet, watch)
+        name = f"{detector.manifest.name} {detector.manifest.version} on {source.name}"
+        clocked.note(name, time.monotonic() - started, len(scored.score), resumed)
         found.append(scored)
     return found
+
+
+def _result_of(
+    scored: Scored, source: FrozenSource, asked: Evaluation, looked: Looked, parts: Parts, watch: Watcher
+) -> DatasetResult:
+    started = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        watch(Progress(f"{source.name}, leakage checks", done, total, 0, time.monotonic() - started))
+
+    beside = asked.against.absolute().parent if asked.against is not None else Path()
+    root = asked.against_root or beside
+    leakage = source.leakage(looked.trained_on, root, pictures=asked.pictures, watch=tell)
+    return dataset_result(
+        scored,
+        facts_of(looked.bundle),
+        split=source.split,
+        caveats=source.caveats,
+        leakage=leakage,
+        seed=asked.seed,
+        picture=_pictures(source, asked, parts.limits),
+    )
 
 
 def _stage_time(scored: Scored, position: int) -> StageTime:
@@ -225,7 +254,7 @@ def _stage_time(scored: Scored, position: int) -> StageTime:
     return StageTime(scored.examples.dataset, scored.stages[position], len(took), median, p95)
 
 
-def _pictures(source: ItemSource, asked: Evaluation, limits: InputLimits) -> Picture:
+def _pictures(source: FrozenSource, asked: Evaluation, limits: InputLimits) -> Picture:
     def picture(row: int) -> str | None:
         if not asked.show_inputs:
             return None
@@ -243,12 +272,6 @@ def _takes(bundle: Bundle) -> tuple[str, str, str]:
 def _caveats(bundles: Sequence[Bundle]) -> tuple[str, ...]:
     unsigned = [f"{one.manifest.name} {one.manifest.version}" for one in bundles if one.signer is None]
     return tuple(f"No key that is trusted here signed {name}; its digests hold." for name in unsigned)
-
-
-def _named(address: str) -> tuple[str | None, str]:
-    """Return the name that stands before a path, where one does, and the path."""
-    name, equals, place = address.partition("=")
-    return (name, place) if equals and _NAME.fullmatch(name) and not Path(address).exists() else (None, address)
 
 
 def _bare(address: str) -> str:

@@ -13,8 +13,9 @@ import re
 from pathlib import Path
 
 from discern.core.errors import OperatorError
+from discern.detectors.scoring import DECISIONS
 from discern.evaluation.report import JSON, MARKDOWN, PAGE
-from discern.evaluation.types_result import Result
+from discern.evaluation.results import Result
 
 _EXPERIMENT = "discern-evaluations"
 _NOT_ALLOWED = re.compile(r"[^\w\-./ ]")
@@ -56,8 +57,12 @@ def log_run(uri: str, result: Result, folder: Path) -> str:
 def _figures(result: Result) -> dict[str, float]:
     found: dict[str, float] = {}
     for one in result.datasets:
-        shares = {f"{decided.name} {word}": share for decided in one.decided for word, share in decided.shares.items()}
-        for name, estimate in {**one.metrics, **shares}.items():
+        classes = (
+            (result.detector.negative, one.operating.negative),
+            (result.detector.positive, one.operating.positive),
+        )
+        shares = {f"{name} {word}": getattr(rates, word) for name, rates in classes for word in DECISIONS}
+        for name, estimate in {**one.metrics, "ece": one.calibration.error, **shares}.items():
             for part, value in (("", estimate.value), (".low", estimate.low), (".high", estimate.high)):
                 if value is not None:
                     found[_named(f"{one.name}/{name}{part}")] = value

@@ -1,5 +1,8 @@
 """From scores to the result: every table of one dataset, what holds across datasets, and the sentence on top.
 
+- Every figure is one of `metrics`, `cascades` and `comparisons`; here they are only asked for.
+- Nothing is given of a score that is NaN: what could not be judged is counted beside the figures.
+
 Needs the extra `evaluate`.
 """
 
@@ -13,30 +16,39 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from discern.core.errors import CallerError
+from discern.core.verdict import Thresholds
 from discern.detectors.scoring import DECISIONS
-from discern.evaluation import measures
-from discern.evaluation.measures import Marked
+from discern.evaluation import metrics
+from discern.evaluation.cascades import cascade_flow
+from discern.evaluation.comparisons import compare_areas, compare_by_bootstrap, compare_decisions, with_verdicts
+from discern.evaluation.metrics_calibration import calibration
+from discern.evaluation.metrics_cards import CARDS_A_DAY, card_precision
+from discern.evaluation.metrics_curves import histogram, precision_recall, roc
 from discern.evaluation.report_words import figure, interval, percent
-from discern.evaluation.types import Estimate, Scored
-from discern.evaluation.types_result import (
+from discern.evaluation.results import (
     Compared,
     CrossCell,
     DatasetResult,
-    Decided,
     DetectorFacts,
     Mistake,
-    StageFlow,
-    Subgroup,
+    SubgroupTable,
 )
+from discern.evaluation.statistics import rows_of
+from discern.evaluation.statistics_bootstrap import DRAWS
+from discern.evaluation.types import Estimate, Scored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from discern.detectors.bundle import Bundle
-    from discern.evaluation.ports import ItemSource
+    from discern.evaluation.types_datasets import Leakage
 
 _WORST = 12
 _SUBGROUPS = 40
+_OTHERS = "(other values)"
+_FEWEST_DRAWS = 200
+_DRAWN_ROWS = 40_000_000
+_FALSE_POSITIVE_RATES = {"tpr_at_fpr_1_percent": 0.01, "tpr_at_fpr_0_1_percent": 0.001}
 _CLEAR, _FLAG = DECISIONS.index("clear"), DECISIONS.index("flag")
 
 Picture = Callable[[int], str | None]
@@ -61,34 +73,48 @@ def facts_of(bundle: Bundle) -> DetectorFacts:
 
 
 def dataset_result(
-    scored: Scored, source: ItemSource, detector: DetectorFacts, seed: int, picture: Picture
+    scored: Scored,
+    detector: DetectorFacts,
+    *,
+    split: str | None,
+    caveats: Sequence[str],
+    leakage: tuple[Leakage, ...],
+    seed: int,
+    picture: Picture,
 ) -> DatasetResult:
     """Return everything that is said of one dataset."""
     examples = scored.examples
-    good = ~np.isnan(scored.score)
-    marked = _marked(scored)
-    labels = examples.labels
+    labels, groups = examples.labels, examples.groups
+    rows = rows_of(labels, scored.score, groups)
+    draws = draws_for(len(labels))
+    thresholds = Thresholds(detector.review_from, detector.flag_from)
     return DatasetResult(
         name=examples.dataset,
+        split=split,
         manifest_sha256=examples.manifest_sha256,
         items=len(labels),
         positives=int(labels.sum()),
         negatives=int((labels == 0).sum()),
-        groups=len(np.unique(examples.groups)),
+        groups=len(np.unique(groups)),
         not_scored=_counted(scored.errors),
         degraded=_degraded(scored),
-        caveats=(*source.caveats, *_caveats(scored, marked)),
-        metrics=measures.metrics(marked, seed),
-        decided=tuple(_decided(scored, name, labels == label) for label, name in enumerate(_classes(detector))),
-        roc=measures.roc(marked),
-        precision_recall=measures.precision_recall(marked),
-        reliability=measures.reliability(marked),
-        histogram=measures.histogram(marked),
-        stages=tuple(_flow(scored, position) for position in range(len(scored.stages))),
-        subgroups=_subgroups(scored, good),
+        caveats=(*caveats, *_leaks(examples.dataset, leakage), *_caveats(scored)),
+        metrics=_metrics(scored, seed, draws),
+        operating=metrics.operating_point(labels, scored.decision, groups),
+        roc=roc(rows),
+        precision_recall=precision_recall(rows),
+        calibration=calibration(labels, scored.score, groups, seed=seed, draws=draws),
+        histogram=histogram(rows),
+        cascade=cascade_flow(scored, thresholds) if len(scored.stages) > 1 else None,
+        subgroups=_subgroups(scored),
         mistakes=_mistakes(scored, picture),
-        leakage=source.leakage,
+        leakage=leakage,
     )
+
+
+def draws_for(rows: int) -> int:
+    """Return how many resamples are drawn of so many rows: fewer of many, for which intervals are narrow."""
+    return int(min(DRAWS, max(_FEWEST_DRAWS, _DRAWN_ROWS // max(rows, 1))))
 
 
 def crossed(scored: Sequence[Scored]) -> tuple[CrossCell, ...]:
@@ -101,29 +127,37 @@ def crossed(scored: Sequence[Scored]) -> tuple[CrossCell, ...]:
         return ()
     cells = []
     for one, other in product(scored, repeat=2):
-        negatives, positives = _marked(one), _marked(other)
-        apart = 1 + (int(negatives.groups.max()) if len(negatives.groups) else 0)
-        low, high = negatives.where(negatives.labels == 0), positives.where(positives.labels == 1)
-        both = Marked(
-            np.concatenate([low.labels, high.labels]),
-            np.concatenate([low.scores, high.scores]),
-            # Groups of two datasets are different ones; those of one are the same on both sides.
-            np.concatenate([low.groups, high.groups if one is other else high.groups + apart]),
+        low, high = one.examples.labels == 0, other.examples.labels == 1
+        # Groups of two datasets are different ones; those of one are the same on both sides.
+        apart = 0 if one is other else 1 + int(one.examples.groups.max(initial=0))
+        area = metrics.area_under_roc(
+            np.repeat([0, 1], [low.sum(), high.sum()]),
+            np.concatenate([one.score[low], other.score[high]]),
+            np.concatenate([one.examples.groups[low], other.examples.groups[high] + apart]),
         )
-        cells.append(CrossCell(one.examples.dataset, other.examples.dataset, measures.auc(both)))
+        cells.append(CrossCell(one.examples.dataset, other.examples.dataset, area))
     return tuple(cells)
 
 
-def compared(ours: Sequence[Scored], theirs: Sequence[Scored]) -> tuple[Compared, ...]:
-    """Return how two detectors differ on the same items; what either could not judge is left out for both."""
-    found: list[Compared] = []
+def compared(ours: Sequence[Scored], theirs: Sequence[Scored], seed: int) -> tuple[Compared, ...]:
+    """Return how two detectors differ on the same items, corrected for one another over all of it.
+
+    What either could not judge is left out for both.
+    """
+    names, found = [], []
     for one, other in zip(ours, theirs, strict=True):
         both = ~np.isnan(one.score) & ~np.isnan(other.score)
-        examples = one.examples
-        mine, others = (Marked(examples.labels[both], each.score[both], examples.groups[both]) for each in (one, other))
-        flagged = [each.decision[both] == _FLAG for each in (one, other)]
-        found += measures.compared(examples.dataset, mine, others, flagged)
-    return measures.corrected(found)
+        labels, groups = one.examples.labels[both], one.examples.groups[both]
+        baseline, candidate = other.score[both], one.score[both]
+        without, flagged = (each.decision[both] == _FLAG for each in (other, one))
+        draws = draws_for(len(labels))
+        found += [
+            compare_areas(labels, baseline, candidate, groups),
+            compare_by_bootstrap("average_precision", labels, baseline, candidate, groups, seed=seed, draws=draws),
+            compare_decisions(labels, without, flagged, groups, measure="accuracy of flagging"),
+        ]
+        names += [one.examples.dataset] * 3
+    return tuple(Compared(name, one) for name, one in zip(names, with_verdicts(found), strict=True))
 
 
 def verdict(detector: DetectorFacts, datasets: Sequence[DatasetResult], found: Sequence[Compared]) -> str:
@@ -131,31 +165,45 @@ def verdict(detector: DetectorFacts, datasets: Sequence[DatasetResult], found: S
     known = [one for one in datasets if one.metrics["auc"].value is not None]
     name = f"{detector.name} {detector.version}"
     if not known:
-        return f"What {name} is worth cannot be told: {datasets[0].metrics['auc'].caveat}"
+        return f"What {name} is worth cannot be told: {datasets[0].metrics['auc'].caveat}."
     worst = min(known, key=lambda one: one.metrics["auc"].value or 0.0)
-    negatives, positives = worst.decided
+    negative, positive = worst.operating.negative, worst.operating.positive
     where = f"on {worst.name}" if len(datasets) == 1 else f"on {worst.name}, the worst of {len(datasets)} datasets,"
-    found_there = f"flags {percent(positives.shares['flag'].value)} of {detector.positive} and "
-    found_there += f"{percent(negatives.shares['flag'].value)} of {detector.negative} there"
-    cleared = f"it clears {percent(positives.shares['clear'].value)} of {detector.positive}"
-    sentences = [f"{name} has an AUC of {_said(worst.metrics['auc'])} {where} and {found_there}; {cleared}."]
+    first = (
+        f"{name} has an AUC of {_said(worst.metrics['auc'])} {where} and flags {percent(positive.flag.value)} of "
+        f"{detector.positive} and {percent(negative.flag.value)} of {detector.negative} there; it clears "
+        f"{percent(positive.clear.value)} of {detector.positive}."
+    )
+    sentences = [first]
     unjudged = sum(sum(one.not_scored.values()) for one in datasets)
     if unjudged:
         sentences.append(f"{unjudged:,} of {sum(one.items for one in datasets):,} items could not be judged.")
-    told = [one for one in found if one.figure == "auc" and one.finding != "not distinguishable"]
+    leaking = [one.name for one in datasets if any(leak.leaks for leak in one.leakage)]
+    if leaking:
+        sentences.append(f"Not to be relied on: {', '.join(leaking)} shares what it must not (see the leakage checks).")
     if found:
-        words = "; ".join(f"{one.finding} on {one.dataset}" for one in told)
+        areas = [one for one in found if one.comparison.measure == "area_under_roc"]
+        told = [one for one in areas if one.comparison.verdict in {"better", "worse"}]
+        words = "; ".join(f"{one.comparison.verdict} on {one.dataset}" for one in told)
         sentences.append(f"By AUC, beside the other detector: {words or 'not distinguishable'}.")
     return " ".join(sentences)
 
 
-def _classes(detector: DetectorFacts) -> tuple[str, str]:
-    return detector.negative, detector.positive
-
-
-def _marked(scored: Scored) -> Marked:
-    good = ~np.isnan(scored.score)
-    return Marked(scored.examples.labels[good], scored.score[good], scored.examples.groups[good])
+def _metrics(scored: Scored, seed: int, draws: int) -> dict[str, Estimate]:
+    examples, scores = scored.examples, scored.score
+    labels, groups = examples.labels, examples.groups
+    found = {
+        "auc": metrics.area_under_roc(labels, scores, groups),
+        "average_precision": metrics.average_precision(labels, scores, groups),
+        "eer": metrics.equal_error_rate(labels, scores, groups, seed=seed, draws=draws),
+    }
+    for name, rate in _FALSE_POSITIVE_RATES.items():
+        found[name] = metrics.true_positive_rate_at(rate, labels, scores, groups, seed=seed, draws=draws)
+    if examples.cards is not None and examples.days is not None:
+        found[f"card_precision_at_{CARDS_A_DAY}"] = card_precision(
+            labels, scores, examples.cards, examples.days, seed=seed, draws=draws
+        )
+    return found
 
 
 def _counted(errors: dict[int, str]) -> dict[str, int]:
@@ -170,75 +218,37 @@ def _degraded(scored: Scored) -> int:
     return int((np.isnan(following) & (scored.decision[rows] == DECISIONS.index("review"))).sum())
 
 
-def _caveats(scored: Scored, marked: Marked) -> list[str]:
+def _leaks(name: str, found: Sequence[Leakage]) -> list[str]:
+    return [
+        f"{name}: it leaks. {one.says} {one.count:,} between {' and '.join(filter(None, one.sides)) or 'items'}."
+        for leakage in found
+        for one in leakage.findings
+        if one.leak
+    ]
+
+
+def _caveats(scored: Scored) -> list[str]:
     labels, name = scored.examples.labels, scored.examples.dataset
-    found = []
-    if marked.lacks is not None:
-        found.append(f"{name}: {marked.lacks} Nothing that needs both classes is given.")
     unjudged = np.isnan(scored.score)
-    if unjudged.any():
-        shares = [float(unjudged[labels == label].mean()) if (labels == label).any() else 0.0 for label in (0, 1)]
-        found.append(
-            f"{name}: {int(unjudged.sum()):,} of {len(labels):,} items could not be judged ({shares[0]:.1%} of the "
-            f"negatives, {shares[1]:.1%} of the positives) and are in no figure."
-        )
-    return found
-
-
-def _decided(scored: Scored, name: str, rows: NDArray[np.bool_]) -> Decided:
-    judged = rows & ~np.isnan(scored.score)
-    decision, groups = scored.decision[judged], scored.examples.groups[judged]
-    hits = {word: decision == code for code, word in enumerate(DECISIONS)}
-    return Decided(
-        name=name,
-        items=int(judged.sum()),
-        counts={word: int(one.sum()) for word, one in hits.items()},
-        shares={word: measures.share(one, groups) for word, one in hits.items()},
+    if not unjudged.any():
+        return []
+    shares = [float(unjudged[labels == label].mean()) if (labels == label).any() else 0.0 for label in (0, 1)]
+    said = (
+        f"{name}: {int(unjudged.sum()):,} of {len(labels):,} items could not be judged ({shares[0]:.1%} of the "
+        f"negatives, {shares[1]:.1%} of the positives) and are in no figure."
     )
+    return [said]
 
 
-def _flow(scored: Scored, position: int) -> StageFlow:
-    examples = scored.examples
-    judged = ~np.isnan(scored.score)
-    reached, decided = judged & (scored.decided_by >= position), judged & (scored.decided_by == position)
-    positive = judged & (examples.labels == 1)
-    column = scored.stage_scores[:, position]
-    answered = ~np.isnan(column)
-
-    def area(rows: NDArray[np.bool_]) -> Estimate:
-        rows = rows & answered
-        return measures.auc(Marked(examples.labels[rows], column[rows], examples.groups[rows]))
-
-    cleared = (decided & (scored.decision == _CLEAR))[positive]
-    return StageFlow(
-        name=scored.stages[position],
-        reached=int(reached.sum()),
-        decided=int(decided.sum()),
-        share_decided=float(decided.sum() / max(1, judged.sum())),
-        cleared_positives=measures.share(cleared, examples.groups[positive]),
-        auc_alone=area(judged),
-        auc_of_reached=area(reached),
-    )
-
-
-def _subgroups(scored: Scored, good: NDArray[np.bool_]) -> tuple[Subgroup, ...]:
+def _subgroups(scored: Scored) -> tuple[SubgroupTable, ...]:
     examples = scored.examples
     found = []
     for of, values in sorted(examples.subgroups.items()):
-        for value in sorted({str(one) for one in values if one is not None})[:_SUBGROUPS]:
-            rows = (values.astype(str) == value) & good
-            labels, flagged, groups = examples.labels[rows], scored.decision[rows] == _FLAG, examples.groups[rows]
-            found.append(
-                Subgroup(
-                    of=of,
-                    value=value,
-                    items=int(rows.sum()),
-                    positives=int(labels.sum()),
-                    auc=measures.auc(Marked(labels, scored.score[rows], groups)),
-                    flagged_positives=measures.share(flagged[labels == 1], groups[labels == 1]),
-                    flagged_negatives=measures.share(flagged[labels == 0], groups[labels == 0]),
-                )
-            )
+        names = np.array([str(value) for value in values], np.object_)
+        most = {value for value, _ in sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))[:_SUBGROUPS]}
+        shown = np.array([name if name in most else _OTHERS for name in names], np.object_)
+        lines = metrics.subgroup_table(examples.labels, scored.score, scored.decision, shown, examples.groups)
+        found.append(SubgroupTable(of, lines))
     return tuple(found)
 
 
@@ -247,7 +257,7 @@ def _mistakes(scored: Scored, picture: Picture) -> tuple[Mistake, ...]:
     examples = scored.examples
     found = []
     for label, wrong, sign in ((1, _CLEAR, 1.0), (0, _FLAG, -1.0)):
-        rows = np.flatnonzero((examples.labels == label) & (scored.decision == wrong))
+        rows: NDArray[np.intp] = np.flatnonzero((examples.labels == label) & (scored.decision == wrong))
         worst = sorted(rows.tolist(), key=lambda row: (sign * float(scored.score[row]), examples.ids[row]))[:_WORST]
         for row in worst:
             try:

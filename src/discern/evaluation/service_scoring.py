@@ -24,19 +24,23 @@ from discern.detectors.assessment import conclude
 from discern.detectors.cascade import RowOutcome
 from discern.detectors.pooling import pool
 from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED, Scores
+from discern.evaluation.datasets import changed
 from discern.evaluation.journal import Judged, Scoresheet
-from discern.evaluation.ports import ItemSource, MediaPiece, Piece, Progress, RowsPiece, Watcher
+from discern.evaluation.ports import MediaPiece, Piece, Progress, RowsPiece, Watcher
 from discern.evaluation.rules_exits import with_exits
 from discern.evaluation.types import Scored
-from discern.inputs.faces import Box
+from discern.evaluation.types_datasets import Change
+from discern.inputs.faces import Box, FaceParts, frontal_parts
 from discern.inputs.prepare import prepare_media
+from discern.inputs.source import opened
 from discern.inputs.spec import ImageSpec, RecordSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from discern.detectors.assessment import Detector
-    from discern.evaluation.types import Examples, Item
+    from discern.evaluation.sources import FrozenSource
+    from discern.evaluation.types import Item
     from discern.inputs.faces import FaceLocator
     from discern.inputs.types import InputLimits, MediaContent, Prepared
 
@@ -55,14 +59,13 @@ class Scoring:
     threads: int
 
 
-def score_source(
-    source: ItemSource, examples: Examples, scoring: Scoring, sheet: Scoresheet, watch: Watcher
-) -> tuple[Scored, int]:
+def score_source(source: FrozenSource, scoring: Scoring, sheet: Scoresheet, watch: Watcher) -> tuple[Scored, int]:
     """Return the scores of a dataset, and how many of its rows had been scored before.
 
     What is scored is kept in `sheet` as it comes. Raises UnsupportedInput where the detector takes no such items, and
-    CallerError for an item whose content has changed.
+    DatasetRefused for an item whose content has changed.
     """
+    examples = source.examples
     manifest = scoring.detector.manifest
     scorer = _Scorer(scoring)
     kept = list(sheet.pieces())
@@ -151,16 +154,17 @@ class _Scorer:
 
     def _prepared(self, spec: ImageSpec, item: Item, content: MediaContent) -> Prepared | CallerError:
         locator = self._locator if item.crop is None else _GivenBox(Box(*item.crop))
+        fault: CallerError | None = None
         try:
-            prepared = prepare_media(content, spec, self._manifest.video, self._limits, locator)
+            prepared = prepare_media(content, spec, self._manifest.video, self._limits, locator, item.frames)
+            digest = prepared.facts.sha256
         except CallerError as error:
-            return error
-        if prepared.facts.sha256 != item.sha256:
-            raise CallerError(
-                f"{item.id} has changed since its dataset was frozen (SHA-256 differs).",
-                mend="Put the file back, or freeze the dataset again: its digest is then another one.",
-            )
-        return prepared
+            fault = error
+            with opened(content) as source:
+                digest = source.sha256()
+        if digest != item.sha256:
+            raise changed([Change(item.id, "changed")])
+        return fault or prepared
 
     def _place_images(self, judged: Judged, places: NDArray[np.intp], scores: Scores) -> None:
         outcome = with_exits(scores.stage_scores, self._manifest)
@@ -232,6 +236,10 @@ class _GivenBox:
     def locate(self, rgb: NDArray[np.uint8]) -> Box | None:  # noqa: ARG002
         """Return the box."""
         return self.box
+
+    def locate_parts(self, rgb: NDArray[np.uint8]) -> FaceParts:  # noqa: ARG002
+        """Return where eyes and mouth are in most faces of the box."""
+        return frontal_parts(self.box)
 
 
 def _in_order(judge: Callable[[Piece], Judged], pieces: Iterator[Piece], threads: int) -> Iterator[Judged]:

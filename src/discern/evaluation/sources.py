@@ -1,214 +1,219 @@
-"""Datasets that need no manifest: a folder with a sub-folder for each class, and a Parquet file of records.
+"""Frozen datasets as the run takes them: in pieces, with what a reader must know of them.
 
-- What is measured is pinned by a digest over every file's digest and label, or of the file and its columns' roles.
-- Pieces begin at the same rows whatever was skipped.
-- Every file or row is a group of its own unless a column says otherwise, and the report says so.
+- A folder, a Parquet or a CSV file that nobody froze is frozen here, by the same code as `discern dataset freeze`: its
+  digest names the result too, and the report keeps its manifest.
+- Pieces begin at the same rows whatever was skipped, and row i of the pieces is row i of `examples`.
+- A file that is gone ends the run; one that is there and cannot be judged is counted.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from discern.core.errors import CallerError, EmptyInput, UnreadableInput
-from discern.detectors.manifest import Classes
+from discern.core.errors import CallerError, UnreadableInput, UnsupportedInput
+from discern.evaluation.datasets import changed, examples_of, freeze, items_of, read_manifest, rows_of
+from discern.evaluation.datasets_contents import Contents, contents_of
+from discern.evaluation.datasets_leakage import leakage
 from discern.evaluation.ports import MediaPiece, Piece, RowsPiece
-from discern.evaluation.types import Examples, Item, Label
-from discern.inputs.columns import Column, prepare_columns
+from discern.evaluation.rules_datasets import caveats_of
+from discern.evaluation.types_datasets import Change, FrozenManifest, Leakage
+from discern.inputs.columns import prepare_columns
 from discern.inputs.spec import RecordSpec
-from discern.inputs.types import MediaContent
+
+if TYPE_CHECKING:
+    from discern.detectors.manifest import Manifest
+    from discern.evaluation.datasets_freezing import Watch
+    from discern.evaluation.types import Examples, Item
+    from discern.inputs.types import InputLimits, MediaContent
 
 PIECE_FILES = 16
-PIECE_ROWS = 16_384
-_SHOWN = 10
-_ALONE = (
-    "every file counts as independent, for a plain folder says nothing of persons or videos; intervals are too narrow "
-    "where files belong together."
-)
-_ROWS_ALONE = (
-    "every row counts as independent; intervals are too narrow where rows belong together (name their column with "
-    "--group)."
-)
+_NAME = re.compile(r"[\w.-]{1,64}")
+_TABLES = {".parquet", ".csv"}
 
 
-class FolderSource:
-    """A folder with one sub-folder for each class, named as the detector's classes are."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How addresses are read: `[NAME=]DIR` and `[NAME=]SIDE`, and the columns of a table that nobody froze."""
 
-    leakage = None
-    may_be_shown = True
+    roots: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    label: str | None = None
+    group: str | None = None
 
-    def __init__(self, root: Path, classes: Classes, *, name: str | None = None) -> None:
-        self.name = name or root.resolve().name
-        self._root = root
-        self.caveats: tuple[str, ...] = (f"{self.name}: {_ALONE}",)
-        self._items = _items(root, (classes.negative, classes.positive))
-        self.manifest_sha256 = hashlib.sha256(
-            msgspec.json.encode([(item.id, item.label, item.sha256) for item in self._items])
-        ).hexdigest()
 
+@dataclass(frozen=True)
+class FrozenSource:
+    """A frozen dataset below a root, or one side of it. `made` tells that it was frozen for this run."""
+
+    name: str
+    manifest: FrozenManifest
+    root: Path
+    split: str | None
+    made: bool
+    limits: InputLimits
+    spec: RecordSpec | None
+
+    @property
+    def manifest_sha256(self) -> str:
+        """The digest that pins what was measured."""
+        return self.manifest.sha256
+
+    @property
+    def may_be_shown(self) -> bool:
+        """Whether a report may hold pictures of its items."""
+        return self.manifest.may_be_shown and self.manifest.kind != "record"
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader must know of it, a sentence each."""
+        found = list(self.manifest.caveats)
+        if self.split is not None:
+            groups = len(np.unique(self.examples.groups))
+            found += caveats_of(self.examples.labels, self.manifest.classes, groups)
+        return tuple(f"{self.name}: {caveat}" for caveat in dict.fromkeys(found))
+
+    @cached_property
+    def items(self) -> tuple[Item, ...]:
+        """The items of media; none of records."""
+        return () if self.manifest.table is not None else items_of(self.manifest, self.split)
+
+    @cached_property
     def examples(self) -> Examples:
-        """Return the labelled files."""
-        return Examples(
-            dataset=self.name,
-            manifest_sha256=self.manifest_sha256,
-            ids=tuple(item.id for item in self._items),
-            labels=np.array([item.label for item in self._items], np.int8),
-            groups=np.arange(len(self._items), dtype=np.int64),
-        )
+        """The labelled items as columns. Raises DatasetRefused."""
+        return replace(examples_of(self.manifest, self.split, self.root), dataset=self.name)
 
     def pieces(self, skip: int) -> Iterator[Piece]:
-        """Yield some files at a time."""
-        for start in range(skip, len(self._items), PIECE_FILES):
-            items = self._items[start : start + PIECE_FILES]
-            yield MediaPiece(start, items, tuple(self._root / item.id for item in items))
+        """Yield the pieces from row `skip` on, which is where a piece begins. Raises DatasetRefused."""
+        if self.spec is not None:
+            for part in rows_of(self.manifest, self.root, self.spec, self.split):
+                if part.start >= skip:
+                    rows = prepare_columns(part.columns, part.rows, self.spec)
+                    yield RowsPiece(part.start, rows.matrix, rows.refused)
+            return
+        contents = contents_of((item.id for item in self.items[skip:]), self.root, self.limits)
+        for start in range(skip, len(self.items), PIECE_FILES):
+            items = self.items[start : start + PIECE_FILES]
+            held = [next(contents) for _ in items]
+            gone = [
+                Change(item.id, "missing")
+                for item, content in zip(items, held, strict=True)
+                if isinstance(content, UnreadableInput) or (isinstance(content, Path) and not content.is_file())
+            ]
+            if gone:
+                raise changed(gone)
+            yield MediaPiece(start, items, tuple(one for one in held if not isinstance(one, UnreadableInput)))
 
     def content(self, row: int) -> MediaContent:
-        """Return one file."""
-        return self._root / self._items[row].id
+        """Return the content of one item of media. Raises UnreadableInput."""
+        with Contents(self.root, self.limits) as contents:
+            return contents.of(self.items[row].id)
+
+    def leakage(
+        self, against: FrozenManifest | None, against_root: Path, *, pictures: bool, watch: Watch | None = None
+    ) -> tuple[Leakage, ...]:
+        """Return what the sides of the dataset share, and what it shares with another one. Raises DatasetRefused."""
+        table = self.manifest.table
+        has_sides = self.manifest.split_rule is not None or any(item.split for item in self.manifest.items)
+        has_sides |= table is not None and table.columns.split is not None
+        found = [leakage(self.manifest, self.root, near=pictures and has_sides, watch=watch)]
+        if against is not None:
+            found.append(
+                leakage(self.manifest, self.root, against, against_root, near=pictures, split=self.split, watch=watch)
+            )
+        return tuple(found)
 
 
-class TableSource:
-    """A Parquet file of records with a column for the label, and one for the group where there is one."""
+def source_of(
+    address: str, detector: Manifest, asked: Asked, limits: InputLimits, watch: Watch | None = None
+) -> FrozenSource:
+    """Return the dataset that `[NAME=]PATH` names: a manifest, a folder of classes, Parquet or CSV.
 
-    leakage = None
-    may_be_shown = False
-
-    def __init__(
-        self,
-        path: Path,
-        spec: RecordSpec,
-        classes: Classes,
-        *,
-        label: str,
-        group: str | None,
-        name: str | None = None,
-    ) -> None:
-        import pyarrow as pa  # noqa: PLC0415 - an extra
-        import pyarrow.parquet as pq  # noqa: PLC0415
-
-        self.name = name or path.name
-        self._path = path
-        self._spec = spec
-        try:
-            self._file = pq.ParquetFile(path)
-            names = self._file.schema_arrow.names
-            missing = [one for one in (label, group) if one is not None and one not in names]
-            if missing:
-                raise CallerError(
-                    f"{path} has no column {missing[0]!r}.", mend="Name it with --label or --group.", file=str(path)
-                )
-            roles = self._file.read(columns=[one for one in (label, group) if one is not None])
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except (pa.ArrowException, OSError) as error:
-            raise UnreadableInput(f"{path} cannot be read as Parquet: {error}.", mend="See the file.") from error
-        self._labels = _labels_of(roles.column(label), classes, path)
-        self._groups = np.arange(len(self._labels), dtype=np.int64)
-        self.caveats: tuple[str, ...] = ()
-        if group is None:
-            self.caveats = (f"{self.name}: {_ROWS_ALONE}",)
-        else:
-            codes = roles.column(group).combine_chunks().dictionary_encode().indices
-            self._groups = np.asarray(codes.fill_null(-1)).astype(np.int64)
-        self._columns = [field.name for field in spec.fields if field.name in names]
-        pinned = {"file": digest, "label": label, "group": group, "rows": len(self._labels)}
-        self.manifest_sha256 = hashlib.sha256(msgspec.json.encode(pinned)).hexdigest()
-
-    def examples(self) -> Examples:
-        """Return the labelled rows."""
-        return Examples(
-            dataset=self.name,
-            manifest_sha256=self.manifest_sha256,
-            ids=tuple(f"{self.name}#{row}" for row in range(len(self._labels))),
-            labels=self._labels,
-            groups=self._groups,
-        )
-
-    def pieces(self, skip: int) -> Iterator[Piece]:
-        """Yield some thousand rows at a time."""
-        start = 0
-        for batch in self._file.iter_batches(PIECE_ROWS, columns=self._columns):
-            if start >= skip:
-                columns = {name: _column(batch.column(place)) for place, name in enumerate(batch.schema.names)}
-                rows = prepare_columns(columns, batch.num_rows, self._spec)
-                yield RowsPiece(start, rows.matrix, rows.refused)
-            start += batch.num_rows
-
-    def content(self, row: int) -> MediaContent:
-        """Return nothing: a record is no picture."""
-        raise CallerError(f"Row {row} of {self.name} is a record, which has no picture.", mend="Leave it out.")
-
-
-def _items(root: Path, classes: tuple[str, str]) -> tuple[Item, ...]:
-    """Return the files below the two folders, hidden ones left out, in the order of their names."""
-    missing = [name for name in classes if not (root / name).is_dir()]
-    if len(missing) == len(classes):
-        present = sorted(path.name for path in root.iterdir() if path.is_dir())[:_SHOWN]
+    Raises DatasetRefused, and CallerError where the detector does not take it.
+    """
+    name, place = named(address)
+    path = Path(place)
+    made = path.suffix != ".json"
+    if not made:
+        manifest = read_manifest(path)
+        root = _given(asked.roots, name or manifest.name)
+        folder = path.absolute().parent if root is None else Path(root)
+    elif path.is_dir():
+        if isinstance(detector.input, RecordSpec):
+            raise UnsupportedInput(f"{detector.name} takes records, {path} is a folder.", mend="Name a table.")
+        folder = path
+        classes = {"positive": detector.classes.positive, "negative": detector.classes.negative}
+        manifest = freeze(path, "folder", classes, name=name, leave_out_unreadable=True, limits=limits, watch=watch)
+    elif path.suffix in _TABLES and path.is_file():
+        if not isinstance(detector.input, RecordSpec):
+            raise UnsupportedInput(
+                f"{detector.name} takes a {detector.input.kind}, {path} is a table.",
+                mend="Name a folder, or freeze the table with the column of its paths.",
+            )
+        folder = path.absolute().parent
+        manifest = _frozen_table(path, name, detector, asked)
+    else:
         raise CallerError(
-            f"{root} has neither of the folders {' and '.join(classes)}; it has {', '.join(present) or 'none'}.",
-            mend="Name the sub-folders as the detector's classes are, or freeze the dataset with its own layout.",
+            f"{address} is no dataset.",
+            mend="Name a frozen manifest, a folder with a sub-folder for each class, a Parquet or a CSV file.",
         )
-    labels: tuple[Label, Label] = (0, 1)
-    found: list[tuple[str, Label]] = []
-    for name, label in zip(classes, labels, strict=True):
-        for folder, folders, files in os.walk(root / name):
-            folders[:] = [one for one in folders if not one.startswith(".")]
-            below = Path(folder).relative_to(root)
-            found += [((below / file).as_posix(), label) for file in files if not file.startswith(".")]
-    if not found:
-        raise EmptyInput(f"{root} holds no files.", mend="See the folder.")
-    found.sort()
-    with ThreadPoolExecutor() as threads:
-        digests = threads.map(_digest, [root / name for name, _ in found])
-        return tuple(
-            Item(name, label, digest, group=name) for (name, label), digest in zip(found, digests, strict=True)
+    shown = name or manifest.name
+    return side_of(manifest, folder, _given(asked.splits, shown), detector, limits, name=shown, made=made)
+
+
+def side_of(
+    manifest: FrozenManifest,
+    root: Path,
+    split: str | None,
+    detector: Manifest,
+    limits: InputLimits,
+    *,
+    name: str | None = None,
+    made: bool = False,
+) -> FrozenSource:
+    """Return a frozen dataset below a root, or one side of it. Raises UnsupportedInput where it does not fit."""
+    _check_fits(manifest, detector)
+    spec = detector.input if isinstance(detector.input, RecordSpec) else None
+    return FrozenSource(name or manifest.name, manifest, root, split, made, limits, spec)
+
+
+def named(address: str) -> tuple[str | None, str]:
+    """Return the name that stands before a path, where one does, and the path."""
+    name, equals, place = address.partition("=")
+    return (name, place) if equals and _NAME.fullmatch(name) and not Path(address).exists() else (None, address)
+
+
+def _given(pairs: Sequence[str], name: str) -> str | None:
+    """Return what is given for a name, or for all."""
+    found = dict(named(pair) for pair in pairs)
+    return found.get(name, found.get(None))
+
+
+def _frozen_table(path: Path, name: str | None, detector: Manifest, asked: Asked) -> FrozenManifest:
+    from discern.evaluation.datasets_contents import needs_extra  # noqa: PLC0415 - a table needs more than this file
+
+    needs_extra()
+    from discern.evaluation.datasets_tables import holds_text  # noqa: PLC0415 - needs an extra
+
+    label = asked.label or "label"
+    words = ("0", "1")
+    if holds_text(path.absolute().parent, path.name, label):
+        words = (f"0,false,{detector.classes.negative}", f"1,true,{detector.classes.positive}")
+    options = {"file": path.name, "label": label, "negative": words[0], "positive": words[1]}
+    options |= {} if asked.group is None else {"group": asked.group}
+    return freeze(path.absolute().parent, "table", options, name=name or path.name)
+
+
+def _check_fits(manifest: FrozenManifest, detector: Manifest) -> None:
+    takes_records = isinstance(detector.input, RecordSpec)
+    if takes_records != (manifest.kind == "record") or (manifest.kind == "video" and detector.video is None):
+        raise UnsupportedInput(
+            f"{detector.name} takes a {detector.input.kind}, {manifest.name} holds {manifest.kind}s.",
+            mend="Name another.",
         )
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UnreadableInput(f"{path} cannot be read: {error.strerror}.", mend="See the file.") from error
-
-
-def _labels_of(column: Any, classes: Classes, path: Path) -> NDArray[np.int8]:  # noqa: ANN401 - pyarrow has no types
-    """Return the labels as 0 and 1: the column holds these, truth values, or the names of the classes."""
-    positions: dict[object, int] = {classes.negative: 0, classes.positive: 1, 0: 0, 1: 1}  # False and True are 0 and 1
-    coded = column.combine_chunks().dictionary_encode()
-    words = coded.dictionary.to_pylist()
-    unknown = [word for word in words if word not in positions]
-    if unknown or coded.null_count:
-        raise CallerError(
-            f"{path}: the label {unknown[0]!r} is no class." if unknown else f"{path}: some rows have no label.",
-            mend=f"Labels are 0 and 1, false and true, or {classes.negative} and {classes.positive}.",
-        )
-    numbers = np.array([positions[word] for word in words], np.int8)
-    labels: NDArray[np.int8] = numbers[np.asarray(coded.indices)]
-    return labels
-
-
-def _column(array: Any) -> Column:  # noqa: ANN401 - pyarrow has no types
-    """Return a column as the preparation of records takes it."""
-    import pyarrow as pa  # noqa: PLC0415 - an extra
-
-    missing = np.asarray(array.is_null()) if array.null_count else None
-    kind = array.type
-    if pa.types.is_boolean(kind):
-        return Column(np.asarray(array.fill_null(False)), missing)
-    if pa.types.is_integer(kind):
-        return Column(np.asarray(array.fill_null(0)), missing)
-    if pa.types.is_floating(kind):
-        return Column(np.asarray(array.fill_null(0.0)), missing)
-    coded = array if pa.types.is_dictionary(kind) else array.cast(pa.string()).dictionary_encode()
-    words = tuple("" if word is None else str(word) for word in coded.dictionary.to_pylist())
-    return Column(np.asarray(coded.indices.fill_null(0)), missing, words)

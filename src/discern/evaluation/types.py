@@ -62,6 +62,23 @@ class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
     caveat: str | None = None
 
 
+class Point(msgspec.Struct, frozen=True):
+    """A point of a curve: the figures on its two axes, and the score from which an item counts as positive."""
+
+    x: float
+    y: float
+    score: float | None = None
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """How many items of each class have a score from `low` up to `high`."""
+
+    low: float
+    high: float
+    negatives: int
+    positives: int
+
+
 @dataclass(frozen=True, slots=True)
 class Examples:
     """The labelled items of a dataset, or of a part of it, as columns of n rows.

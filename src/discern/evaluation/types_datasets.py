@@ -112,7 +112,8 @@ class FrozenManifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True)
 
     `classes` are the names of the negative and the positive class. `files` are what the layout read beside the items:
     lists of splits, tables, archives. `items` are sorted by their id. `split_rule` says how the sides were made where
-    they are not the dataset's own. `caveats` go into every report.
+    they are not the dataset's own. `caveats` go into every report. Where items may not be shown, no report holds
+    pictures of them.
     """
 
     name: str
@@ -125,6 +126,7 @@ class FrozenManifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True)
     table: TableFacts | None = None
     split_rule: SplitRule | None = None
     caveats: tuple[str, ...] = ()
+    may_be_shown: bool = True
     format: int = FORMAT
 
     @property

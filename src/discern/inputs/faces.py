@@ -1,4 +1,4 @@
-"""Finds the most prominent face of a picture and cuts a square around it.
+"""Finds the most prominent face of a picture, cuts a square around it, and says where its eyes and mouth are.
 
 Invariants:
 
@@ -33,6 +33,10 @@ _CASCADE_SIDE = 240
 _NETWORK_SIDE = 320
 _PADDING = 0.4
 _NETWORK_CONFIDENCE = 0.6
+_PARTS_SIDE = 160
+_PARTS_SMALLEST = 24
+_EYE_SIDE = 0.36
+_MOUTH_SIDE = 0.65
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,19 @@ class Box:
     height: int
 
 
+@dataclass(frozen=True)
+class FaceParts:
+    """A face with the squares around its eyes and mouth. `right_eye` is the person's own, the left one in a picture.
+
+    Of a face that is seen from the side, both are the eye that shows.
+    """
+
+    face: Box
+    right_eye: Box
+    left_eye: Box
+    mouth: Box
+
+
 class FaceLocator(Protocol):
     """Anything that can say where a face is. `name` tells one way of looking from another in a verdict."""
 
@@ -55,6 +72,10 @@ class FaceLocator(Protocol):
 
     def locate(self, rgb: NDArray[np.uint8]) -> Box | None:
         """Box in pixels of the most prominent face of an H x W x 3 RGB picture, or None when there is none."""
+        ...
+
+    def locate_parts(self, rgb: NDArray[np.uint8]) -> FaceParts | None:
+        """Where the eyes and the mouth of that face are, seen from the front or the side; None when there is none."""
         ...
 
 
@@ -71,6 +92,29 @@ _PASSES = (
     _Pass("haarcascade_frontalface_alt2.xml", equalised=False, step=1.1, neighbours=3),
     _Pass("haarcascade_frontalface_default.xml", equalised=False, step=1.1, neighbours=3),
     _Pass("haarcascade_frontalface_default.xml", equalised=True, step=1.05, neighbours=2),
+)
+
+
+class _Pose(NamedTuple):
+    """One search for a face with its parts: which classifier, mirrored or not, and where in its box the parts are.
+
+    Each part is given by its centre as shares of the box.
+    """
+
+    classifier: str
+    mirrored: bool
+    right_eye: tuple[float, float]
+    left_eye: tuple[float, float]
+    mouth: tuple[float, float]
+
+
+_FRONT = _Pose("haarcascade_frontalface_alt2.xml", False, (0.31, 0.41), (0.69, 0.41), (0.50, 0.80))
+_SIDE = "haarcascade_profileface.xml"
+# The classifier knows faces that look to the left of the picture; the near eye is the one that is always seen.
+_POSES = (
+    _FRONT,
+    _Pose(_SIDE, True, (0.46, 0.43), (0.46, 0.43), (0.63, 0.79)),
+    _Pose(_SIDE, False, (0.54, 0.43), (0.54, 0.43), (0.37, 0.79)),
 )
 
 
@@ -110,6 +154,31 @@ class CascadeFaceLocator:
                 return _unscaled(left - pad, top - pad, width, height, scale)
         return None
 
+    def locate_parts(self, rgb: NDArray[np.uint8]) -> FaceParts | None:
+        """Parts of the largest face from the front, else from either side; see `FaceLocator.locate_parts`.
+
+        The picture is brought to 160 pixels on its longer side, its gray levels equalised by parts; the head must stand
+        whole in it. The parts are where they are in most faces, for what looks for open eyes finds no closed ones.
+        Raises `InvalidSettings` when the installed OpenCV comes without the cascades.
+        """
+        rows, columns = rgb.shape[:2]
+        scale = _PARTS_SIDE / max(rows, columns)
+        small = _resized(rgb, max(1, round(columns * scale)), max(1, round(rows * scale)))
+        gray = cv2.createCLAHE(2.0, (4, 4)).apply(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+        for pose in _POSES:
+            boxes = self._classifier(pose.classifier).detectMultiScale(
+                cv2.flip(gray, 1) if pose.mirrored else gray,
+                scaleFactor=1.1,
+                minNeighbors=3,
+                minSize=(_PARTS_SMALLEST, _PARTS_SMALLEST),
+            )
+            if len(boxes) > 0:
+                left, top, width, height = (float(value) for value in max(boxes, key=_area))
+                if pose.mirrored:
+                    left = gray.shape[1] - left - width
+                return _parts(_unscaled(left, top, width, height, scale), pose)
+        return None
+
     def _classifier(self, name: str) -> cv2.CascadeClassifier:
         built: dict[str, cv2.CascadeClassifier] | None = getattr(self._local, "classifiers", None)
         if built is None:
@@ -146,6 +215,35 @@ class YuNetFaceLocator:
 
         Raises `InvalidSettings` when the model file is missing or not a YuNet model.
         """
+        found = self._most_prominent(rgb)
+        return None if found is None else _box(*found)
+
+    def locate_parts(self, rgb: NDArray[np.uint8]) -> FaceParts | None:
+        """Parts of that face by the network's landmarks; see `FaceLocator.locate_parts`.
+
+        Where the nose stands beyond an eye, the face is seen from the side and the other eye counts alone.
+        """
+        found = self._most_prominent(rgb)
+        if found is None:
+            return None
+        values, scale = found
+        box = _box(values, scale)
+        points = [(values[at] / scale, values[at + 1] / scale) for at in range(4, 14, 2)]
+        right, left, nose, *corners = points
+        if nose[0] <= right[0]:
+            right = left
+        elif nose[0] >= left[0]:
+            left = right
+        mouth = sum(x for x, _ in corners) / 2, sum(y for _, y in corners) / 2
+        return FaceParts(
+            box,
+            _square(right, _EYE_SIDE * box.width),
+            _square(left, _EYE_SIDE * box.width),
+            _square(mouth, _MOUTH_SIDE * box.width),
+        )
+
+    def _most_prominent(self, rgb: NDArray[np.uint8]) -> tuple[list[float], float] | None:
+        """Box and five landmarks, ten numbers, of the face in pixels of the scaled picture; and the scale."""
         small, scale, pad = _padded(rgb, _NETWORK_SIDE)
         height, width = small.shape[:2]
         detector = self._detector()
@@ -157,8 +255,9 @@ class YuNetFaceLocator:
         if faces is None or len(faces) == 0:
             return None
         best = max(faces, key=lambda face: _area(face) * float(face[14]))
-        left, top, side_x, side_y = (float(value) for value in best[:4])
-        return _unscaled(left - pad, top - pad, side_x, side_y, scale)
+        values = [float(value) for value in best[:14]]
+        moved = [value if at in {2, 3} else value - pad for at, value in enumerate(values)]
+        return moved, scale
 
     def _detector(self) -> cv2.FaceDetectorYN:
         built: cv2.FaceDetectorYN | None = getattr(self._local, "detector", None)
@@ -217,6 +316,44 @@ def crop_square(
     return _resized(rgb[top : top + side, left : left + side], width, height)
 
 
+def frontal_parts(face: Box) -> FaceParts:
+    """Where the eyes and the mouth are in most faces that look into the camera."""
+    return _parts(face, _FRONT)
+
+
+def _parts(face: Box, pose: _Pose) -> FaceParts:
+    def part(centre: tuple[float, float], share: float) -> Box:
+        point = face.left + centre[0] * face.width, face.top + centre[1] * face.height
+        return _square(point, share * face.width)
+
+    return FaceParts(
+        face, part(pose.right_eye, _EYE_SIDE), part(pose.left_eye, _EYE_SIDE), part(pose.mouth, _MOUTH_SIDE)
+    )
+
+
+def _square(centre: tuple[float, float], side: float) -> Box:
+    whole = max(1, round(side))
+    return Box(round(centre[0] - side / 2), round(centre[1] - side / 2), whole, whole)
+
+
+def cut_parts(rgb: NDArray[np.uint8], parts: FaceParts, *, side: int) -> NDArray[np.uint8]:
+    """Right eye, left eye and mouth beside each other, each `side` pixels square: uint8 [side, 3 side, 3].
+
+    Where a square reaches beyond the picture, its edge is repeated.
+    """
+    tiles = [_resized(_cut(rgb, box), side, side) for box in (parts.right_eye, parts.left_eye, parts.mouth)]
+    return np.concatenate(tiles, axis=1)
+
+
+def _cut(rgb: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    rows, columns = rgb.shape[:2]
+    if box.left >= 0 and box.top >= 0 and box.left + box.width <= columns and box.top + box.height <= rows:
+        return rgb[box.top : box.top + box.height, box.left : box.left + box.width]
+    down = np.clip(np.arange(box.top, box.top + box.height), 0, rows - 1)
+    across = np.clip(np.arange(box.left, box.left + box.width), 0, columns - 1)
+    return rgb[down[:, None], across]
+
+
 def _area(box: Sequence[float]) -> float:
     return float(box[2]) * float(box[3])
 
@@ -229,6 +366,11 @@ def _padded(rgb: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], float
     pad = round(_PADDING * side)
     padded = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
     return cast("NDArray[np.uint8]", padded), scale, pad
+
+
+def _box(values: Sequence[float], scale: float) -> Box:
+    left, top, width, height = values[:4]
+    return _unscaled(left, top, width, height, scale)
 
 
 def _unscaled(left: float, top: float, width: float, height: float, scale: float) -> Box:

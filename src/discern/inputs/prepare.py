@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 import cv2
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from discern.core.errors import NoFaceFound, UnsupportedInput
 from discern.core.verdict import FaceBox, InputFacts
-from discern.inputs.faces import Box, FaceLocator, crop_square
+from discern.inputs.faces import Box, FaceLocator, FaceParts, crop_square, cut_parts
 from discern.inputs.image import decode_image
 from discern.inputs.record import prepare_record
 from discern.inputs.sketches import sketch_of
@@ -34,12 +34,18 @@ from discern.inputs.video import survey
 
 
 def prepare_media(
-    content: MediaContent, spec: ImageSpec, video: VideoSpec | None, limits: InputLimits, locator: FaceLocator
+    content: MediaContent,
+    spec: ImageSpec,
+    video: VideoSpec | None,
+    limits: InputLimits,
+    locator: FaceLocator,
+    frames: Sequence[int] | None = None,
 ) -> Prepared:
     """An image, or the sampled frames of a video, as uint8 [rows, height, width, 3] RGB.
 
     Each row is cropped as `spec` says; for a video each frame on its own face. Where `spec.no_face` is "refuse", frames
-    without a face are left out.
+    without a face are left out, and their times said in `unknown_seconds`. Of a video `frames` are taken by their
+    numbers, without it as `video` says.
 
     Raises `EmptyInput`, `UnsupportedInput` (also for a video without a `video` section), `UnreadableInput`,
     `InputTooLarge` and `NoFaceFound`.
@@ -54,7 +60,7 @@ def prepare_media(
                 mend="Send one frame as an image, or use a detector whose manifest has a video section.",
                 found=sniffed.format,
             )
-        return _video(source, sniffed.format, spec, video, limits, locator)
+        return _video(source, sniffed.format, spec, video, limits, locator, frames)
 
 
 def prepare_record_input(record: Mapping[str, object], spec: RecordSpec, limits: InputLimits | None = None) -> Prepared:
@@ -83,8 +89,9 @@ def _image(
     source.check_bytes("image_bytes", limits.image_bytes)
     content = source.read()
     rgb = decode_image(content, image_format, limits)
-    box = locator.locate(rgb) if spec.crop == "face" else None
-    if spec.crop == "face" and box is None and spec.no_face == "refuse":
+    face = _located(rgb, spec, locator)
+    box = face.face if isinstance(face, FaceParts) else face
+    if _of_a_face(spec) and face is None and spec.no_face == "refuse":
         raise NoFaceFound("No face was found in the image.", mend="Send a picture that shows a face from the front.")
     height, width = rgb.shape[:2]
     facts = InputFacts(
@@ -94,11 +101,11 @@ def _image(
         format=image_format,
         width=width,
         height=height,
-        face=_face(spec, found=box is not None),
+        face=_face(spec, found=face is not None),
         face_box=None if box is None else FaceBox(left=box.left, top=box.top, width=box.width, height=box.height),
-        face_locator=locator.name if spec.crop == "face" else None,
+        face_locator=locator.name if _of_a_face(spec) else None,
     )
-    cropped = _cropped(rgb, box, spec)
+    cropped = _cropped(rgb, face, spec)
     return Prepared(tensor=cropped[np.newaxis], facts=facts, sketch=sketch_of(cropped))
 
 
@@ -109,22 +116,25 @@ def _video(
     video: VideoSpec,
     limits: InputLimits,
     locator: FaceLocator,
+    named: Sequence[int] | None,
 ) -> Prepared:
     source.check_bytes("video_bytes", limits.video_bytes)
     digest = source.sha256()
-    clip = survey(source.file, source.size, video_format, video.frames, limits)
+    clip = survey(source.file, source.size, video_format, video.frames, limits, named)
     rows: list[NDArray[np.uint8]] = []
     seconds: list[float] = []
+    unknown: list[float] = []
     width = height = sampled = faces = 0
     for second, rgb in clip.frames():
         sampled += 1
         if sampled == 1:
             height, width = rgb.shape[:2]
-        box = locator.locate(rgb) if spec.crop == "face" else None
-        faces += box is not None
-        if spec.crop == "face" and box is None and spec.no_face == "refuse":
+        face = _located(rgb, spec, locator)
+        faces += face is not None
+        if _of_a_face(spec) and face is None and spec.no_face == "refuse":
+            unknown.append(second)
             continue
-        rows.append(_cropped(rgb, box, spec))
+        rows.append(_cropped(rgb, face, spec))
         seconds.append(second)
     if not rows:
         raise NoFaceFound(
@@ -142,15 +152,27 @@ def _video(
         seconds=clip.seconds,
         frames=len(rows),
         face=_face(spec, found=faces > 0),
-        face_locator=locator.name if spec.crop == "face" else None,
-        frames_without_face=sampled - faces if spec.crop == "face" else None,
+        face_locator=locator.name if _of_a_face(spec) else None,
+        frames_without_face=sampled - faces if _of_a_face(spec) else None,
     )
-    return Prepared(tensor=np.stack(rows), facts=facts, seconds=tuple(seconds))
+    return Prepared(tensor=np.stack(rows), facts=facts, seconds=tuple(seconds), unknown_seconds=tuple(unknown))
 
 
-def _cropped(rgb: NDArray[np.uint8], box: Box | None, spec: ImageSpec) -> NDArray[np.uint8]:
+def _of_a_face(spec: ImageSpec) -> bool:
+    return spec.crop in {"face", "eyes_and_mouth"}
+
+
+def _located(rgb: NDArray[np.uint8], spec: ImageSpec, locator: FaceLocator) -> Box | FaceParts | None:
+    if spec.crop == "eyes_and_mouth":
+        return locator.locate_parts(rgb)
+    return locator.locate(rgb) if spec.crop == "face" else None
+
+
+def _cropped(rgb: NDArray[np.uint8], face: Box | FaceParts | None, spec: ImageSpec) -> NDArray[np.uint8]:
+    if isinstance(face, FaceParts):
+        return cut_parts(rgb, face, side=spec.height)
     if spec.crop != "none":
-        return crop_square(rgb, box, margin=spec.face_margin, width=spec.width, height=spec.height)
+        return crop_square(rgb, face, margin=spec.face_margin, width=spec.width, height=spec.height)
     rows, columns = rgb.shape[:2]
     if (rows, columns) == (spec.height, spec.width):
         return rgb
@@ -160,6 +182,6 @@ def _cropped(rgb: NDArray[np.uint8], box: Box | None, spec: ImageSpec) -> NDArra
 
 
 def _face(spec: ImageSpec, *, found: bool) -> Literal["found", "not_found"] | None:
-    if spec.crop != "face":
+    if not _of_a_face(spec):
         return None
     return "found" if found else "not_found"

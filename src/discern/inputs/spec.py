@@ -23,9 +23,10 @@ class ImageSpec(_Closed):
     kind: Literal["image"]
     width: int = Field(ge=8, le=2048, description="Width of the tensor in pixels.")
     height: int = Field(ge=8, le=2048, description="Height of the tensor in pixels.")
-    crop: Literal["face", "square", "none"] = Field(
+    crop: Literal["face", "eyes_and_mouth", "square", "none"] = Field(
         default="none",
-        description="`face`: a square round the largest face; `square`: the largest centred one; `none`: all.",
+        description="`face`: a square round the largest face; `eyes_and_mouth`: its right eye, left eye and mouth, "
+        "three squares beside each other; `square`: the largest centred one; `none`: all.",
     )
     face_margin: float = Field(
         default=0.3, ge=0, le=2, description="How far the square reaches beyond the face box, as a share of its side."
@@ -33,6 +34,16 @@ class ImageSpec(_Closed):
     no_face: Literal["whole", "refuse"] = Field(
         default="refuse", description="No face found: go on with the largest centred square, or refuse the input."
     )
+
+    @model_validator(mode="after")
+    def _parts_are_three_squares(self) -> Self:
+        if self.crop != "eyes_and_mouth":
+            return self
+        if self.width != 3 * self.height:
+            raise ValueError(f"crop eyes_and_mouth: width {self.width} is not three times the height {self.height}")
+        if self.no_face != "refuse":
+            raise ValueError("crop eyes_and_mouth: without a face there is nothing to go on with; use no_face: refuse")
+        return self
 
 
 class _FieldBase(_Closed):
@@ -111,8 +122,11 @@ InputSpec = Annotated[ImageSpec | RecordSpec, Field(discriminator="kind")]
 class VideoSpec(_Closed):
     """How frames of a clip become one verdict; its presence lets an image detector take video."""
 
-    frames: int = Field(default=16, ge=1, le=512, description="Frames sampled evenly over the clip.")
-    pool: Literal["mean", "max", "top_mean"] = Field(default="top_mean", description="How frame scores become one.")
+    frames: int = Field(default=16, ge=1, le=4096, description="Frames sampled evenly over the clip.")
+    pool: Literal["mean", "max", "top_mean", "windows"] = Field(
+        default="top_mean",
+        description="How frame scores become one; `windows`: by the worst window of the clip, as `stream` says.",
+    )
     top: int = Field(default=4, ge=1, le=512, description="How many of the highest scores `top_mean` averages.")
 
     @model_validator(mode="after")

@@ -48,10 +48,12 @@ class Prepared:
     """An input as the first stage takes it, and what is kept of it.
 
     `tensor` is uint8 [rows, height, width, 3] RGB, or float32 [1, fields]. `seconds` holds each row's time in a clip
-    and is empty for images and records. `sketch` tells an image that is nearly the same: see `inputs.sketches`.
+    and is empty for images and records; `unknown_seconds` those of a clip's frames without a face, which have no row.
+    `sketch` tells an image that is nearly the same: see `inputs.sketches`.
     """
 
     tensor: NDArray[np.uint8] | NDArray[np.float32]
     facts: InputFacts
     seconds: tuple[float, ...] = ()
     sketch: int | None = None
+    unknown_seconds: tuple[float, ...] = ()

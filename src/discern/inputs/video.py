@@ -20,7 +20,7 @@ from __future__ import annotations
 import errno
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import BinaryIO, NoReturn, cast
@@ -91,13 +91,22 @@ def sample_frames(content: MediaContent, count: int, limits: InputLimits) -> Ite
         yield from survey(source.file, source.size, sniffed.format, count, limits).frames()
 
 
-def survey(file: BinaryIO, size: int, video_format: VideoFormat, count: int, limits: InputLimits) -> Clip:
-    """Read the timestamps of a clip of `size` bytes and choose `count` evenly spaced frames.
+def survey(
+    file: BinaryIO,
+    size: int,
+    video_format: VideoFormat,
+    count: int,
+    limits: InputLimits,
+    frames: Sequence[int] | None = None,
+) -> Clip:
+    """Read the timestamps of a clip of `size` bytes and choose `count` evenly spaced frames, or `frames` by number.
 
-    Nothing is decoded but what libav itself probes of the first packets.
+    Frames are numbered from 0 in the order in which they are shown. Nothing is decoded but what libav itself probes of
+    the first packets.
 
-    Raises `UnreadableInput` for a file that is corrupt, cut short or without a video stream, `UnsupportedInput` for a
-    codec that is not taken, `InputTooLarge` for more seconds or pixels than `limits` allow.
+    Raises `UnreadableInput` for a file that is corrupt, cut short, without a video stream or with fewer frames than are
+    named, `UnsupportedInput` for a codec that is not taken, `InputTooLarge` for more seconds or pixels than `limits`
+    allow.
     """
     missing = missing_bytes(file, size, video_format)
     timeline = _Timeline(limits)
@@ -115,13 +124,15 @@ def survey(file: BinaryIO, size: int, video_format: VideoFormat, count: int, lim
     if missing or broken or not positions:
         raise _cut_short(missing, seconds)
     check_limit("video_seconds", limits.video_seconds, round(seconds, 3), "seconds")
+    if frames is not None and not all(0 <= frame < len(positions) for frame in frames):
+        raise UnreadableInput(f"The video has {len(positions)} frames, and frame {max(frames)} is asked for.")
     return Clip(
         file=file,
         format=video_format,
         limits=limits,
         seconds=seconds,
         frame_seconds=seconds / len(positions),
-        wanted=_evenly(positions, end, count),
+        wanted=_evenly(positions, end, count) if frames is None else tuple(sorted({positions[f] for f in frames})),
         start=positions[0],
         unit=timeline.unit,
         leading=timeline.leading,

@@ -107,9 +107,14 @@ class Catalogue:
         return self._at_hand.get((name, version))
 
     def taking(self, kind: InputKind) -> list[str]:
-        """Return the names of the usable detectors that take this kind of input."""
-        usable = (entry for entry in self.all() if isinstance(entry, Usable))
-        return sorted({entry.name for entry in usable if kind in takes(entry.bundle.manifest)})
+        """Return the names of the usable detectors that take this kind of input.
+
+        Those that judge over time (`stream`) are left out where others take it: they are asked by name.
+        """
+        usable = (entry.bundle.manifest for entry in self.all() if isinstance(entry, Usable))
+        taking = [manifest for manifest in usable if kind in takes(manifest)]
+        at_once = {manifest.name for manifest in taking if manifest.stream is None}
+        return sorted(at_once or {manifest.name for manifest in taking})
 
     def get(self, name: str, version: str | None = None) -> Detector:
         """Return a detector ready to run. Raises what `find` raises, and BundleRefused where its models do not run."""

@@ -51,9 +51,9 @@ def test_one_that_was_flagged_stays_so_until_it_falls_below_the_lower_threshold(
     scores = [(0, 0.5), (10, 0.7), (20, 0.5), (30, 0.39), (40, 0.5), (50, 0.1), (60, 0.0)]
     found = closed(windows, scores)
     assert [window.decision for window in found] == ["review", "flag", "flag", "review", "review", "clear"]
-    assert [window.thresholds.flag_from for window in found] == [0.6, 0.6, 0.4, 0.4, 0.6, 0.6]
+    assert [window.judged.thresholds.flag_from for window in found] == [0.6, 0.6, 0.4, 0.4, 0.6, 0.6]
     for window in found:
-        assert (window.decision == "flag") == (window.measure >= window.thresholds.flag_from)
+        assert (window.decision == "flag") == (window.measure >= window.judged.thresholds.flag_from)
 
 
 def test_the_score_of_a_stage_is_measured_where_the_rule_says_so_and_others_do_not_count() -> None:
@@ -119,3 +119,45 @@ def test_what_is_remembered_is_bounded_by_the_window() -> None:
     for second in range(1000):
         windows.add(scored(0.5), float(second))
     assert len(windows._seen) <= 12
+
+
+def test_what_is_not_known_closes_windows_and_keeps_them_from_being_clear() -> None:
+    windows = Windows(rule(known_from=0.5, least=2))
+    windows.add(scored(0.1), 0)
+    windows.add_unknown(1)
+    windows.add_unknown(2)
+    (window,) = windows.add_unknown(10)
+    assert (window.decision, window.degraded, window.inputs) == ("review", "known", 1)
+    windows.add(scored(0.1), 11)
+    windows.add(scored(0.1), 12)
+    (window,) = windows.add(scored(0.1), 20)
+    assert (window.decision, window.degraded, window.inputs) == ("clear", None, 2)
+
+
+def test_a_window_that_shows_nobody_is_for_review_and_its_digest_is_of_nothing() -> None:
+    windows = Windows(rule(known_from=0.5))
+    windows.add_unknown(0)
+    (window,) = windows.add_unknown(10)
+    assert (window.decision, window.inputs, window.bytes) == ("review", 0, 0)
+    assert window.sha256 == hashlib.sha256(b"").hexdigest()
+
+
+def test_a_rule_that_does_not_ask_how_much_is_known_leaves_the_unknown_out() -> None:
+    windows = Windows(rule())
+    windows.add_unknown(0)
+    windows.add(scored(0.1), 1)
+    (window,) = windows.add_unknown(10)
+    assert (window.decision, window.inputs, window.judged.timeline) == ("clear", 1, None)
+
+
+def test_events_of_a_window_begin_in_it() -> None:
+    yawn = {"name": "yawn", "of": "mouth", "from": 0.5, "shortest_seconds": 2}
+    windows = Windows(rule(events=[yawn], also=[{"event": "yawn", "measure": "count", "flag_at": 1}], gap_seconds=2))
+    closed = []
+    for second in range(100, 121):
+        mouth = StageReading("mouth", 0.9 if 113 <= second < 117 else 0.1, 1.0)
+        closed += windows.add(scored(0.1, stages=(mouth,)), float(second))
+    assert [window.judged.decided_by for window in closed] == ["window", "yawn.count"]
+    timeline = closed[1].judged.timeline
+    assert timeline is not None
+    assert [(event.start, event.seconds) for event in timeline.events] == [(3.0, 4.0)]

@@ -13,6 +13,7 @@ from discern.detectors.bundle import Bundle
 from discern.detectors.packing import pack
 from discern.evaluation.platforms.sources import labelled_rows
 from discern.evaluation.platforms.types import LabelledRows
+from discern.evaluation.sources import Asked, source_of
 from discern.inputs.faces import face_locator
 from discern.inputs.types import InputLimits
 from tests.detectors import models, networks
@@ -36,8 +37,9 @@ def write_pictures(folder: Path, count: int = ITEMS, seed: int = 7) -> Path:
     return folder
 
 
-def rows_of(folder: Path, bundle: Bundle, *, most: int = 1000) -> LabelledRows:
-    return labelled_rows(folder, bundle.manifest, InputLimits(), face_locator(None), most=most)
+def rows_of(data: Path, bundle: Bundle, *, most: int = 1000) -> LabelledRows:
+    source = source_of(str(data), bundle.manifest, Asked(), InputLimits())
+    return labelled_rows(source, bundle.manifest, InputLimits(), face_locator(None), most=most)
 
 
 @pytest.fixture(scope="session")

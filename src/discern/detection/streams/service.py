@@ -20,7 +20,7 @@ import msgspec
 from discern.access.types import Principal
 from discern.core.clock import utc_now
 from discern.core.counts import Counts
-from discern.core.errors import DiscernError, UnsupportedInput
+from discern.core.errors import DiscernError, NoFaceFound, UnsupportedInput
 from discern.core.ids import uuid7_text
 from discern.core.verdict import InputFacts, Verdict
 from discern.detection.ports import ProblemReader
@@ -251,11 +251,9 @@ class Stream:
     async def _tell(self, item: _Waiting, answer: Verdict | DiscernError) -> None:
         if isinstance(answer, DiscernError):
             await self._tell_of(answer, {"sequence": item.sequence})
-            return
-        await self._send(_encode({"type": "verdict", "sequence": item.sequence, "verdict": answer}))
-        if self._windows is None:
-            return
-        for window in self._windows.add(answer, item.at):
+        else:
+            await self._send(_encode({"type": "verdict", "sequence": item.sequence, "verdict": answer}))
+        for window in self._closed_by(item, answer):
             verdict = self._of(window)
             try:
                 await self._parts.record(LedgerEntry(verdict, self.principal.id, self.subject))
@@ -264,6 +262,14 @@ class Stream:
             else:
                 members = {"type": "window", "before_sequence": item.sequence, "verdict": verdict}
                 await self._send(_encode(members))
+
+    def _closed_by(self, item: _Waiting, answer: Verdict | DiscernError) -> list[Window]:
+        if self._windows is None:
+            return []
+        if isinstance(answer, Verdict):
+            return self._windows.add(answer, item.at)
+        # Any other error is of the message or of ours, and says nothing of whom the camera sees.
+        return self._windows.add_unknown(item.at) if isinstance(answer, NoFaceFound) else []
 
     async def _tell_of(self, error: DiscernError, where: dict[str, int]) -> None:
         self._count("streams.errors")
@@ -277,7 +283,7 @@ class Stream:
         manifest = self._manifest
         assert manifest.stream is not None  # noqa: S101 - there are no windows without it
         labels = {"clear": manifest.classes.negative, "review": None, "flag": manifest.classes.positive}
-        seconds = manifest.stream.window_seconds
+        seconds, timeline = manifest.stream.window_seconds, window.judged.timeline
         return Verdict(
             id=uuid7_text(),
             workspace=self.principal.workspace,
@@ -285,14 +291,15 @@ class Stream:
             version=manifest.version,
             decision=window.decision,
             label=labels[window.decision],
-            score=window.measure,
-            thresholds=window.thresholds,
-            decided_by="window",
+            score=window.judged.score,
+            thresholds=window.judged.thresholds,
+            decided_by=window.judged.decided_by,
             stages=(),
             input=InputFacts("stream", window.sha256, window.bytes, seconds=seconds, frames=window.inputs),
             created_at=utc_now(),
             milliseconds=0.0,
             degraded=window.degraded,
+            timeline=None if timeline is None else msgspec.structs.replace(timeline, start=0.0),
         )
 
     def _drop(self, now: float) -> None:

@@ -28,7 +28,8 @@ from discern.detectors.manifest import MANIFEST_NAME, SIGNATURE_NAME
 from discern.detectors.manifest_file import dump_manifest, parse_manifest
 from discern.detectors.pooling import pool
 from discern.detectors.thresholds import decide
-from discern.inputs.faces import Box
+from discern.detectors.timeline import TOO_LITTLE_KNOWN
+from discern.inputs.faces import Box, FaceParts, frontal_parts
 from discern.inputs.prepare import prepare_media, prepare_record_input
 from discern.inputs.spec import ImageSpec, RecordSpec
 from discern.inputs.types import InputLimits, Prepared
@@ -268,18 +269,25 @@ def check_threads_get_their_own_answers(_bundle: Bundle, detector: Detector) -> 
 
 
 def check_video_pools_its_frames(_bundle: Bundle, detector: Detector) -> str:
-    """A clip scores what the pool of its frames' own scores is."""
+    """A clip scores what the pool of its frames' own scores is; one that is judged by windows, what its window does."""
     video = detector.manifest.video
     if video is None:
         return "takes no video"
     rows = samples.typical(detector.manifest.input, min(IMAGES, video.frames))
     seconds = tuple(float(second) for second in range(len(rows)))
-    clip = _answers(detector, [samples.prepared(rows, seconds)])[0]
+    prepared = samples.prepared(rows, seconds)
+    clip = detector.assess(prepared) if video.pool == "windows" else _answers(detector, [prepared])[0]
     alone = [detector.assess(one) for one in samples.one_by_one(rows)]
     if [frame.seconds for frame in clip.frames] != list(seconds):
         raise CheckFailed(f"the clip has {len(rows)} frames, the answer lists {len(clip.frames)}")
     apart = max(abs(frame.score - one.score) for frame, one in zip(clip.frames, alone, strict=True))
     expected = pool([one.score for one in alone], video)
+    if video.pool == "windows":
+        expected = clip.score
+        if clip.degraded not in {None, TOO_LITTLE_KNOWN}:
+            raise CheckFailed(f"the clip got a degraded answer: stage {clip.degraded} failed")
+        if clip.timeline is None and detector.manifest.stream is not None and detector.manifest.stream.events:
+            raise CheckFailed("the answer does not tell of the events of the clip")
     if not max(apart, abs(clip.score - expected)) <= TOLERANCE:
         raise CheckFailed(f"the clip scores {clip.score}, the pool of its frames {expected} (frames differ by {apart})")
     if clip.stages[0].rows != len(rows):
@@ -386,6 +394,10 @@ class _FixedLocator:
     def locate(self, rgb: NDArray[np.uint8]) -> Box | None:
         height, width, _ = rgb.shape
         return Box(width // 4, height // 4, width // 2, height // 2)
+
+    def locate_parts(self, rgb: NDArray[np.uint8]) -> FaceParts | None:
+        height, width, _ = rgb.shape
+        return frontal_parts(Box(width // 4, height // 4, width // 2, height // 2))
 
 
 def _image_preparations(manifest: Manifest, spec: ImageSpec) -> tuple[Prepared, dict[str, Callable[[], Prepared]]]:

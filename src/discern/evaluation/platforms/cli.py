@@ -20,14 +20,17 @@ from discern.detectors.bundle import Bundle, open_bundle
 from discern.detectors.files import replace_file, taken
 from discern.detectors.optimise import CONVERSIONS
 from discern.detectors.vetting import VettingLimits, vet
-from discern.evaluation.platforms.types import GateResult, LabelledRows, PlatformTable, Watch
+from discern.evaluation.platforms.types import GateResult, LabelledRows, Watch
+from discern.evaluation.types_platforms import PlatformTable
 
 if TYPE_CHECKING:
     from discern.inputs.faces import FaceLocator
     from discern.inputs.types import InputLimits
 
 _REFUSED = 1
-_DATA = "Folder with a sub-folder for each class, or a Parquet file of records with a column `label`."
+_DATA = "A frozen manifest, a folder with a sub-folder for each class, or a table of records with a column `label`."
+_ROOT = "Folder the files of a frozen manifest lie in; else its own."
+_SPLIT = "Take this side of the dataset alone."
 _MOST = 1000
 
 
@@ -60,6 +63,8 @@ def _optimising(group: typer.Typer, bench: Callable[[], Bench]) -> None:
     def optimise_bundle(
         target: str = typer.Argument(help="NAME[@VERSION], or the folder of a bundle."),
         data: Path = typer.Option(..., "--data", exists=True, help=_DATA),
+        root: Path | None = typer.Option(None, exists=True, help=_ROOT),
+        split: str | None = typer.Option(None, help=_SPLIT),
         margin: float = typer.Option(
             0.01, min=0.0001, max=0.5, help="Share of a class that may be lost at a threshold."
         ),
@@ -87,7 +92,7 @@ def _optimising(group: typer.Typer, bench: Callable[[], Bench]) -> None:
         destination = out or Path(f"{bundle.manifest.name}-{named}")
         if destination.exists():
             raise taken(destination)
-        rows = _rows(opened, bundle, data, most)
+        rows = _rows(opened, bundle, data, root, split, most)
         with _watching() as watch:
             outcome = optimise(bundle, rows, margin=margin, kinds=tuple(dict.fromkeys(kind)), watch=watch)
         _print_results(outcome.results, as_json=as_json)
@@ -104,6 +109,8 @@ def _measuring(group: typer.Typer, bench: Callable[[], Bench]) -> None:
     def platforms(
         target: str = typer.Argument(help="NAME[@VERSION], or the folder of a bundle."),
         data: Path = typer.Option(..., "--data", exists=True, help=_DATA),
+        root: Path | None = typer.Option(None, exists=True, help=_ROOT),
+        split: str | None = typer.Option(None, help=_SPLIT),
         runtime: list[str] = typer.Option([], "--runtime", help="Runtime besides onnxruntime; left out: every one."),
         items: int = typer.Option(100, "--items", min=2, help="Items that are run, one at a time."),
         out: Path | None = typer.Option(None, "--out", "-o", help="File to write the table to as JSON."),
@@ -119,7 +126,7 @@ def _measuring(group: typer.Typer, bench: Callable[[], Bench]) -> None:
             raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(RUNTIMES)}", param_hint="--runtime")
         opened = bench()
         bundle = _vetted(opened, target)
-        rows = _rows(opened, bundle, data, items)
+        rows = _rows(opened, bundle, data, root, split, items)
         with _watching() as watch:
             table = measure_platforms(
                 bundle, rows, cache=opened.cache, runtimes=runtime or tuple(RUNTIMES), items=items, watch=watch
@@ -139,10 +146,15 @@ def _vetted(bench: Bench, target: str) -> Bundle:
     return bundle
 
 
-def _rows(bench: Bench, bundle: Bundle, data: Path, most: int) -> LabelledRows:
+def _rows(bench: Bench, bundle: Bundle, data: Path, root: Path | None, split: str | None, most: int) -> LabelledRows:
     from discern.evaluation.platforms.sources import labelled_rows  # noqa: PLC0415 - other commands do without
+    from discern.evaluation.sources import Asked, source_of  # noqa: PLC0415
 
-    rows = labelled_rows(data, bundle.manifest, bench.limits, bench.locator, most=most)
+    asked = Asked(() if root is None else (str(root),), () if split is None else (split,))
+    source = source_of(str(data), bundle.manifest, asked, bench.limits)
+    for caveat in source.caveats:
+        typer.echo(caveat, err=True)
+    rows = labelled_rows(source, bundle.manifest, bench.limits, bench.locator, most=most)
     for caveat in rows.caveats:
         typer.echo(f"{rows.name}: {caveat}.", err=True)
     return rows

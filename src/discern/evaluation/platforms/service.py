@@ -111,6 +111,7 @@ class _Gate:
         self._feeds = {name: model.given for name, model in recording.items()}
         self._rows = data.rows[data.calibration :]
         self._labels = data.labels[data.calibration :]
+        self._groups = None if data.groups is None else data.groups[data.calibration :]
         watch(f"fp32 on {len(self._rows)} items")
         self._before = Cascade(self._manifest, self._originals).score(self._rows).decision
 
@@ -170,7 +171,7 @@ class _Gate:
         except BundleRefused as error:
             return GateResult(kind, stage, accepted=False, reason=f"it does not fit: {error.detail}", note=note)
         names = (manifest.classes.negative, manifest.classes.positive)
-        found = differences(self._before, after, self._labels, names, self._margin)
+        found = differences(self._before, after, self._labels, names, self._margin, self._groups)
         size = sum(len(converted[name][0].model) for name in models)
         size_before = sum(len(self._contents[name]) for name in models)
         speed_up = self._speed_up(models) if stage == TOGETHER else self._stage_speed_up(stage, models[stage])

@@ -22,8 +22,10 @@ import discern
 from discern.core.errors import OperatorError
 from discern.detectors.manifest import ORIGINAL
 from discern.detectors.refusal import printable
-from discern.evaluation.platforms.rules import area_under_roc, decided
-from discern.evaluation.platforms.types import LabelledRows, PlatformRow, PlatformTable, Watch
+from discern.evaluation.cascades import decisions_at
+from discern.evaluation.metrics import area_under_roc
+from discern.evaluation.platforms.types import LabelledRows, Watch
+from discern.evaluation.types_platforms import PlatformRow, PlatformTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,7 +79,7 @@ def measure_platforms(
     runtimes: Sequence[str] = tuple(RUNTIMES),
     items: int = ITEMS,
     wall_seconds: float = WALL_SECONDS,
-    watch: Watch,
+    watch: Watch = lambda _text: None,
 ) -> PlatformTable:
     """Return the table of the bundle's variants, the original first, on `runtimes`, ONNX Runtime first.
 
@@ -86,6 +88,7 @@ def measure_platforms(
     """
     places = _spread(data, items)
     labels, manifest = data.labels[places], bundle.manifest
+    groups = None if data.groups is None else data.groups[places]
     variants = (None, *(one.name for one in manifest.variants))
     table: list[PlatformRow] = []
     reference: NDArray[np.float64] | None = None
@@ -109,7 +112,9 @@ def measure_platforms(
                     (bundle.root / manifest.model_of(stage, variant)).stat().st_size for stage in manifest.stages
                 )
                 row = PlatformRow(variant or ORIGINAL, runtime, report.version, report.fault, size)
-                found = {} if report.fault is not None else _figures(report, scores, reference, labels, manifest)
+                found = (
+                    {} if report.fault is not None else _figures(report, scores, reference, labels, groups, manifest)
+                )
                 table.append(msgspec.structs.replace(row, **found))
     return PlatformTable(
         manifest.name, manifest.version, bundle.digest, data.name, data.sha256, data.seed, len(labels), tuple(table)
@@ -121,6 +126,7 @@ def _figures(
     scores: NDArray[np.float64],
     reference: NDArray[np.float64],
     labels: NDArray[np.int8],
+    groups: NDArray[np.int64] | None,
     manifest: Manifest,
 ) -> dict[str, Any]:
     """Return the fields of a row that come from measuring."""
@@ -134,8 +140,8 @@ def _figures(
         "peak_bytes": report.peak_bytes,
         "largest_difference": float(gaps.max()) if len(gaps) else None,
         "mean_difference": float(gaps.mean()) if len(gaps) else None,
-        "decisions_differ": int((decided(scores, thresholds) != decided(reference, thresholds)).sum()),
-        "area_under_roc": area_under_roc(scores, labels),
+        "decisions_differ": int((decisions_at(scores, thresholds) != decisions_at(reference, thresholds)).sum()),
+        "area_under_roc": area_under_roc(labels, scores, groups),
     }
 
 

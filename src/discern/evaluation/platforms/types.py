@@ -1,19 +1,15 @@
 """The nouns of platforms.
 
-- A variant's evidence in the manifest holds nothing that depends on the machine: times stay in `GateResult` and in
-  `PlatformRow`.
-- What could not be measured is None, and `missing` or `caveat` says why.
+- A variant's evidence in the manifest holds nothing that depends on the machine: times stay in `GateResult`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-
-from discern.evaluation.types import Estimate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,47 +64,13 @@ class GateResult(msgspec.Struct, frozen=True):
     differences: tuple[Difference, ...] = ()
 
 
-class PlatformRow(msgspec.Struct, frozen=True):
-    """One variant on one runtime.
-
-    Latencies are of one row through the whole cascade, the models' own time alone; `peak_bytes` is what the process
-    grew by at most while it opened and ran them. Differences are of the scores of `fp32` on ONNX Runtime, and
-    `decisions_differ` counts the items decided otherwise.
-    """
-
-    variant: str
-    runtime: str
-    version: str = ""
-    missing: str | None = None
-    size: int | None = None
-    latency_p50_milliseconds: float | None = None
-    latency_p95_milliseconds: float | None = None
-    peak_bytes: int | None = None
-    largest_difference: float | None = None
-    mean_difference: float | None = None
-    decisions_differ: int | None = None
-    area_under_roc: Estimate | None = None
-
-
-class PlatformTable(msgspec.Struct, frozen=True):
-    """A detector's variants on runtimes, measured on the same items."""
-
-    detector: str
-    version: str
-    bundle_sha256: str
-    dataset: str
-    dataset_sha256: str
-    seed: int
-    items: int
-    rows: tuple[PlatformRow, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class LabelledRows:
     """Labelled inputs as a detector takes them.
 
     `rows` is [n, ...] in the bundle's input type, `labels` int8 [n]. `calibration` is how many rows, the first ones,
-    ranges are taken from; nothing is measured on them. `caveats` say what was left out.
+    ranges are taken from; nothing is measured on them. `groups` int64 [n] says which rows are not independent, None
+    where all are. `caveats` say what was left out.
     """
 
     name: str
@@ -117,4 +79,5 @@ class LabelledRows:
     rows: NDArray[Any]
     labels: NDArray[np.int8]
     calibration: int
-    caveats: tuple[str, ...] = field(default=())
+    caveats: tuple[str, ...] = ()
+    groups: NDArray[np.int64] | None = None

@@ -25,12 +25,13 @@ from discern.detectors.manifest import Calibration, Manifest
 from discern.evaluation.datasets import read_manifest
 from discern.evaluation.journal import Journal
 from discern.evaluation.service_scoring import Scoring, score_source
+from discern.evaluation.sources import FrozenSource, side_of
 from discern.evaluation.statistics import proportion
 from discern.evaluation.studio import rules_evidence as evidence
 from discern.evaluation.studio.rules import NotReachable
 from discern.evaluation.studio.rules_calibration import choose_calibration
 from discern.evaluation.studio.rules_exits import choose, compute_of, cost_of, decisions, last_decisions
-from discern.evaluation.studio.sources import SideSource
+from discern.evaluation.studio.sources import column_of
 from discern.evaluation.studio.types import (
     Chosen,
     CostPoint,
@@ -90,7 +91,7 @@ class Looked:
 
     bundle: Bundle
     frozen: FrozenManifest
-    source: SideSource
+    source: FrozenSource
     examples: Examples
     goal: Goal
     items_a_day: float | None
@@ -105,8 +106,8 @@ def look(asked: Asked, parts: Parts) -> Looked:
         raise CallerError(f"{manifest.name} has {len(manifest.stages)} stages.", mend="Give a cost for each.")
     frozen = read_manifest(asked.data)
     _check_apart(asked, manifest, frozen)
-    source = SideSource(frozen, asked.root, asked.split, manifest.input, parts.limits)
-    examples = source.examples()
+    source = side_of(frozen, asked.root, asked.split, manifest, parts.limits)
+    examples = source.examples
     items_a_day = asked.items_a_day or _items_a_day(examples)
     return Looked(bundle, frozen, source, examples, _goal(asked, items_a_day), items_a_day)
 
@@ -120,7 +121,7 @@ def run(asked: Asked, looked: Looked, parts: Parts, out: Path, watch: Watcher) -
         calibrations = _calibrations(asked, looked, raw, parts, out, watch, caveats)
     scored = _scored(raw, looked.source, looked, parts, out, watch)
     scored = replace(scored, stage_scores=_calibrated(scored.stage_scores, manifest, calibrations))
-    amounts = None if asked.amount_field is None else looked.source.column(asked.amount_field)
+    amounts = None if asked.amount_field is None else column_of(looked.source, asked.amount_field)
     sample = _sample(scored, amounts, asked.prevalence, caveats)
     starts = _starts(sample, asked.bands, caveats)
     try:
@@ -279,7 +280,7 @@ def _calibrations(
     manifest = looked.bundle.manifest
     if any(item.frames is not None for item in looked.frozen.items) or looked.frozen.kind == "video":
         raise DatasetRefused("Stages are calibrated on images, not on clips.", mend="Name a dataset of images.")
-    side = SideSource(looked.frozen, asked.root, asked.calibrate, manifest.input, parts.limits)
+    side = side_of(looked.frozen, asked.root, asked.calibrate, manifest, parts.limits)
     scored = _scored(raw, side, looked, parts, out, watch)
     there = ~np.isnan(scored.stage_scores).any(axis=1)
     labels, groups = scored.examples.labels[there] == 1, scored.examples.groups[there]
@@ -302,16 +303,15 @@ def _calibrated(
     return found
 
 
-def _scored(manifest: Manifest, source: SideSource, looked: Looked, parts: Parts, out: Path, watch: Watcher) -> Scored:
+def _scored(
+    manifest: Manifest, source: FrozenSource, looked: Looked, parts: Parts, out: Path, watch: Watcher
+) -> Scored:
     bundle = replace(looked.bundle, manifest=manifest)
     detector = load_detector(bundle, threads=1)
-    examples = source.examples()
     raw = all(stage.calibration == Calibration() for stage in manifest.stages)
-    key = f"{source.manifest_sha256} {source.name} {'raw' if raw else 'calibrated'}"
+    key = f"{source.manifest_sha256} {source.split or ''} {'raw' if raw else 'calibrated'}"
     with Journal(out).sheet(bundle.digest, key) as sheet:
-        return score_source(
-            source, examples, Scoring(detector, parts.limits, parts.locator, parts.threads), sheet, watch
-        )[0]
+        return score_source(source, Scoring(detector, parts.limits, parts.locator, parts.threads), sheet, watch)[0]
 
 
 def _sample(
