@@ -3,8 +3,9 @@
 Invariants:
 - The calibration comes from the calibration folds, the thresholds from the validation folds: payments that the models
   that scored them were not trained on, all earlier than any test payment. No payment is in both.
-- Thresholds are the cheapest for `COSTS` on the validation folds, a pair for each band of amounts. How many bands there
-  are is chosen by the cost on customers whose payments the thresholds were not chosen on.
+- Thresholds are for `COSTS`, a pair for each band of amounts: found by search on the validation folds, or computed from
+  the costs, which needs no label because the scores are probabilities. Which of the two, and how many bands, is chosen
+  by the cost on customers of the validation folds whose payments the thresholds were not searched on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from discern.detectors.calibration import calibrator
 from discern.detectors.manifest import Calibration
-from discern.evaluation.studio.rules import CLEAR, FLAG, choose_cuts
+from discern.evaluation.studio.rules import CLEAR, FLAG, band_of, choose_cuts
 from discern.evaluation.studio.rules_calibration import choose_calibration
 from discern.evaluation.studio.rules_evidence import expected_cost, mean_cost
 from discern.evaluation.studio.rules_exits import cost_of, last_decisions
@@ -51,10 +52,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class BandCost:
-    """Thresholds for some bands; what a payment costs on customers that they were not chosen on."""
+    """Thresholds for some bands, searched or computed; what a payment costs on customers they were not searched on."""
 
     cuts: tuple[Cuts, ...]
     cost: Estimate
+    searched: bool
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class OperatingPoint:
     amount_lost: float
     cards_a_day: float
     cost: Estimate
+
+
+def starts_of(cuts: tuple[Cuts, ...]) -> tuple[float, ...]:
+    """The amounts at which bands begin."""
+    return tuple(one.start for one in cuts if one.start is not None)
 
 
 def pooled(folds: Sequence[Scored]) -> Scored:
@@ -114,10 +121,43 @@ def _sample(calibrated: Scored) -> Sample:
     )
 
 
+def computed_cuts(amount: float, start: float | None = None) -> Cuts:
+    """The cheapest thresholds for payments of one amount whose score is the probability of fraud.
+
+    Clearing costs p a, a review r + e (p a + (1 - p) f), flagging (1 - p) f, where a is lost with a fraud, r is paid for
+    a review, e is the share of reviews that go wrong, and f is paid for a false alarm. The thresholds are where two of
+    these are equal.
+    """
+    alarm, error, review = COSTS.false_alarm, COSTS.reviewer_error, COSTS.review
+    missed = COSTS.miss + COSTS.amount_share * amount
+    review_from = (review + error * alarm) / ((1 - error) * missed + error * alarm)
+    flag_from = ((1 - error) * alarm - review) / ((1 - error) * alarm + error * missed)
+    if review_from >= flag_from:
+        review_from = flag_from = alarm / (alarm + missed)
+    return Cuts(_short(review_from), _short(flag_from), start)
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _computed(calibrated: Scored, starts: tuple[float, ...]) -> tuple[Cuts, ...]:
+    """Thresholds for the mean amount of each band's payments."""
+    band = band_of(starts, calibrated.amount, len(calibrated.amount))
+    amounts = [float(calibrated.amount[band == number].mean()) for number in range(len(starts) + 1)]
+    return tuple(computed_cuts(amount, start) for amount, start in zip(amounts, (None, *starts), strict=True))
+
+
 def compare_bands(calibrated: Scored, *, seed: int) -> list[BandCost]:
-    """Thresholds for each of `BANDS`, and what they cost."""
+    """Thresholds for each of `BANDS`, first searched, then computed, and what they cost."""
     sample = _sample(calibrated)
-    return [BandCost(choose_cuts(sample, GOAL, starts), expected_cost(sample, GOAL, starts, seed)) for starts in BANDS]
+    searched = [
+        BandCost(choose_cuts(sample, GOAL, starts), expected_cost(sample, GOAL, starts, seed), searched=True)
+        for starts in BANDS
+    ]
+    computed = [_computed(calibrated, starts) for starts in BANDS]
+    costs = [mean_cost(_costs(calibrated, cuts), sample, seed) for cuts in computed]
+    return searched + [BandCost(cuts, cost, searched=False) for cuts, cost in zip(computed, costs, strict=True)]
 
 
 def cheapest(compared: Sequence[BandCost]) -> BandCost:

@@ -146,6 +146,7 @@ class Evidence:
     payments: int
     frauds: int
     cost: Estimate
+    rule: str
     seed: int
 
 
@@ -167,6 +168,7 @@ def _decision(decision: Decision, evidence: Evidence) -> dict[str, Any]:
         rule["bands"] = {"field": AMOUNT, "steps": steps}
     cost = evidence.cost
     rule["chosen_by"] = {
+        "rule": evidence.rule,
         "costs": {name: value for name, value in msgspec.to_builtins(COSTS).items() if value},
         "dataset": evidence.chosen_on,
         "dataset_sha256": evidence.data_sha256,

@@ -39,6 +39,7 @@ from recipes.card_fraud.decision import (
     pooled,
     rescored,
     saved,
+    starts_of,
 )
 from recipes.card_fraud.export import checked_onnx, run_onnx
 from recipes.card_fraud.features import FEATURES, compute_features
@@ -293,13 +294,21 @@ def make_report(
     """Everything that the card says, and the manifest. Raises BundleRefused when the manifest is not one."""
     decision = choices.decision
     test = pooled(tested.detector)
+    best = cheapest(choices.bands)
+    plain = choices.bands[0].cuts
+    rivals = {"one pair for all amounts, searched": plain, "the thresholds of version 1.0": FORMER}
+    if not best.searched:
+        rivals["the same bands, searched"] = next(
+            one.cuts for one in choices.bands if one.searched and starts_of(one.cuts) == starts_of(best.cuts)
+        )
     evidence = Evidence(
         calibrated_on=f"{_DATA_SET}, calibration weeks {choices.calibration_period}",
         chosen_on=f"{_DATA_SET}, validation weeks {choices.validation_period}",
         data_sha256=sha,
         payments=len(choices.validation.fraud),
         frauds=int(choices.validation.fraud.sum()),
-        cost=cheapest(choices.bands).cost,
+        cost=best.cost,
+        rule="searched" if best.searched else "computed from the costs for the mean amount of each band",
         seed=seed,
     )
     manifest = dump_manifest(build_manifest(decision, evidence))
@@ -329,14 +338,10 @@ def make_report(
         validation_point=operating_point(rescored(choices.validation, decision.calibration), decision.cuts, seed=seed),
         folds=folds,
         test_points={
-            "the bands above": operating_point(calibrated, decision.cuts, seed=seed),
-            "one pair for all amounts": operating_point(calibrated, choices.bands[0].cuts, seed=seed),
-            "the thresholds of version 1.0": operating_point(calibrated, FORMER, seed=seed),
+            name: operating_point(calibrated, cuts, seed=seed)
+            for name, cuts in {"those above": decision.cuts, **rivals}.items()
         },
-        saved={
-            "one pair for all amounts": saved(calibrated, decision.cuts, choices.bands[0].cuts, seed=seed),
-            "the thresholds of version 1.0": saved(calibrated, decision.cuts, FORMER, seed=seed),
-        },
+        saved={name: saved(calibrated, decision.cuts, cuts, seed=seed) for name, cuts in rivals.items()},
         mean=mean,
         mean_published_model=mean_published,
         onnx_bytes=len(model[0]),

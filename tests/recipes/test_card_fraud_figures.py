@@ -12,11 +12,13 @@ from recipes.card_fraud.decision import (
     COSTS,
     cheapest,
     compare_bands,
+    computed_cuts,
     fit_calibration,
     operating_point,
     pooled,
     rescored,
     saved,
+    starts_of,
 )
 from recipes.card_fraud.measure import Scored, auc_delong, average_precision, card_precision, measure
 
@@ -88,7 +90,9 @@ def test_a_calibration_wants_frauds() -> None:
 def test_bands_are_chosen_by_what_they_cost_on_other_customers() -> None:
     calibrated = pooled([rescored(make_scored(seed, 8000), fit_calibration(make_scored(9), seed=7)) for seed in (4, 5)])
     compared = compare_bands(calibrated, seed=7)
-    assert [tuple(cut.start for cut in one.cuts if cut.start is not None) for one in compared] == list(BANDS)
+    assert [(one.searched, starts_of(one.cuts)) for one in compared] == [
+        (how, b) for how in (True, False) for b in BANDS
+    ]
     chosen = cheapest(compared)
     assert chosen.cost.value == min(one.cost.value for one in compared if one.cost.value is not None)
     assert all(0 <= cut.review_from <= cut.flag_from <= 1 for one in compared for cut in one.cuts)
@@ -101,6 +105,16 @@ def test_bands_are_chosen_by_what_they_cost_on_other_customers() -> None:
     banded, plain = (operating_point(calibrated, cuts, seed=7).cost.value for cuts in (compared[1].cuts, one_pair))
     assert less > 0
     assert (plain or 0.0) - (banded or 0.0) == pytest.approx(less)
+
+
+@pytest.mark.parametrize("amount", [0.5, 5.0, 40.0, 500.0, 5000.0])
+def test_computed_thresholds_take_the_cheapest_decision_at_every_probability(amount: float) -> None:
+    cuts = computed_cuts(amount)
+    for fraud in np.linspace(0.0, 1.0, 997):
+        clear, flag = fraud * amount, (1 - fraud) * COSTS.false_alarm
+        review = COSTS.review + COSTS.reviewer_error * (clear + flag)
+        made = flag if fraud >= cuts.flag_from else review if fraud >= cuts.review_from else clear
+        assert made == pytest.approx(min(clear, review, flag), abs=0.01 + 1e-3 * amount)
 
 
 def test_an_operating_point_by_hand() -> None:

@@ -76,7 +76,9 @@ def test_the_products_are_the_frauds_of_the_terminal() -> None:
 
 
 CALIBRATION = StageCalibration("trees", "temperature", {"temperature": 1.1}, (KindLoss("temperature", 0.02, 0.0, 0.0),))
-EVIDENCE = Evidence("weeks before a test", "weeks of a test", "0" * 64, 1000, 12, Estimate(0.1, 0.05, 0.2), 7)
+EVIDENCE = Evidence(
+    "weeks before a test", "weeks of a test", "0" * 64, 1000, 12, Estimate(0.1, 0.05, 0.2), "searched", 7
+)
 
 
 def made_manifest(*cuts: Cuts) -> Manifest:
