@@ -317,12 +317,14 @@ For comparison, the handbook's own figures (AUC / average precision / card preci
 
 
 def _text_of_calibration(report: Report) -> str:
-    shown = ", ".join(f"{name} {value}" for name, value in report.decision.calibration.calibration.items())
+    found = report.decision.calibration
+    values = found.calibration.get("beta") or {found.kind: found.calibration.get(found.kind)}
+    shown = "" if found.kind == "isotonic" else f" ({', '.join(f'{name} {value:g}' for name, value in values.items())})"
     return f"""## Calibration
 
 Fitted on four folds of its own (training starts {report.calibration_starts}), whose test
 weeks lie before those of the validation folds. Each kind was tried on customers it was not fitted on; the first within
-one standard error of the best was taken: {shown if report.decision.calibration.kind != "isotonic" else "isotonic"}.
+one standard error of the best was taken: {found.kind}{shown}.
 
 {_calibration_table(report)}
 
@@ -366,11 +368,13 @@ The four test weeks together, and other thresholds on the same scores:
 
 {saved}
 
-Intervals are 95 % by bootstrap over customers; differences are of the same payments. At first only searched thresholds
-were compared, and those for bands were seen to cost more on the test weeks than one pair: they follow the few frauds of
-a band too closely. Computed ones were tried after that, on the validation folds; the test weeks are therefore not quite
-untouched for the choice between the two. Version 1.0 had thresholds that
-flag at most 0.5 % of payments and show people at most {CARDS_A_DAY} cards a day."""
+Intervals are 95 % by bootstrap over customers; differences are of the same payments. Version 1.0 had thresholds that
+flag at most 0.5 % of payments and show people at most {CARDS_A_DAY} cards a day:
+more frauds are seen that way, for more than these costs say they are worth.
+
+At first only searched thresholds were compared, and those for bands were seen to cost more on the test weeks than one
+pair: they follow the few frauds of a band too closely. Computed ones were tried after that, on the validation folds, so
+that the test weeks are not quite untouched for the choice between the two."""
 
 
 def _text_of_examples(report: Report) -> str:

@@ -124,9 +124,8 @@ def _sample(calibrated: Scored) -> Sample:
 def computed_cuts(amount: float, start: float | None = None) -> Cuts:
     """The cheapest thresholds for payments of one amount whose score is the probability of fraud.
 
-    Clearing costs p a, a review r + e (p a + (1 - p) f), flagging (1 - p) f, where a is lost with a fraud, r is paid for
-    a review, e is the share of reviews that go wrong, and f is paid for a false alarm. The thresholds are where two of
-    these are equal.
+    At probability p clearing costs p a, a review r + e (p a + (1 - p) f), and flagging (1 - p) f. A fraud takes a, a
+    review costs r, a false alarm f, and the share e of reviews goes wrong. Thresholds are where two of these are equal.
     """
     alarm, error, review = COSTS.false_alarm, COSTS.reviewer_error, COSTS.review
     missed = COSTS.miss + COSTS.amount_share * amount
