@@ -17,6 +17,7 @@ from discern.compliance.service_standards import standards
 from discern.compliance.types import Framework, Standard
 from discern.core.verdict import Verdict
 from discern.detectors.schema import manifest_schema
+from discern.evaluation.conditions.registry import table
 from discern.http.problems import FRAMEWORK_PROBLEMS, PROBLEMS
 from discern.settings import PREFIX, Settings, load_settings
 
@@ -31,6 +32,7 @@ def pages() -> dict[str, str]:
         "reference/settings.md": _settings(),
         "reference/errors.md": _errors(),
         "reference/commands.md": _commands(),
+        "reference/conditions.md": _conditions(),
         "reference/openapi.json": _json(create_app(services).openapi()),
         "reference/detector.schema.json": _json(manifest_schema()),
         "reference/verdict.schema.json": _json(msgspec.json.schema(Verdict)),
@@ -73,6 +75,11 @@ def _errors() -> str:
     table = [(code, problem.status, problem.title) for code, problem in rows.items()]
     lines += [f"| `{code}` | {status} | {title} |" for code, status, title in sorted(table)]
     return "\n".join(lines) + "\n"
+
+
+def _conditions() -> str:
+    intro = "What each strength does to an item; [how to use them](../how-to/conditions.md)."
+    return f"# Conditions\n{_NOTE}\n\n{intro}\n\n{table()}"
 
 
 def _commands() -> str:

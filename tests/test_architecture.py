@@ -80,6 +80,7 @@ PARTS = {
     "journal": 2,
     "results": 2,
     "report": 2,
+    "conditions": 3,
     "service": 3,
     "api": 4,
     "cli": 4,
@@ -128,9 +129,9 @@ OWNERS = {
     "onnx": ("detectors/optimise.py",),
     "openvino": ("platforms/service_openvino.py",),
     "playwright": ("platforms/service_browser.py",),
-    "cv2": ("inputs/",),
+    "cv2": ("inputs/", "conditions/pictures.py", "conditions/encodings.py"),
     "PIL": ("inputs/",),
-    "av": ("inputs/",),
+    "av": ("inputs/", "conditions/encodings.py"),
 }
 # The outer edges, where a defect is logged and everything else goes on.
 OUTER_EDGES = {"core/loops.py"}

@@ -24,12 +24,13 @@ _INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA)
 
 @dataclass(frozen=True)
 class Strength:
-    """How far a view may differ: smallest window side, lowest JPEG quality, shares of rescaled and blurred views."""
+    """How far a view may differ: smallest window side, lowest JPEG quality, shares of views that a step is done to."""
 
     smallest_window: float
     lowest_quality: int
     rescaled_share: float
     blurred_share: float
+    reencoded_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class View:
 
 
 STRONG = Strength(smallest_window=0.72, lowest_quality=70, rescaled_share=1.0, blurred_share=0.3)
-MILD = Strength(smallest_window=0.88, lowest_quality=82, rescaled_share=0.6, blurred_share=0.0)
+TRAINING = Strength(
+    smallest_window=0.72, lowest_quality=70, rescaled_share=0.5, blurred_share=0.15, reencoded_share=0.5
+)
 
 
 def augmented(image: NDArray[np.uint8], digest: str, strength: Strength, seed: int) -> NDArray[np.uint8]:
@@ -67,7 +70,9 @@ def augmented(image: NDArray[np.uint8], digest: str, strength: Strength, seed: i
         view = np.asarray(cv2.resize(view, (width, height), interpolation=interpolation), np.uint8)
     if random.random() < strength.blurred_share:
         view = np.asarray(cv2.GaussianBlur(view, (0, 0), float(random.uniform(0.3, 0.8))), np.uint8)
-    return reencoded(view, int(random.integers(strength.lowest_quality, 98)))
+    if random.random() < strength.reencoded_share:
+        return reencoded(view, int(random.integers(strength.lowest_quality, 98)))
+    return view
 
 
 def reencoded(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

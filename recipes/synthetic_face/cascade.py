@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-FLAG_FALSE_POSITIVE_RATE = 0.01
+FLAG_FALSE_POSITIVE_RATE = 0.005
 REVIEW_FALSE_POSITIVE_RATE = 0.10
-LOST_SYNTHETIC = 0.003
-LOST_AUTHENTIC = 0.0005
+LOST_SYNTHETIC = 0.01
+LOST_AUTHENTIC = 0.001
 LOST_AUC = 0.001
 _STEPS = 60
 
@@ -51,13 +51,16 @@ class OperatingPoint:
 def choose(
     screen: Floats, expert: Floats, kind: NDArray[np.str_], label: NDArray[np.int64], pairs: Sequence[tuple[str, str]]
 ) -> OperatingPoint:
-    """Thresholds at 1 % and 10 % false positives of the expert; exits as wide as the allowed losses let them be.
+    """Thresholds by false positives of the expert in the worst source; exits as wide as the allowed losses let them be.
 
-    The screen may clear at most 0.3 % of the synthetic rows that the expert would not clear, and flag at most 0.05 %
-    of the authentic rows that the expert would not flag; each exit may cost the cascade 0.001 of AUC for any pair.
+    At most `FLAG_FALSE_POSITIVE_RATE` and `REVIEW_FALSE_POSITIVE_RATE` of the photographs of every source. The screen
+    may clear at most `LOST_SYNTHETIC` of the synthetic rows that the expert would not clear, and flag at most
+    `LOST_AUTHENTIC` of the authentic rows that the expert would not flag; each exit may cost the cascade `LOST_AUC` for
+    any pair.
     """
-    flag_from = threshold_at_false_positive_rate(expert[label == 0], FLAG_FALSE_POSITIVE_RATE)
-    review_from = min(threshold_at_false_positive_rate(expert[label == 0], REVIEW_FALSE_POSITIVE_RATE), flag_from)
+    photographs = [expert[kind == name] for name in sorted(set(kind[label == 0].tolist()))]
+    flag_from = max(threshold_at_false_positive_rate(one, FLAG_FALSE_POSITIVE_RATE) for one in photographs)
+    review_from = max(threshold_at_false_positive_rate(one, REVIEW_FALSE_POSITIVE_RATE) for one in photographs)
     kept = np.sort(screen[(label == 1) & (expert >= review_from)])
     spared = np.sort(screen[(label == 0) & (expert < flag_from)])[::-1]
     lowest = min(kept[int(LOST_SYNTHETIC * (label == 1).sum())], review_from)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SIDE = 256
 FACE_MARGIN = 0.6
-FOLDS = 5
+FOLDS = 3
 HELD_OUT_PERCENT = 15
 NEAR_BITS = 3
 _CLASSES = {"authentic": 0, "synthetic": 1}
@@ -38,7 +38,7 @@ _CLASSES = {"authentic": 0, "synthetic": 1}
 class Picture:
     """One file: its source (a folder name), label (1 synthetic), SHA-256, and side of the split.
 
-    `fold` is 0..4 on the development side and -1 for what is held out.
+    `fold` is 0..2 on the development side and -1 for what is held out.
     """
 
     path: Path
@@ -77,7 +77,7 @@ def read_folder(root: Path) -> list[Picture]:
 
 
 def assign_sides(pictures: list[Picture]) -> list[Picture]:
-    """The same pictures with `fold` set: 15 % held out (-1), the rest in five folds, by digest of their group."""
+    """The same pictures with `fold` set: 15 % held out (-1), the rest in three folds, by digest of their group."""
     groups = near_duplicate_groups(pictures)
     smallest: dict[int, str] = {}
     for picture, group in zip(pictures, groups, strict=True):

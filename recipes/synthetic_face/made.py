@@ -12,24 +12,21 @@ from recipes.synthetic_face.measure import sigmoid
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from recipes.synthetic_face.features import ForensicFeatures
-    from recipes.synthetic_face.stack import FittedStack, StackSettings
+    from recipes.synthetic_face.network import StageNetwork
 
     Floats = NDArray[np.float64]
 
 
 @dataclass
 class Stage:
-    """A stage while it is made: its fitted parts, out-of-fold log odds on clean rows, and temperature."""
+    """A stage while it is made: its network, out-of-fold log odds of the development side, and temperature."""
 
     name: str
-    settings: StackSettings
-    features: ForensicFeatures
-    fitted: FittedStack
+    network: StageNetwork
     odds: Floats
     temperature: float
 
     @property
     def score(self) -> Floats:
-        """Calibrated out-of-fold scores of the clean development rows."""
+        """Calibrated out-of-fold scores of the development side."""
         return sigmoid(self.odds / self.temperature)

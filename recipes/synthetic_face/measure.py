@@ -111,3 +111,13 @@ def quantiles(scores: ArrayLike) -> list[float]:
     """The 101 percentiles 0..100, six decimals."""
     values = np.quantile(np.asarray(scores, np.float64), np.linspace(0, 1, 101))
     return [round(float(value), 6) for value in values]
+
+
+def balanced(kind: NDArray[np.str_], label: NDArray[np.int64]) -> Floats:
+    """Weights with mean 1: each class weighs the same, and kinds within it by the square root of their size."""
+    weights = np.ones(len(kind))
+    for name in sorted(set(kind.tolist())):
+        weights[kind == name] = 1 / np.sqrt((kind == name).sum())
+    for value in (0, 1):
+        weights[label == value] /= weights[label == value].sum()
+    return np.asarray(weights / weights.mean())

@@ -1,14 +1,15 @@
-"""A fitted stage as a network: uint8 pictures in, probability out, everything between inside the graph.
+"""A stage as a network: uint8 pictures in, probability out, everything between inside the graph.
 
 Invariants:
 
 - Graph contract: input `image` uint8 [n, 256, 256, 3] RGB with free n, output `probability` float32 [n].
-- From the features on all arithmetic is float64, so a batch of n gives what n single rows give.
-- Weights are stored in half precision and the stage is measured as it is stored.
+- Normalisation is folded into the convolutions, so a batch of n gives what n single rows give.
+- Weights of convolutions are stored in half precision, and backbones are scored everywhere as they are stored.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import TYPE_CHECKING
 
@@ -16,73 +17,68 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from recipes.synthetic_face.features import ForensicFeatures
-from recipes.synthetic_face.stack import CLIP
+from recipes.synthetic_face.backbone import Backbone, Convolution
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from recipes.synthetic_face.stack import FittedStack
 
 OPSET = 18
 
 
-class StageNetwork(nn.Module):
-    """Forensic features, specialists, kernel machine and quadratic stack of one fitted stage."""
+class KindScores(nn.Module):
+    """Scores of the kinds, averaged over backbones and, where wanted, over the picture and its mirror image."""
 
-    mean: Tensor
-    inverse_scale: Tensor
-    weights: Tensor
-    axes: Tensor
-    offsets: Tensor
-    landmarks: Tensor
-    landmark_norms: Tensor
-    dual: Tensor
-    centre: Tensor
-    spread: Tensor
-    linear: Tensor
-    quadratic: Tensor
-
-    def __init__(self, features: ForensicFeatures, fitted: FittedStack) -> None:
+    def __init__(self, backbones: Sequence[Backbone], *, mirrored: bool) -> None:
         super().__init__()
-        self.features = features
-        self._store("mean", fitted.mean, torch.float32)
-        self._store("inverse_scale", 1 / fitted.scale, torch.float32)
-        self._store("weights", fitted.weights, torch.float32)
-        self._store("axes", fitted.axes, torch.float16)
-        self._store("landmarks", fitted.kernel.landmarks.T, torch.float16)
-        self._store("landmark_norms", (fitted.kernel.landmarks**2).sum(1), torch.float64)
-        self._store("dual", fitted.kernel.weights[:, None], torch.float64)
-        self._store("offsets", fitted.offsets, torch.float64)
-        self._store("centre", fitted.centre, torch.float64)
-        self._store("spread", fitted.spread, torch.float64)
-        self._store("quadratic", fitted.quadratic, torch.float64)
-        linear = fitted.linear.copy()
-        linear[fitted.transfer_column] += fitted.transfer
-        self._store("linear", linear[:, None], torch.float64)
-        self._kernel_offset = fitted.kernel.offset
-        self._gamma = fitted.kernel.gamma
-        self._intercept = fitted.intercept
+        self.backbones = nn.ModuleList(backbones)
+        self.mirrored = mirrored
+
+    def forward(self, image: Tensor) -> Tensor:
+        """float32 [n, kinds] of uint8 [n, side, side, 3]."""
+        pixels = image.permute(0, 3, 1, 2).float()
+        seen = torch.cat([pixels, pixels.flip(3)]) if self.mirrored else pixels
+        scores = torch.stack([backbone(seen) for backbone in self.backbones]).mean(0)
+        return scores.reshape(2, -1, scores.shape[1]).mean(0) if self.mirrored else scores
+
+
+class KindOdds(nn.Module):
+    """Scores of the kinds [n, kinds] to log odds of synthetic [n]: the summed kinds of either class."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        super().__init__()
+        self.synthetic = [index for index, kind in enumerate(kinds) if kind.endswith("/synthetic")]
+        self.authentic = [index for index, kind in enumerate(kinds) if kind.endswith("/authentic")]
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Uncalibrated log odds."""
+        return torch.logsumexp(scores[:, self.synthetic], 1) - torch.logsumexp(scores[:, self.authentic], 1)
+
+
+class StageNetwork(nn.Module):
+    """Probability of synthetic from pixels."""
+
+    def __init__(self, scores: KindScores, odds: KindOdds) -> None:
+        super().__init__()
+        self.scores = scores
+        self.odds = odds
 
     def forward(self, image: Tensor) -> Tensor:
         """Probability float32 [n] of uint8 [n, side, side, 3]."""
-        features = self.features(image).double()
-        scaled = torch.clamp((features - self.mean.double()) * self.inverse_scale.double(), -CLIP, CLIP)
-        specialists = scaled @ self.weights.double() + self.offsets
-        points = scaled @ self.axes.double()
-        norms = (points * points).sum(1, keepdim=True)
-        distances = torch.relu(norms + self.landmark_norms - 2 * (points @ self.landmarks.double()))
-        kernel = torch.exp(-self._gamma * distances) @ self.dual + self._kernel_offset
-        columns = (torch.cat([specialists, kernel], 1) - self.centre) / self.spread
-        bent = torch.clamp(columns, -CLIP, CLIP)
-        odds = (bent @ self.linear).squeeze(1) + ((bent @ self.quadratic) * bent).sum(1) + self._intercept
-        return torch.sigmoid(odds).float()
+        return torch.sigmoid(self.odds(self.scores(image)))
 
-    def _store(self, name: str, value: NDArray[np.float64], kind: torch.dtype) -> None:
-        self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)).to(kind))
+
+def as_stored(backbone: Backbone) -> Backbone:
+    """A copy for scoring: normalisation folded into the convolutions, their weights rounded to half precision."""
+    stored = copy.deepcopy(backbone).eval()
+    for layer in stored.modules():
+        if isinstance(layer, Convolution) and isinstance(layer.norm, nn.BatchNorm2d):
+            layer.conv = fuse_conv_bn_eval(layer.conv, layer.norm)
+            layer.norm = nn.Identity()
+            layer.conv.weight.data = layer.conv.weight.data.half().float()
+    return stored
 
 
 def export(network: StageNetwork, path: Path, side: int) -> None:
@@ -104,9 +100,25 @@ def export(network: StageNetwork, path: Path, side: int) -> None:
             optimize=True,
         )
     model = onnx.load(path)
+    halve_convolutions(model)
     strip_metadata(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+def halve_convolutions(model: onnx.ModelProto) -> None:
+    """Store the weights of convolutions in half precision, each followed by a cast back; they are exact in it."""
+    weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    casts = []
+    for stored in model.graph.initializer:
+        if stored.name in weights:
+            name = stored.name
+            halved = onnx.numpy_helper.to_array(stored).astype(np.float16)
+            stored.CopyFrom(onnx.numpy_helper.from_array(halved, f"{name}_half"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def strip_metadata(model: onnx.ModelProto) -> None:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recipes.synthetic_face import cascade, data, studies
+from recipes.synthetic_face import augment, backbone, cascade, data, finetune, studies
 from recipes.synthetic_face.card import render, table
 from recipes.synthetic_face.measure import Auc, auc, share_from
-from recipes.synthetic_face.stack import cross_fitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,13 +24,12 @@ if TYPE_CHECKING:
 
     from recipes.synthetic_face.cascade import OperatingPoint
     from recipes.synthetic_face.data import Crops, Picture
-    from recipes.synthetic_face.features import ForensicFeatures
     from recipes.synthetic_face.made import Stage
-    from recipes.synthetic_face.stack import FittedStack, Rows, StackSettings
 
     Floats = NDArray[np.float64]
 
 _LARGE = 0.75
+_CARRY_OVER_HEADER = ("against stable-diffusion/authentic", "against stylegan/authentic")
 _RESULTS_HEADER = ("set", "synthetic + authentic", "cascade", "expert alone", "screen alone")
 _OPERATING_HEADER = ("set", "kind", "pictures", "cleared", "reviewed", "flagged", "decided by the screen")
 
@@ -49,56 +47,27 @@ class Figures:
         self._found: list[list[object]] = []
         self._framing_note = ""
 
-    def development(
-        self,
-        pictures: list[Picture],
-        crops: Crops,
-        rows: Rows,
-        fitted: FittedStack,
-        features: ForensicFeatures,
-        settings: StackSettings,
-        margin: float,
-    ) -> None:
-        """Ablations, single scores, transfer and framing, on the development side alone."""
-        pairs = studies.pairs_of(rows.kind.tolist())
-        names = [_pair_name(pair) for pair in pairs]
-        self.tables["family_table"] = table(
-            ["features", *names], [[n, *v] for n, v in studies.family_table(rows, features.blocks)]
-        )
-        self.tables["augmentation_table"] = table(
-            ["trained on", *names],
-            [
-                [name, *(f"{a:.3f} / {b:.3f}" for a, b in zip(clean, augmented, strict=True))]
-                for name, clean, augmented in studies.augmentation_table(rows)
-            ],
-        )
-        clean = rows.view == 0
-        scores = dict(
-            zip([s.name for s in fitted.specialists] + ["kernel machine"], fitted.out_of_fold_columns.T, strict=True)
-        )
-        stacked = cross_fitted(fitted.out_of_fold_columns, rows, settings)
-        scores |= {"stack": stacked, "stack with transfer": fitted.with_transfer(stacked, fitted.out_of_fold_columns)}
-        self.tables["column_table"] = table(
-            ["score", *names],
-            [
-                [name, *(studies.pair_auc(s[clean], rows.kind[clean], pair) for pair in pairs)]
-                for name, s in scores.items()
-            ],
-        )
-        photographs = sorted({kind for kind in rows.kind.tolist() if kind.endswith("/authentic")})
-        self.tables["transfer_table"] = table(
-            ["generator left out", "transfer share", *(f"against {photo}" for photo in photographs)],
-            [[made, f"{share:g}", *aucs] for made, share, aucs in studies.leave_generator_out(fitted, rows, settings)],
-        )
+    def mirrored(self, rows: list[list[object]], kind: NDArray[np.str_]) -> None:
+        """Single backbones out of fold, with and without the mirror image."""
+        names = [_pair_name(pair) for pair in studies.pairs_of(kind.tolist())]
+        self.tables["mirror_table"] = table(["score of", *names], rows)
+        print(self.tables["mirror_table"], flush=True)
+
+    def carry_over(self, rows: list[list[object]]) -> None:
+        """AUC on generators that were left out."""
+        self.tables["transfer_table"] = table(["generator left out", *_CARRY_OVER_HEADER], rows)
+        print(self.tables["transfer_table"], flush=True)
+
+    def framing(self, pictures: list[Picture], crops: Crops, margin: float) -> None:
+        """What the framing alone tells, on the development side."""
         members = [index for index, picture in enumerate(pictures) if picture.fold >= 0]
         framing = studies.framing_table([pictures[i] for i in members], crops.boxes[members], margin)
         self.tables["framing_table"] = table(["pair", "in the picture", "in the crop"], framing)
         telling = [name for name, _, after in framing if after > _LARGE]
         self._framing_note = (
             "Framing still tells much after the crop for " + "; ".join(telling) + ": one side is all "
-            "close-ups, and a crop cannot add what a close-up does not show. Those in-source figures are optimistic: "
-            "the features hold no positions, and random views vary scale and position, but skin seen from nearer has "
-            "other residuals."
+            "close-ups, and a crop cannot add what a close-up does not show. Those in-source figures are optimistic, "
+            "though random views and windows vary scale and position."
             if telling
             else "After the crop the framing tells little."
         )
@@ -162,7 +131,7 @@ class Figures:
         groups = Counter(data.near_duplicate_groups(pictures))
         counts = Counter((picture.kind, picture.fold < 0) for picture in pictures)
         kinds = sorted({picture.kind for picture in pictures})
-        transfer = expert.fitted.specialists[expert.fitted.transfer_column].name
+        strength = augment.TRAINING
         return render(
             self.tables
             | self.costs
@@ -178,13 +147,25 @@ class Figures:
                 "manifest": data.manifest_digest(pictures),
                 "margin": f"{data.FACE_MARGIN:g}",
                 "side": str(data.SIDE),
-                "screen_features": str(screen.features.count),
-                "expert_features": str(expert.features.count),
-                "axes": str(expert.settings.axes),
-                "transfer": f"{expert.fitted.transfer:g}",
-                "transfer_pair": transfer,
+                "start_package": backbone.START_PACKAGE,
+                "start_digest": backbone.START_DIGEST,
+                "epochs": str(finetune.EPOCHS),
+                "short_epochs": str(finetune.SHORT_EPOCHS),
+                "batch": str(finetune.BATCH),
+                "learning_rate": f"{finetune.LEARNING_RATE:g}",
+                "window": str(finetune.WINDOW),
+                "smallest_window": f"{strength.smallest_window * 100:.0f}",
+                "rescaled": f"{strength.rescaled_share * 100:.0f}",
+                "blurred": f"{strength.blurred_share * 100:.0f}",
+                "reencoded": f"{strength.reencoded_share * 100:.0f}",
+                "lowest_quality": str(strength.lowest_quality),
+                "lost_synthetic": f"{cascade.LOST_SYNTHETIC * 100:g}",
+                "lost_authentic": f"{cascade.LOST_AUTHENTIC * 100:g}",
+                "lost_auc": f"{cascade.LOST_AUC:g}",
                 "results_table": table(_RESULTS_HEADER, self._results),
                 "robust_table": table(["pair", "AUC of the cascade"], self._robust),
+                "flag_rate": f"{cascade.FLAG_FALSE_POSITIVE_RATE * 100:g}",
+                "review_rate": f"{cascade.REVIEW_FALSE_POSITIVE_RATE * 100:g}",
                 "review_from": f"{point.review_from:g}",
                 "flag_from": f"{point.flag_from:g}",
                 "clear_below": f"{point.clear_below:g}",
@@ -236,7 +217,7 @@ def manifest(
             "chosen_by": {
                 "max_false_positive_rate": cascade.FLAG_FALSE_POSITIVE_RATE,
                 "review_max_false_positive_rate": cascade.REVIEW_FALSE_POSITIVE_RATE,
-                "dataset": "authentic faces of the development side, out of fold",
+                "dataset": "authentic faces of every source of the development side, out of fold",
                 "manifest_sha256": data.manifest_digest(pictures),
                 "seed": seed,
             },

@@ -1,9 +1,10 @@
 """Trains and measures `synthetic-face`: from raw pictures to a bundle folder.
 
-    python -m recipes.synthetic_face.train --data DIR --out DIR [--seed 7] [--workers 2]
+    python -m recipes.synthetic_face.train --data DIR --out DIR [--work DIR] [--seed 7] [--workers 2]
 
 DIR/train/SOURCE/{authentic,synthetic} is learned from, DIR/test/* only measured. Writes screen.onnx, expert.onnx,
-detector.yaml, CARD.md and reference.json.
+detector.yaml, CARD.md and reference.json. Weights of finished backbones stay in the work folder: a run that was
+stopped goes on from them, and one with other pictures, settings or seed needs another folder.
 
 Invariants:
 
@@ -21,18 +22,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 import yaml
 
-from recipes.synthetic_face import data, expert, report, screen, studies
-from recipes.synthetic_face.augment import MILD, STRONG, View
+from recipes.synthetic_face import data, finetune, report, scoring, studies
+from recipes.synthetic_face.augment import STRONG, View
 from recipes.synthetic_face.cascade import choose
-from recipes.synthetic_face.extract import Extractor
-from recipes.synthetic_face.features import ForensicFeatures
 from recipes.synthetic_face.made import Stage
-from recipes.synthetic_face.measure import auc, calibration_error, fit_temperature, logit, quantiles, sigmoid
-from recipes.synthetic_face.network import StageNetwork, export
+from recipes.synthetic_face.measure import (
+    auc,
+    balanced,
+    calibration_error,
+    fit_temperature,
+    logit,
+    quantiles,
+    sigmoid,
+)
+from recipes.synthetic_face.network import KindOdds, KindScores, StageNetwork, as_stored, export
 from recipes.synthetic_face.served import ServedStages, largest_batch_difference, median_milliseconds
-from recipes.synthetic_face.stack import Rows, StackSettings, balanced, cross_fitted, fit_stack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,8 +49,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-VERSION = "1.0.0"
-TRANSFER_PAIR = ("stylegan/synthetic", "stylegan/authentic")
+VERSION = "1.1.0"
 
 
 def main() -> None:
@@ -51,78 +57,70 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train and measure the synthetic-face detector.")
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and test/")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the bundle's files to")
+    parser.add_argument("--work", type=Path, help="folder for the weights of backbones; default: work beside --out")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--workers", type=int, default=2, help="processes that measure pictures")
+    parser.add_argument("--workers", type=int, default=2, help="processes that cut and score pictures")
     options = parser.parse_args()
+    options.work = options.work or options.out.with_name(f"{options.out.name}-work")
     started = time.perf_counter()
 
     def log(text: str) -> None:
         print(f"[{time.perf_counter() - started:6.0f} s] {text}", flush=True)
 
     options.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.workers)
     pictures = data.assign_sides(data.read_folder(options.data / "train"))
+    kinds = sorted({picture.kind for picture in pictures})
     log(f"{len(pictures)} pictures, {sum(p.fold < 0 for p in pictures)} held out, {data.manifest_digest(pictures)}")
     crops = data.cut(pictures, options.workers)
     log(f"cut; faces found in {crops.boxes[:, 0].mean():.3f}")
-    development = [index for index, picture in enumerate(pictures) if picture.fold >= 0]
-    matrices = _development_features(pictures, crops, development, options.seed, options.workers)
-    log("development features")
-    rows = [_rows([pictures[i] for i in development], *pair) for pair in zip(*matrices, strict=True)]
-
-    stages = []
-    for part, part_rows in zip((screen, expert), rows, strict=True):
-        stages.append(_fit(part.NAME, part.FAMILIES, part.SETTINGS, part_rows, options.seed))
-        log(f"{part.NAME}: fitted, temperature {stages[-1].temperature:.3f}")
-    clean = rows[1].view == 0
-    kind = rows[1].kind[clean]
-    point = choose(stages[0].score, stages[1].score, kind, rows[1].label[clean], studies.pairs_of(kind.tolist()))
-    log(f"operating point {point}")
+    weights = finetune.train(finetune.fold_lessons(crops.images, pictures, kinds, options.seed), options.work)
+    log("backbones")
+    figures = report.Figures()
+    stages = _stages(weights, pictures, crops, kinds, figures)
+    members = [picture for picture in pictures if picture.fold >= 0]
+    kind = np.array([member.kind for member in members])
+    label = np.array([member.label for member in members])
+    point = choose(stages[0].score, stages[1].score, kind, label, studies.pairs_of(kind.tolist()))
+    log(f"temperatures {stages[0].temperature:.3f}, {stages[1].temperature:.3f}, operating point {point}")
     paths = [options.out / f"{stage.name}.onnx" for stage in stages]
     for stage, path in zip(stages, paths, strict=True):
-        export(StageNetwork(stage.features, stage.fitted), path, data.SIDE)
+        export(stage.network, path, data.SIDE)
     log("exported")
-
-    figures = report.Figures()
-    figures.development(
-        pictures, crops, rows[1], stages[1].fitted, stages[1].features, stages[1].settings, data.FACE_MARGIN
-    )
+    figures.carry_over(scoring.carry_over(crops.images, pictures, options.seed, options.work))
+    figures.framing(pictures, crops, data.FACE_MARGIN)
     log("studies")
+
     _measure(options, pictures, crops, stages, point, paths, figures)
-    _operating_rows(figures, stages, point, rows[1])
+    _development_rows(figures, stages, point, kind)
     log("measured")
-    _write(options, pictures, stages, point, paths, figures, rows[1], crops)
+    _write(options, pictures, stages, point, paths, figures, label, crops)
     log(f"wrote {', '.join(sorted(path.name for path in options.out.iterdir()))}")
 
 
-def _development_features(
-    pictures: list[Picture], crops: Crops, development: list[int], seed: int, workers: int
-) -> list[list[NDArray[np.float32]]]:
-    """For each view (clean, strong, mild) the feature matrices of the screen and of the expert."""
-    views = (None, View(STRONG, seed), View(MILD, seed + 100))
-    images, digests = crops.images[development], [pictures[index].digest for index in development]
-    with Extractor(workers, data.SIDE, [screen.FAMILIES, expert.FAMILIES]) as extractor:
-        return [extractor.features(images, digests, view) for view in views]
+def _stages(
+    weights: list[Path], pictures: list[Picture], crops: Crops, kinds: list[str], figures: report.Figures
+) -> list[Stage]:
+    """The screen is the first backbone; the expert all of them, each on the picture and on its mirror image.
 
-
-def _rows(pictures: list[Picture], *views: NDArray[np.float32]) -> Rows:
-    kind = np.array([picture.kind for picture in pictures] * len(views))
-    return Rows(
-        features=np.concatenate(views),
-        kind=kind,
-        label=np.array([picture.label for picture in pictures] * len(views)),
-        view=np.repeat(np.arange(len(views)), len(pictures)),
-        fold=np.array([picture.fold for picture in pictures] * len(views)),
-    )
-
-
-def _fit(name: str, families: tuple[str, ...], settings: StackSettings, rows: Rows, seed: int) -> Stage:
-    fitted = fit_stack(rows, settings, TRANSFER_PAIR, seed)
-    clean = rows.view == 0
-    stacked = cross_fitted(fitted.out_of_fold_columns, rows, settings)
-    odds = fitted.with_transfer(stacked, fitted.out_of_fold_columns)[clean]
-    weight = balanced(rows.kind[clean], rows.label[clean])
-    temperature = fit_temperature(sigmoid(odds), rows.label[clean], weight)
-    return Stage(name, settings, ForensicFeatures(data.SIDE, families), fitted, odds, round(temperature, 4))
+    Out of fold there is one backbone a picture, so the expert that is served is better than the one measured there.
+    """
+    development = np.array([index for index, picture in enumerate(pictures) if picture.fold >= 0])
+    fold = np.array([pictures[index].fold for index in development])
+    kind = np.array([pictures[index].kind for index in development])
+    label = np.array([pictures[index].label for index in development])
+    images = crops.images[development]
+    plain, mirrored = scoring.out_of_fold(weights, len(kinds), images, fold)
+    figures.mirrored(studies.mirror_table(plain, mirrored, kind, kinds), kind)
+    backbones = [as_stored(finetune.loaded(path, len(kinds))) for path in weights]
+    odds = KindOdds(kinds)
+    stages = []
+    for name, scores, used in (("screen", plain, backbones[:1]), ("expert", mirrored, backbones)):
+        values = studies.odds_of(scores, kinds)
+        temperature = fit_temperature(sigmoid(values), label, balanced(kind, label))
+        network = StageNetwork(KindScores(used, mirrored=name == "expert"), odds)
+        stages.append(Stage(name, network, values, round(temperature, 4)))
+    return stages
 
 
 def _measure(
@@ -171,12 +169,12 @@ def _reference(score: Floats, label: NDArray[np.int64]) -> dict[str, object]:
     }
 
 
-def _operating_rows(figures: report.Figures, stages: list[Stage], point: OperatingPoint, rows: Rows) -> None:
-    clean = rows.view == 0
+def _development_rows(
+    figures: report.Figures, stages: list[Stage], point: OperatingPoint, kind: NDArray[np.str_]
+) -> None:
     score = point.cascade(stages[0].score, stages[1].score)
-    figures.operating("development, out of fold", rows.kind[clean], stages[0].score, score, point)
-    for pair in studies.pairs_of(rows.kind.tolist()):
-        kind = rows.kind[clean]
+    figures.operating("development, out of fold", kind, stages[0].score, score, point)
+    for pair in studies.pairs_of(kind.tolist()):
         values = [auc(s[kind == pair[0]], s[kind == pair[1]]) for s in (stages[0].score, stages[1].score, score)]
         figures.add_result("development, out of fold", pair, values)
 
@@ -188,15 +186,14 @@ def _write(
     point: OperatingPoint,
     paths: list[Path],
     figures: report.Figures,
-    rows: Rows,
+    label: NDArray[np.int64],
     crops: Crops,
 ) -> None:
-    clean = rows.view == 0
     figures.found("train", pictures, crops.boxes)
     manifest = report.manifest(VERSION, options.seed, pictures, stages, point, paths)
     (options.out / "detector.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False, width=110), encoding="utf-8")
     (options.out / "reference.json").write_text(json.dumps(figures.reference, indent=1) + "\n", encoding="utf-8")
-    error = calibration_error(stages[1].score, rows.label[clean])
+    error = calibration_error(stages[1].score, label)
     card = figures.card(VERSION, options.seed, pictures, stages, point, error)
     (options.out / "CARD.md").write_text(card, encoding="utf-8")
     print(card)

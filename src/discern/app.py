@@ -53,6 +53,7 @@ from discern.detection.jobs.store import JobStore
 from discern.detection.service import Answer, Plane, from_cache, on_ledger, within_quota
 from discern.detection.service_probing import ProbingWatch
 from discern.detection.store import VerdictStore
+from discern.detection.streams.rules import Windows
 from discern.detection.types import Detect, DetectBatch
 from discern.detectors.bundle import Bundle, open_bundle
 from discern.detectors.vetting import VettingLimits, vet
@@ -278,6 +279,7 @@ def evaluation_parts(services: Services) -> EvaluationParts:
         limits=services.limits,
         locator=services.locator,
         threads=services.settings.detection_threads or os.cpu_count() or 1,
+        windows=Windows,
     )
 
 

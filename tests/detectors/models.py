@@ -139,6 +139,15 @@ def nan_model(fields: int = 3) -> bytes:
     return _from_first_column(nodes, fields, constant("zero", 0.0))
 
 
+def root_model(fields: int = 3) -> bytes:
+    """Probability = sigmoid(square root of the first field): NaN for rows where that is below 0."""
+    nodes = [
+        helper.make_node("Sqrt", ["first"], ["root"]),
+        helper.make_node("Sigmoid", ["root"], ["probability"]),
+    ]
+    return _from_first_column(nodes, fields)
+
+
 def poisoned_model(fields: int = 3) -> bytes:
     """Probability 0.5, but the whole run fails when any row's first field is 1 or more (an index out of its table)."""
     nodes = [

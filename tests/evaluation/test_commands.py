@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from discern.cli.main import main
 from discern.evaluation.datasets import read_manifest
+from tests.evaluation.conftest import Ran, make_folder
 
 pytestmark = pytest.mark.system
 
 
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
 Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("DISCERN_HOME", str(home))
-    monkeypatch.setenv("COLUMNS", "240")
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["discern", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture
@@ -85,6 +61,76 @@ def test_a_folder_is_planned_evaluated_and_evaluated_again_to_the_same_bytes(
     assert tree["datasets"][0]["manifest_sha256"] == manifest.sha256
     assert tree["command"] == "discern evaluate toy-cascade --data pictures --seed 1"
     assert str(tmp_path) not in first.decode()
+
+
+def test_a_frozen_manifest_is_evaluated_to_the_same_bytes_by_any_number_of_threads(
+    run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "pictures.json"
+    assert run("dataset", "freeze", pictures, "-l", "folder", "--positive", "bright", "-o", made).code == 0
+    split = tmp_path / "split.json"
+    shares = ("--share", "train=0.5", "--share", "test=0.5")
+    assert run("dataset", "split", made, *shares, "-o", split).code == 0
+    reports = []
+    for threads in (1, 3):
+        monkeypatch.setenv("DISCERN_DETECTION_THREADS", str(threads))
+        out = tmp_path / f"out{threads}"
+        data = ("--data", f"mine={split}", "--root", f"mine={pictures}", "--split", "mine=test")
+        done = run("evaluate", "toy-cascade", *data, "--compare", "toy-image", "-o", out)
+        assert (done.code, done.err) == (0, "")
+        reports.append((out / "report.json").read_bytes())
+        assert not list(out.glob("*.manifest.json"))
+        assert json.loads((out / "timings.json").read_text())["threads"] == threads
+    assert reports[0] == reports[1]
+    tree = json.loads(reports[0])
+    (dataset,) = tree["datasets"]
+    assert dataset["manifest_sha256"] == read_manifest(split).sha256
+    assert (dataset["name"], dataset["split"]) == ("mine", "test")
+    assert 30 < dataset["items"] < 50
+    assert "near_duplicate" in dataset["leakage"][0]["checked"]
+    assert [one["name"] for one in dataset["cascade"]["stages"]] == tree["detector"]["stages"]
+    assert {one["comparison"]["measure"] for one in tree["compared"]} == {
+        "area_under_roc",
+        "average_precision",
+        "accuracy of flagging",
+    }
+    words = "--data mine=split.json --root mine=pictures --split mine=test"
+    assert tree["command"] == f"discern evaluate toy-cascade {words} --compare toy-image --seed 1"
+
+
+def test_cards_and_days_give_the_share_of_what_is_found_among_those_looked_at(run: Run, tmp_path: Path) -> None:
+    random = np.random.default_rng(6)
+    columns: dict[str, Any] = {name: random.normal(0, 1, 3000) for name in "abc"}
+    columns["label"] = (columns["a"] - 2 * columns["b"] + random.normal(0, 2, 3000) > 4).astype(int)
+    columns["card"] = random.integers(0, 400, 3000)
+    columns["at"] = [f"2024-03-0{1 + row % 5}T10:00:00" for row in range(3000)]
+    folder = tmp_path / "records"
+    folder.mkdir()
+    pq.write_table(pa.table(columns), folder / "t.parquet")
+    manifest = tmp_path / "records.json"
+    roles = ("--group", "card", "-O", "card=card", "-O", "at=at")
+    assert run("dataset", "freeze", folder, "-l", "table", *roles, "-o", manifest).code == 0
+    done = run("evaluate", "toy-record", "--data", manifest, "--root", folder, "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    (dataset,) = json.loads((tmp_path / "out" / "report.json").read_text())["datasets"]
+    assert 0 < dataset["metrics"]["card_precision_at_100"]["value"] < 1
+    assert b"Card precision at 100" in (tmp_path / "out" / "report.html").read_bytes()
+
+
+def test_platforms_stand_in_the_report_and_their_times_apart(run: Run, tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "mine", 12)
+    reports = []
+    for number in range(2):
+        out = tmp_path / str(number)
+        done = run("evaluate", "toy-image", "--data", data, "--platforms", "-o", out)
+        assert done.code == 0, done.err
+        reports.append((out / "report.json").read_bytes())
+    assert reports[0] == reports[1]
+    row = json.loads(reports[0])["platforms"]["rows"][0]
+    assert (row["variant"], row["runtime"], row["latency_p50_milliseconds"]) == ("fp32", "onnxruntime", None)
+    (timed, *_) = json.loads((tmp_path / "0" / "timings.json").read_text())["platforms"]["rows"]
+    assert timed["latency_p50_milliseconds"] > 0
+    assert b"<h2>Platforms</h2>" in (tmp_path / "0" / "report.html").read_bytes()
 
 
 def test_a_table_is_evaluated_by_groups(run: Run, payments: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from discern.evaluation import comparisons, comparisons_margin, metrics, metrics_calibration, metrics_weighted
+from discern.evaluation.comparisons import _items_needed
 from discern.evaluation.statistics import rows_of
 
 
@@ -96,6 +97,11 @@ def test_so_many_items_as_it_names_tell_the_difference_four_times_in_five() -> N
     needed = pilot.items_needed
     told = [(comparisons.compare_areas(*two(seed, needed, 0.25)[:3]).p_value or 0) < 0.05 for seed in range(200)]
     assert np.mean(told) == pytest.approx(0.8, abs=0.07)
+
+
+def test_a_difference_of_rounding_names_no_number_of_items() -> None:
+    assert _items_needed(0.01, 0.01, 400, 0.95) == math.ceil(400 * 2.8016**2)
+    assert _items_needed(1e-17, 0.01, 400, 0.95) is None
 
 
 def test_both_are_measured_on_the_rows_that_both_have_a_score_for() -> None:

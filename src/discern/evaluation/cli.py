@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from discern.core.errors import MissingExtra
+from discern.evaluation.datasets_contents import needs_extra
 from discern.evaluation.ports import Progress as Far
 from discern.evaluation.ports import Watcher
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _LINE_SECONDS = 5.0
-_NEEDED = ("jinja2", "pyarrow", "scipy", "statsmodels")
 _DATA_HELP = (
     "[NAME=]PATH: a frozen manifest, a folder with a sub-folder for each class, Parquet or CSV. May be repeated."
 )
@@ -59,6 +59,12 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
         against_root: Path | None = typer.Option(None, help="Folder of the training data; else its manifest's."),
         pictures: bool = typer.Option(True, help="Compare pictures for leakage, for which every one is decoded."),
         platforms: bool = typer.Option(False, "--platforms", help="Measure its variants on every runtime too."),
+        conditions: str = typer.Option(
+            "none", help="all, none, or names with commas: corrupt the items at five strengths each, too."
+        ),
+        adversarial: int = typer.Option(
+            0, min=0, max=10_000, help="Attack positives with so many queries an item; 0: do not."
+        ),
         show_inputs: bool = typer.Option(False, "--show-inputs", help="Put small pictures of the worst mistakes in."),
         mlflow: str | None = typer.Option(None, "--mlflow", help="Log the run to this MLflow tracking URI too."),
         plan: bool = typer.Option(False, "--plan", help="Say what would be done, and do nothing."),
@@ -70,6 +76,7 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
         No server needs to run. An interrupted run goes on where it stopped when the same command is given again.
         """
         _check_installed(mlflow is not None)
+        from discern.evaluation.conditions.registry import named  # noqa: PLC0415 - other commands do without
         from discern.evaluation.service import Evaluation  # noqa: PLC0415 - needs an extra
         from discern.evaluation.sources import Asked  # noqa: PLC0415
 
@@ -85,6 +92,8 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
             against_root=against_root,
             pictures=pictures,
             platforms=platforms,
+            conditions=named(conditions),
+            queries=adversarial,
         )
         _evaluate(asked, parts(), plan=plan, replace=replace, verbose=verbose, mlflow=mlflow)
 
@@ -134,13 +143,7 @@ def _write(out: Path, result: Result, timings: Timings, looked: Looked) -> None:
 
 
 def _check_installed(mlflow: bool) -> None:
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingExtra(
-            f"Evaluating needs {', '.join(missing)}, which the extra `evaluate` brings.",
-            mend="Install it: pip install 'discern-detectors[evaluate]'.",
-            extra="evaluate",
-        )
+    needs_extra("jinja2", "pyarrow", "scipy", "statsmodels")
     if mlflow and importlib.util.find_spec("mlflow") is None:
         raise MissingExtra(
             "Logging to MLflow needs what the extra `mlflow` brings.",

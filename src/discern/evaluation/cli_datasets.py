@@ -62,7 +62,7 @@ def _add_freeze(group: typer.Typer) -> None:
         option: list[str] = typer.Option([], "--option", "-O", help="KEY=VALUE for the layout; may be given again."),
         frames: int | None = typer.Option(None, min=1, help="So many evenly spaced frames of each video are named."),
         leave_out_unreadable: bool = typer.Option(False, help="Leave out files that cannot be used, and say so."),
-        may_be_shown: bool = typer.Option(True, help="Whether reports may hold pictures of its items."),
+        never_show: bool = typer.Option(False, "--never-show", help="No report may hold pictures of its items."),
         as_json: bool = typer.Option(False, "--json", help="JSON instead of text."),
     ) -> None:
         """Read a dataset once and write the manifest that pins it: digests, labels, groups, sides."""
@@ -77,7 +77,7 @@ def _add_freeze(group: typer.Typer) -> None:
                 name=name,
                 frames=frames,
                 leave_out_unreadable=leave_out_unreadable,
-                may_be_shown=may_be_shown,
+                may_be_shown=not never_show,
                 watch=watch,
             )
         write_manifest(output, manifest)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["better", "worse", "not distinguishable"]
 
+_MOST_ITEMS = 1e9
 POWER = 0.8
 _EXACT_BELOW = 25
 """McNemar's test is exact below so many items (groups) on which the two differ, as is usual."""
@@ -238,8 +239,14 @@ def compare_decisions(
 
 
 def _items_needed(value: float, error: float, items: int, level: float) -> int | None:
-    """Return how many items would tell the difference, for its variance falls with their number; None without any."""
-    return math.ceil(items * (_away(level) * error / value) ** 2) if value and error else None
+    """Return how many items would tell the difference, for its variance falls with their number.
+
+    None where there is none, or one so small (rounding, say) that nobody has the items.
+    """
+    if not (value and error):
+        return None
+    needed = items * (_away(level) * error / value) ** 2
+    return math.ceil(needed) if needed <= _MOST_ITEMS else None
 
 
 def _away(level: float) -> float:

@@ -166,11 +166,12 @@ def digests_of(root: Path, paths: Iterable[str]) -> tuple[FileDigest, ...]:
     return tuple(digest_of(root, path) for path in sorted(set(paths)))
 
 
-def needs_extra() -> None:
-    """Raise MissingExtra where tables cannot be read."""
-    if importlib.util.find_spec("pyarrow") is None:
+def needs_extra(*names: str) -> None:
+    """Raise MissingExtra where one of the packages, which the extra `evaluate` brings, is not there."""
+    missing = [name for name in names or ("pyarrow",) if importlib.util.find_spec(name) is None]
+    if missing:
         raise MissingExtra(
-            "Datasets of records need what the extra `evaluate` brings.",
+            f"This needs {', '.join(missing)}, which the extra `evaluate` brings.",
             mend="Install it: pip install 'discern-detectors[evaluate]'.",
             extra="evaluate",
         )

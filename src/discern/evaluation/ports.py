@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from discern.evaluation.types import Item
+    from discern.evaluation.types import Examples, Item
     from discern.inputs.types import MediaContent
 
 Watcher = Callable[["Progress"], None]
@@ -56,3 +58,26 @@ class Progress:
     total: int
     resumed: int
     seconds: float
+
+
+class Labelled(Protocol):
+    """Labelled items in pieces; row i of the pieces is row i of `examples`, and `manifest_sha256` pins them."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def manifest_sha256(self) -> str:
+        """The digest of what is measured."""
+        ...
+
+    @property
+    def examples(self) -> Examples:
+        """The items as columns."""
+        ...
+
+    def pieces(self, skip: int) -> Iterator[Piece]:
+        """Yield the pieces from row `skip` on, which is where a piece begins."""
+        ...

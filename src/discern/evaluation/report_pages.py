@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 
-from discern.evaluation import report_plots, report_words
+from discern.evaluation import report_conditions, report_plots, report_words
 from discern.evaluation.results import Result, Timings
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
@@ -56,7 +56,7 @@ def _environment() -> jinja2.Environment:
         "one_line": _one_line,
     }
     environment.filters.update(words)
-    environment.globals.update(plots=report_plots, colours=report_plots.COLOURS)
+    environment.globals.update(plots=report_plots, conditions=report_conditions, colours=report_plots.COLOURS)
     return environment
 
 

@@ -10,8 +10,6 @@ Needs the extra `evaluate`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from discern.evaluation.cascades import CascadeFlow, CascadeLatency
@@ -19,6 +17,7 @@ from discern.evaluation.comparisons import Comparison
 from discern.evaluation.metrics import OperatingPoint, Subgroup
 from discern.evaluation.metrics_calibration import Calibration
 from discern.evaluation.types import Bar, Estimate, Label, Point
+from discern.evaluation.types_conditions import ConditionCurves
 from discern.evaluation.types_datasets import Leakage
 from discern.evaluation.types_platforms import PlatformTable
 
@@ -102,7 +101,7 @@ class Compared(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """The whole. `platforms` holds no times here, and `conditions` is what that part of the evaluation gives."""
+    """The whole. `platforms` holds no times here, and `conditions` is None where none was asked for."""
 
     format: int
     verdict: str
@@ -115,7 +114,7 @@ class Result(msgspec.Struct, frozen=True):
     cross: tuple[CrossCell, ...]
     compared: tuple[Compared, ...]
     platforms: PlatformTable | None
-    conditions: Any
+    conditions: ConditionCurves | None
     caveats: tuple[str, ...]
     versions: dict[str, str]
 

@@ -27,6 +27,7 @@ from discern.core.errors import CallerError
 from discern.detectors.assessment import Detector, load_detector
 from discern.detectors.bundle import Bundle
 from discern.evaluation.cascades import cascade_latency
+from discern.evaluation.conditions.service import ConditionsAsked, Windows, measure_conditions
 from discern.evaluation.datasets import read_manifest
 from discern.evaluation.journal import Journal
 from discern.evaluation.ports import Progress, Watcher
@@ -35,6 +36,7 @@ from discern.evaluation.service_results import Picture, compared, crossed, datas
 from discern.evaluation.service_scoring import Scoring, score_source
 from discern.evaluation.sources import Asked, FrozenSource, named, source_of
 from discern.evaluation.statistics import LEVEL
+from discern.evaluation.types_conditions import ConditionCurves
 from discern.evaluation.types_platforms import PlatformTable
 from discern.inputs.thumbnails import thumbnail
 from discern.inputs.types import InputLimits
@@ -55,7 +57,7 @@ class Parts:
     """What a run works with.
 
     `open_detector` takes a name or a folder, and gives a bundle that may be run; `measure_platforms` gives the table of
-    its variants on every runtime, on items of a dataset.
+    its variants on every runtime, on items of a dataset; `windows` opens those of a live stream by a detector's rule.
     """
 
     open_detector: Callable[[str], Bundle]
@@ -63,12 +65,17 @@ class Parts:
     limits: InputLimits
     locator: FaceLocator
     threads: int
+    windows: Windows
     clock: Clock = utc_now
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was asked for. `against` is the manifest of the data that the detector was trained on, below its root."""
+    """What was asked for.
+
+    `against` is the manifest of the data that the detector was trained on, below its root.
+    `conditions` are those of `conditions.registry.named`, `queries` what an attack may ask of an item.
+    """
 
     detector: str
     data: tuple[str, ...]
@@ -81,6 +88,8 @@ class Evaluation:
     against_root: Path | None = None
     pictures: bool = True
     platforms: bool = False
+    conditions: tuple[str, ...] = ()
+    queries: int = 0
 
     @property
     def command(self) -> str:
@@ -102,6 +111,8 @@ class Evaluation:
         words += [word for option, value in one_by_one.items() if value is not None for word in (option, value)]
         words += [] if self.pictures else ["--no-pictures"]
         words += ["--platforms"] if self.platforms else []
+        words += ["--conditions", ",".join(self.conditions)] if self.conditions else []
+        words += ["--adversarial", str(self.queries)] if self.queries else []
         return shlex.join([*words, "--seed", str(self.seed)])
 
 
@@ -168,11 +179,21 @@ def run(asked: Evaluation, looked: Looked, parts: Parts, out: Path, watch: Watch
         cross=crossed(ours),
         compared=found,
         platforms=None if platforms is None else platforms.lasting,
-        conditions=None,
+        conditions=_conditions(asked, looked, parts, journal, watch),
         caveats=_caveats(bundles),
         versions={"discern": discern.__version__, **{name: version(name) for name in _LIBRARIES}},
     )
     return result, clocked.timings(ours, platforms)
+
+
+def _conditions(
+    asked: Evaluation, looked: Looked, parts: Parts, journal: Journal, watch: Watcher
+) -> ConditionCurves | None:
+    if not asked.conditions and not asked.queries:
+        return None
+    scoring = Scoring(load_detector(looked.bundle, threads=1), parts.limits, parts.locator, parts.threads)
+    question = ConditionsAsked(asked.conditions, asked.queries, asked.seed)
+    return measure_conditions(question, looked.sources, scoring, journal, watch, parts.windows)
 
 
 def finish(out: Path) -> None:

@@ -233,9 +233,11 @@ def _caveats(scored: Scored) -> list[str]:
     if not unjudged.any():
         return []
     shares = [float(unjudged[labels == label].mean()) if (labels == label).any() else 0.0 for label in (0, 1)]
+    first = min(scored.errors, default=None)
+    why = "" if first is None else f" The first is {scored.examples.ids[first]}: {scored.errors[first]}"
     said = (
         f"{name}: {int(unjudged.sum()):,} of {len(labels):,} items could not be judged ({shares[0]:.1%} of the "
-        f"negatives, {shares[1]:.1%} of the positives) and are in no figure."
+        f"negatives, {shares[1]:.1%} of the positives) and are in no figure.{why}"
     )
     return [said]
 

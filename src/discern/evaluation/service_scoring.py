@@ -26,7 +26,7 @@ from discern.detectors.pooling import pool
 from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED, Scores
 from discern.evaluation.datasets import changed
 from discern.evaluation.journal import Judged, Scoresheet
-from discern.evaluation.ports import MediaPiece, Piece, Progress, RowsPiece, Watcher
+from discern.evaluation.ports import Labelled, MediaPiece, Piece, Progress, RowsPiece, Watcher
 from discern.evaluation.rules_exits import with_exits
 from discern.evaluation.types import Scored
 from discern.evaluation.types_datasets import Change
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from discern.detectors.assessment import Detector
-    from discern.evaluation.sources import FrozenSource
     from discern.evaluation.types import Item
     from discern.inputs.faces import FaceLocator
     from discern.inputs.types import InputLimits, MediaContent, Prepared
@@ -59,7 +58,7 @@ class Scoring:
     threads: int
 
 
-def score_source(source: FrozenSource, scoring: Scoring, sheet: Scoresheet, watch: Watcher) -> tuple[Scored, int]:
+def score_source(source: Labelled, scoring: Scoring, sheet: Scoresheet, watch: Watcher) -> tuple[Scored, int]:
     """Return the scores of a dataset, and how many of its rows had been scored before.
 
     What is scored is kept in `sheet` as it comes. Raises UnsupportedInput where the detector takes no such items, and
@@ -123,7 +122,7 @@ class _Scorer:
         stage_scores = scores.stage_scores.copy()
         refused = list(piece.refused)
         stage_scores[refused] = np.nan
-        outcome = with_exits(stage_scores, self._manifest)
+        outcome = with_exits(stage_scores, self._manifest, piece.matrix)
         judged = Judged(
             piece.start, outcome.score, stage_scores, outcome.decided_by, outcome.decision, {}, _shares(scores)
         )

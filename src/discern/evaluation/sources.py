@@ -19,7 +19,7 @@ import numpy as np
 
 from discern.core.errors import CallerError, UnreadableInput, UnsupportedInput
 from discern.evaluation.datasets import changed, examples_of, freeze, items_of, read_manifest, rows_of
-from discern.evaluation.datasets_contents import Contents, contents_of
+from discern.evaluation.datasets_contents import Contents, contents_of, needs_extra
 from discern.evaluation.datasets_leakage import leakage
 from discern.evaluation.ports import MediaPiece, Piece, RowsPiece
 from discern.evaluation.rules_datasets import caveats_of
@@ -196,8 +196,6 @@ def _given(pairs: Sequence[str], name: str) -> str | None:
 
 
 def _frozen_table(path: Path, name: str | None, detector: Manifest, asked: Asked) -> FrozenManifest:
-    from discern.evaluation.datasets_contents import needs_extra  # noqa: PLC0415 - a table needs more than this file
-
     needs_extra()
     from discern.evaluation.datasets_tables import holds_text  # noqa: PLC0415 - needs an extra
 

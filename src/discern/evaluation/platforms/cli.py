@@ -20,6 +20,7 @@ from discern.detectors.bundle import Bundle, open_bundle
 from discern.detectors.files import replace_file, taken
 from discern.detectors.optimise import CONVERSIONS
 from discern.detectors.vetting import VettingLimits, vet
+from discern.evaluation.datasets_contents import needs_extra
 from discern.evaluation.platforms.types import GateResult, LabelledRows, Watch
 from discern.evaluation.types_platforms import PlatformTable
 
@@ -83,6 +84,7 @@ def _optimising(group: typer.Typer, bench: Callable[[], Bench]) -> None:
         unknown = [name for name in kind if name not in CONVERSIONS]
         if unknown:
             raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(CONVERSIONS)}", param_hint="--kind")
+        needs_extra("scipy")
         from discern.evaluation.platforms.service import optimise  # noqa: PLC0415 - other commands do without
         from discern.evaluation.platforms.service_bundle import next_version, write_next  # noqa: PLC0415
 
@@ -116,6 +118,7 @@ def _measuring(group: typer.Typer, bench: Callable[[], Bench]) -> None:
         out: Path | None = typer.Option(None, "--out", "-o", help="File to write the table to as JSON."),
     ) -> None:
         """Measure every variant of a bundle on every runtime: latency, memory, size, agreement."""
+        needs_extra("scipy")
         from discern.evaluation.platforms.service_measuring import (  # noqa: PLC0415 - other commands do without
             RUNTIMES,
             measure_platforms,

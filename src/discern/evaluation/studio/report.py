@@ -59,8 +59,8 @@ def verdict(choice: ThresholdChoice) -> str:
     cost = choice.cost
     expected = f"an item costs {_figure(cost.value)} ({_interval(cost)})" if cost.value is not None else cost.caveat
     return (
-        f"{choice.detector} {choice.version} reviews from {first.review_from:g} and flags from {first.flag_from:g}"
-        f"{more}: {expected}, {choice.reviews:.2%} of the items are reviewed."
+        f"{choice.detector} {choice.version} reviews from {first.review_from:g} and flags from "
+        f"{first.flag_from:g}{more}: {expected}, {choice.reviews:.2%} of the items are reviewed."
     )
 
 
@@ -88,11 +88,8 @@ def plot(choice: ThresholdChoice) -> str:
         parts.append(f'<polyline class="series series-{number}" points="{_points(points, low, high)}"/>')
         parts.append(f'<line class="threshold" x1="{_x(at):.1f}" y1="{_TOP}" x2="{_x(at):.1f}" y2="{bottom}"/>')
     middle = (_LEFT + right) / 2
-    parts.append(
-        f'<text class="axis" x="{middle:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">Threshold on the score</text>'
-        "</svg>"
-    )
-    return "".join(parts)
+    place = f'x="{middle:.0f}" y="{_HEIGHT - 6}" text-anchor="middle"'
+    return "".join([*parts, f'<text class="axis" {place}>Threshold on the score</text></svg>'])
 
 
 def _points(points: Sequence[CostPoint], low: float, high: float) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from discern.evaluation.statistics import proportion
+from discern.evaluation.statistics import FEW_HITS, proportion
 from discern.evaluation.studio.types import Costs, Cuts, Goal, Sample
 
 if TYPE_CHECKING:
@@ -169,15 +169,22 @@ def lowest_flag_place(steps: Ladder, sample: Sample, goal: Goal) -> int:
         high = proportion(rank >= steps.below[place], group).high
         return high is not None and high <= (goal.max_fpr or 0.0)
 
-    low, high = int(kept[0]), len(steps.below) - 1
-    if not holds(high):
-        raise NotReachable(
-            f"{count} negatives cannot show a false-positive rate of {goal.max_fpr:g} at the upper end of its interval"
-        )
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low
+    # Down to a few flagged the upper end falls with them; of none at all it is that of the number of groups.
+    first = int(kept[0])
+    few = max(first, int(np.flatnonzero(flagged >= FEW_HITS)[-1])) if flagged[0] >= FEW_HITS else first
+    if holds(few):
+        low, high = first, few
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if holds(middle) else (middle + 1, high)
+        return low
+    counts = flagged[few:]
+    for place in np.unique(-counts, return_index=True)[1]:
+        if holds(few + int(place)):
+            return few + int(place)
+    raise NotReachable(
+        f"{count} negatives cannot show a false-positive rate of {goal.max_fpr:g} at the upper end of its interval"
+    )
 
 
 def band_of(starts: tuple[float, ...], amounts: Floats | None, rows: int) -> Positions:

@@ -175,7 +175,7 @@ def _put_together(
         cost=evidence.expected_cost(sample, goal, starts, asked.seed),
         cost_here=evidence.weighted_mean(cost_of(decided, sample, goal), sample),
         cost_without_exits=evidence.weighted_mean(cost_of(last_decisions(chosen.cuts, sample), sample, goal), sample),
-        cost_of_shipped=None if calibrations else _cost_of_shipped(manifest, sample, goal, asked.seed),
+        cost_of_shipped=None if calibrations else _cost_of_shipped(manifest, sample, goal),
         reviews=evidence.reviews_of(chosen, sample),
         compute=compute,
         flows=evidence.flows(decided, sample, (manifest.classes.negative, manifest.classes.positive)),
@@ -359,7 +359,7 @@ def _starts(sample: Sample, bands: int, caveats: list[str]) -> tuple[float, ...]
     return tuple(kept)
 
 
-def _cost_of_shipped(manifest: Manifest, sample: Sample, goal: Goal, seed: int) -> Estimate | None:
+def _cost_of_shipped(manifest: Manifest, sample: Sample, goal: Goal) -> Estimate | None:
     """Return what an item costs as the bundle is, None where it has bands, which may be of another field."""
     rule = manifest.decision
     if rule.bands is not None:
@@ -370,4 +370,4 @@ def _cost_of_shipped(manifest: Manifest, sample: Sample, goal: Goal, seed: int) 
         if stage.exits is not None
     )
     shipped = Chosen((Cuts(rule.review_from, rule.flag_from),), exits)
-    return evidence.mean_cost(cost_of(decisions(shipped, sample)[0], sample, goal), sample, seed)
+    return evidence.mean_cost(cost_of(decisions(shipped, sample)[0], sample, goal), sample)

@@ -1,0 +1,71 @@
+"""How the report draws and says what conditions come to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from discern.evaluation.types_conditions import FALL
+
+if TYPE_CHECKING:
+    from discern.evaluation.types import Estimate
+    from discern.evaluation.types_conditions import ConditionCurve, DatasetConditions
+
+_WIDTH, _HEIGHT = 220, 130
+_LEFT, _RIGHT, _TOP, _BOTTOM = 32, 8, 8, 20
+_LOWEST = 0.4
+_TICKS = (0.5, 0.75, 1.0)
+
+
+def title(name: str) -> str:
+    """Return what a condition is called."""
+    return {"jpeg": "JPEG", "h264": "H.264"}.get(name, name.replace("_", " ").capitalize())
+
+
+def chart(clean: Estimate, curve: ConditionCurve) -> str:
+    """Return the AUC over the strengths, 0 being the items as they are, with intervals, as SVG."""
+    last = max((point.strength for point in curve.points), default=1)
+    figures = [(0, clean), *((point.strength, point.auc) for point in curve.points)]
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="AUC over the strength of {curve.condition}">'
+    ]
+    for tick in _TICKS:
+        parts.append(
+            f'<line class="grid" x1="{_LEFT}" y1="{_y(tick):.1f}" x2="{_WIDTH - _RIGHT}" y2="{_y(tick):.1f}"/>'
+        )
+        parts.append(f'<text x="{_LEFT - 5}" y="{_y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for strength, area in figures:
+        at = _x(strength, last)
+        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - 5}" text-anchor="middle">{strength}</text>')
+        if area.low is not None and area.high is not None:
+            ends = f'y1="{_y(area.low):.1f}" x2="{at:.1f}" y2="{_y(area.high):.1f}"'
+            parts.append(f'<line class="whisker" x1="{at:.1f}" {ends}/>')
+    line = " ".join(f"{_x(at, last):.1f},{_y(area.value):.1f}" for at, area in figures if area.value is not None)
+    return "".join([*parts, f'<polyline class="series series-0" points="{line}"/>', "</svg>"])
+
+
+def summary(dataset: DatasetConditions) -> str:
+    """Return in a sentence or two where the detector gives way."""
+    tried = [curve for curve in dataset.curves if curve.points]
+    if not tried:
+        return "No condition could be tried."
+    falling = sorted(
+        ((curve.falls_from, curve) for curve in tried if curve.falls_from is not None), key=lambda one: one[0]
+    )
+    named = [f"{title(curve.condition)} from strength {strength}{_sure(curve)}" for strength, curve in falling]
+    said = "; ".join(named) if named else f"none of {len(tried)}"
+    return f"The AUC falls by more than {FALL:g} under {said}."
+
+
+def _sure(curve: ConditionCurve) -> str:
+    if curve.surely_falls_from == curve.falls_from:
+        return ""
+    return " (not sure)" if curve.surely_falls_from is None else f" (sure from {curve.surely_falls_from})"
+
+
+def _x(strength: int, last: int) -> float:
+    return _LEFT + 8 + (_WIDTH - _LEFT - _RIGHT - 16) * strength / last
+
+
+def _y(value: float) -> float:
+    share = (max(value, _LOWEST) - _LOWEST) / (1 - _LOWEST)
+    return _TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM)
