@@ -368,8 +368,8 @@ The four test weeks together, and other thresholds on the same scores:
 
 {saved}
 
-Intervals are 95 % by bootstrap over customers; differences are of the same payments. Version 1.0 had thresholds that
-flag at most 0.5 % of payments and show people at most {CARDS_A_DAY} cards a day:
+Intervals are 95 % by Student's quantile over sums of customers; differences are of the same payments. Version 1.0 had
+thresholds that flag at most 0.5 % of payments and show people at most {CARDS_A_DAY} cards a day:
 more frauds are seen that way, for more than these costs say they are worth.
 
 At first only searched thresholds were compared, and those for bands were seen to cost more on the test weeks than one

@@ -155,7 +155,7 @@ def compare_bands(calibrated: Scored, *, seed: int) -> list[BandCost]:
         for starts in BANDS
     ]
     computed = [_computed(calibrated, starts) for starts in BANDS]
-    costs = [mean_cost(_costs(calibrated, cuts), sample, seed) for cuts in computed]
+    costs = [mean_cost(_costs(calibrated, cuts), sample) for cuts in computed]
     return searched + [BandCost(cuts, cost, searched=False) for cuts, cost in zip(computed, costs, strict=True)]
 
 
@@ -172,16 +172,16 @@ def _costs(calibrated: Scored, cuts: tuple[Cuts, ...]) -> NDArray[np.float64]:
     return cost_of(last_decisions(cuts, sample), sample, GOAL)
 
 
-def saved(calibrated: Scored, cuts: tuple[Cuts, ...], other: tuple[Cuts, ...], *, seed: int) -> Estimate:
+def saved(calibrated: Scored, cuts: tuple[Cuts, ...], other: tuple[Cuts, ...]) -> Estimate:
     """What a payment costs less with `cuts` than with `other`."""
-    return mean_cost(_costs(calibrated, other) - _costs(calibrated, cuts), _sample(calibrated), seed)
+    return mean_cost(_costs(calibrated, other) - _costs(calibrated, cuts), _sample(calibrated))
 
 
 def _share(part: NDArray[Any], whole: NDArray[np.bool_]) -> float:
     return float(np.sum(part[whole]) / np.sum(whole)) if whole.any() else float("nan")
 
 
-def operating_point(calibrated: Scored, cuts: tuple[Cuts, ...], *, seed: int) -> OperatingPoint:
+def operating_point(calibrated: Scored, cuts: tuple[Cuts, ...]) -> OperatingPoint:
     """What the thresholds do to calibrated payments."""
     sample = _sample(calibrated)
     decided = last_decisions(cuts, sample)
@@ -201,5 +201,5 @@ def operating_point(calibrated: Scored, cuts: tuple[Cuts, ...], *, seed: int) ->
         recall_with_review=_share(seen, fraud),
         amount_lost=float(np.sum(amount[fraud & ~seen]) / np.sum(amount[fraud])),
         cards_a_day=pairs / len(np.unique(calibrated.day)),
-        cost=mean_cost(cost_of(decided, sample, GOAL), sample, seed),
+        cost=mean_cost(cost_of(decided, sample, GOAL), sample),
     )

@@ -193,7 +193,7 @@ def _fold_reports(
             train_frauds=int(payments.fraud[fold.train].sum()),
             figures=figures,
             published_model=published,
-            point=operating_point(scored, decision.cuts, seed=seed),
+            point=operating_point(scored, decision.cuts),
         )
         for fold, scored, figures, published in zip(tested.folds, calibrated, each, each_published, strict=True)
     ]
@@ -335,13 +335,12 @@ def make_report(
         validation_starts=", ".join(str(start) for start in VALIDATION_STARTS),
         validation_period=choices.validation_period,
         bootstrap_draws=BOOTSTRAP_DRAWS,
-        validation_point=operating_point(rescored(choices.validation, decision.calibration), decision.cuts, seed=seed),
+        validation_point=operating_point(rescored(choices.validation, decision.calibration), decision.cuts),
         folds=folds,
         test_points={
-            name: operating_point(calibrated, cuts, seed=seed)
-            for name, cuts in {"those above": decision.cuts, **rivals}.items()
+            name: operating_point(calibrated, cuts) for name, cuts in {"those above": decision.cuts, **rivals}.items()
         },
-        saved={name: saved(calibrated, decision.cuts, cuts, seed=seed) for name, cuts in rivals.items()},
+        saved={name: saved(calibrated, decision.cuts, cuts) for name, cuts in rivals.items()},
         mean=mean,
         mean_published_model=mean_published,
         onnx_bytes=len(model[0]),

@@ -100,9 +100,9 @@ def test_bands_are_chosen_by_what_they_cost_on_other_customers() -> None:
     assert compared[1].cuts[1].review_from < compared[1].cuts[0].review_from
 
     one_pair = compared[0].cuts
-    assert saved(calibrated, chosen.cuts, chosen.cuts, seed=7).value == 0
-    less = saved(calibrated, compared[1].cuts, one_pair, seed=7).value or 0.0
-    banded, plain = (operating_point(calibrated, cuts, seed=7).cost.value for cuts in (compared[1].cuts, one_pair))
+    assert saved(calibrated, chosen.cuts, chosen.cuts).value == 0
+    less = saved(calibrated, compared[1].cuts, one_pair).value or 0.0
+    banded, plain = (operating_point(calibrated, cuts).cost.value for cuts in (compared[1].cuts, one_pair))
     assert less > 0
     assert (plain or 0.0) - (banded or 0.0) == pytest.approx(less)
 
@@ -122,7 +122,7 @@ def test_an_operating_point_by_hand() -> None:
     score = np.array([0.9, 0.6, 0.6, 0.4, 0.4, 0.1])
     amount = np.array([10.0, 200.0, 30.0, 60.0, 50.0, 70.0])
     scored = Scored(fraud, score, np.array([1, 2, 2, 3, 4, 5]), np.array([0, 0, 0, 1, 1, 1]), amount)
-    point = operating_point(scored, (Cuts(0.4, 0.6),), seed=7)
+    point = operating_point(scored, (Cuts(0.4, 0.6),))
     assert (point.payments, point.frauds) == (6, 3)
     assert point.flagged_share == pytest.approx(3 / 6)
     assert point.flag_precision == pytest.approx(2 / 3)
@@ -136,7 +136,7 @@ def test_an_operating_point_by_hand() -> None:
     assert point.cost.value == pytest.approx((COSTS.false_alarm + reviews) / 6)
 
     # From an amount of 60 on, less suspicion is enough to flag; below it everything under 0.95 is cleared.
-    banded = operating_point(scored, (Cuts(0.95, 0.95), Cuts(0.3, 0.4, 60.0)), seed=7)
+    banded = operating_point(scored, (Cuts(0.95, 0.95), Cuts(0.3, 0.4, 60.0)))
     assert banded.flagged_share == pytest.approx(2 / 6)
     assert banded.amount_lost == pytest.approx(10 / 270)
     assert banded.cost.value == pytest.approx(10 / 6)
