@@ -8,6 +8,8 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from recipes.card_fraud.features import FEATURES
-from recipes.card_fraud.model import RATIOS, SMALLEST_DENOMINATOR, Model, Trees
+from recipes.card_fraud.model import PRODUCTS, RATIOS, SMALLEST_DENOMINATOR, Model, Parameters, Trees
 
 TOLERANCE = 1e-5
 """Largest difference between the graph's probability and the trained model's."""
@@ -25,22 +27,36 @@ _OPSET_ML = 3
 _IR_VERSION = 8
 
 
-def _ratio_nodes() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Nodes from `record` to `columns` [N, 21], as `model.model_columns` computes them."""
-    over = np.array([FEATURES.index(name) for name, _ in RATIOS], dtype=np.int64)
-    under = np.array([FEATURES.index(name) for _, name in RATIOS], dtype=np.int64)
-    constants = [
-        numpy_helper.from_array(over, "over"),
-        numpy_helper.from_array(under, "under"),
-        numpy_helper.from_array(np.array(SMALLEST_DENOMINATOR), "smallest"),
-    ]
-    nodes = [
-        helper.make_node("Gather", ["record", "over"], ["numerator"], axis=1),
-        helper.make_node("Gather", ["record", "under"], ["below"], axis=1),
-        helper.make_node("Max", ["below", "smallest"], ["denominator"]),
-        helper.make_node("Div", ["numerator", "denominator"], ["ratios"]),
-        helper.make_node("Concat", ["record", "ratios"], ["columns"], axis=1),
-    ]
+def _gather(names: Iterable[str], output: str) -> tuple[onnx.NodeProto, onnx.TensorProto]:
+    """A node from `record` to the named fields, and its constant."""
+    places = np.array([FEATURES.index(name) for name in names], dtype=np.int64)
+    constant = numpy_helper.from_array(places, f"{output}_fields")
+    return helper.make_node("Gather", ["record", constant.name], [output], axis=1), constant
+
+
+def _column_nodes(parameters: Parameters) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Nodes from `record` to `columns`, as `model.model_columns` computes them."""
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+    parts = ["record"]
+    if parameters.ratios:
+        over, over_fields = _gather((one for one, _ in RATIOS), "numerator")
+        under, under_fields = _gather((other for _, other in RATIOS), "below")
+        constants += [over_fields, under_fields, numpy_helper.from_array(np.array(SMALLEST_DENOMINATOR), "smallest")]
+        nodes += [
+            over,
+            under,
+            helper.make_node("Max", ["below", "smallest"], ["denominator"]),
+            helper.make_node("Div", ["numerator", "denominator"], ["ratios"]),
+        ]
+        parts.append("ratios")
+    if parameters.products:
+        count, count_fields = _gather((one for one, _ in PRODUCTS), "count")
+        share, share_fields = _gather((other for _, other in PRODUCTS), "share")
+        constants += [count_fields, share_fields]
+        nodes += [count, share, helper.make_node("Mul", ["count", "share"], ["products"])]
+        parts.append("products")
+    nodes.append(helper.make_node("Concat", parts, ["columns"], axis=1))
     return nodes, constants
 
 
@@ -76,8 +92,8 @@ def to_onnx(model: Model) -> bytes:
     nodes: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
     source = "record"
-    if model.parameters.ratios:
-        nodes, constants = _ratio_nodes()
+    if model.parameters.ratios or model.parameters.products:
+        nodes, constants = _column_nodes(model.parameters)
         source = "columns"
     nodes += [
         _tree_node(model.trees(), source),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.card_fraud.decision import FLAGGED_SHARE, Decision
+from discern.evaluation.types import Estimate
+from recipes.card_fraud.decision import COSTS, STAGE, Decision
 from recipes.card_fraud.features import FEATURES, LABEL_DELAY_DAYS
-from recipes.card_fraud.measure import CARDS_A_DAY
 
 NAME = "card-fraud"
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 MODEL_FILE = "model.onnx"
+AMOUNT = "amount"
+"""The field that the bands of thresholds go by."""
 
 _USUAL_CUSTOMER: dict[str, Any] = {
     "customer_count_1d": 2,
@@ -125,15 +129,59 @@ def _window_field(name: str) -> dict[str, Any]:
 def record_fields() -> list[dict[str, Any]]:
     """The fields of the record, in the order of the model's input columns."""
     first = [
-        _amount_field("amount", "Amount of the payment."),
+        _amount_field(AMOUNT, "Amount of the payment."),
         {"name": "weekend", "type": "boolean", "description": "The payment was made on a Saturday or Sunday."},
         {"name": "night", "type": "boolean", "description": "The payment was made between 00:00 and 06:59."},
     ]
     return first + [_window_field(name) for name in FEATURES[len(first) :]]
 
 
-def build_manifest(decision: Decision, *, validation: str, data_sha256: str) -> dict[str, Any]:
-    """The manifest without `files`, which packing fills in; `validation` names the payments of the thresholds."""
+@dataclass(frozen=True)
+class Evidence:
+    """What the manifest names as evidence: the payments, their data set, and the expected cost of a payment."""
+
+    calibrated_on: str
+    chosen_on: str
+    data_sha256: str
+    payments: int
+    frauds: int
+    cost: Estimate
+    rule: str
+    seed: int
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
+
+
+def _calibration(decision: Decision, evidence: Evidence) -> dict[str, Any]:
+    losses = {one.kind: _short(one.log_loss) for one in decision.calibration.tried if one.log_loss is not None}
+    fitted_by = {"dataset": evidence.calibrated_on, "dataset_sha256": evidence.data_sha256, "log_loss": losses}
+    return {**decision.calibration.calibration, "fitted_by": {**fitted_by, "seed": evidence.seed}}
+
+
+def _decision(decision: Decision, evidence: Evidence) -> dict[str, Any]:
+    first, *others = decision.cuts
+    rule: dict[str, Any] = {"review_from": first.review_from, "flag_from": first.flag_from}
+    if others:
+        steps = [{"from": one.start, "review_from": one.review_from, "flag_from": one.flag_from} for one in others]
+        rule["bands"] = {"field": AMOUNT, "steps": steps}
+    cost = evidence.cost
+    rule["chosen_by"] = {
+        "rule": evidence.rule,
+        "costs": {name: value for name, value in msgspec.to_builtins(COSTS).items() if value},
+        "dataset": evidence.chosen_on,
+        "dataset_sha256": evidence.data_sha256,
+        "items": evidence.payments,
+        "positives": evidence.frauds,
+        "expected_cost": {"value": _short(cost.value), "low": _short(cost.low), "high": _short(cost.high)},
+        "seed": evidence.seed,
+    }
+    return rule
+
+
+def build_manifest(decision: Decision, evidence: Evidence) -> dict[str, Any]:
+    """The manifest without `files`, which packing fills in."""
     return {
         "format": 1,
         "name": NAME,
@@ -141,19 +189,8 @@ def build_manifest(decision: Decision, *, validation: str, data_sha256: str) -> 
         "task": "Tells fraudulent card payments from genuine ones by payment, customer and terminal.",
         "input": {"kind": "record", "fields": record_fields()},
         "classes": {"negative": "genuine", "positive": "fraud"},
-        "stages": [
-            {"name": "trees", "model": MODEL_FILE, "calibration": {"temperature": decision.temperature}},
-        ],
-        "decision": {
-            "review_from": decision.review_from,
-            "flag_from": decision.flag_from,
-            "chosen_by": {
-                "flag_from": {"max_flagged_share_of_payments": FLAGGED_SHARE},
-                "review_from": {"max_cards_a_day_flagged_or_reviewed": CARDS_A_DAY},
-                "dataset": validation,
-                "dataset_sha256": data_sha256,
-            },
-        },
+        "stages": [{"name": STAGE, "model": MODEL_FILE, "calibration": _calibration(decision, evidence)}],
+        "decision": _decision(decision, evidence),
         "reference": "reference.json",
         "card": "CARD.md",
     }

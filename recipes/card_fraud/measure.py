@@ -45,16 +45,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scored payments of one fold: four arrays of the same length.
+    """Scored payments of one fold: arrays of the same length.
 
     `fraud` bool, `score` in [0, 1] (higher is more suspicious), `customer` small non-negative integers shared by all
-    folds, `day` any integer that grows from day to day.
+    folds, `day` any integer that grows from day to day, `amount` in currency units.
     """
 
     fraud: NDArray[np.bool_]
     score: NDArray[np.float64]
     customer: NDArray[np.int64]
     day: NDArray[np.int64]
+    amount: NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
-"""The fraud model: boosted trees over the fifteen features and, optionally, ratios of them.
+"""The fraud model: boosted trees over the fifteen features and, optionally, ratios and products of them.
 
 The ratios say how unusual a payment is *for its customer* (amount against the customer's own mean, today's count
-against the usual one). A tree that splits on one column at a time needs many splits to say the same. They are functions
-of the fifteen features, computed inside the model, so a caller gives fifteen values either way.
+against the usual one). The products are the frauds known of the terminal: a share of one is another thing after one
+payment than after thirty. A tree that splits on one column at a time needs many splits to say the same. They are
+functions of the fifteen features, computed inside the model, so a caller gives fifteen values either way.
 
 Invariants:
-- The ratios are single float32 operations, so that the ONNX graph gets the same bits as training did.
+- Ratios and products are single float32 operations, so that the ONNX graph gets the same bits as training did.
 - The probability is sigmoid(mean over members of their margins); a member is one boosted model, differing by its seed.
 - `tree_method="exact"` and `base_score=0.5`, as in the handbook; the library's own defaults lose average precision on
   these data.
@@ -33,6 +34,12 @@ RATIOS = (
 )
 """Numerator and denominator of each ratio."""
 
+PRODUCTS = (
+    ("terminal_count_7d", "terminal_risk_7d"),
+    ("terminal_count_30d", "terminal_risk_30d"),
+)
+"""Count and share whose product is the number of known frauds."""
+
 SMALLEST_DENOMINATOR = np.float32(0.01)
 """One minor unit of the currency: a customer whose payments were all 0.00 has no division by zero."""
 
@@ -42,6 +49,7 @@ class Parameters:
     """Parameters of the boosted trees; the names are XGBoost's. `members` models with different seeds are averaged."""
 
     ratios: bool = True
+    products: bool = False
     n_estimators: int = 100
     learning_rate: float = 0.1
     max_depth: int = 3
@@ -62,6 +70,8 @@ class Parameters:
         if self.colsample_bylevel != 1:
             parts.append(f"{self.colsample_bylevel:g} of the columns a level")
         parts.append("with ratios" if self.ratios else "without ratios")
+        if self.products:
+            parts.append("with products")
         if self.members > 1:
             parts.append(f"mean of {self.members} seeds")
         return ", ".join(parts)
@@ -72,26 +82,23 @@ PUBLISHED = Parameters(ratios=False)
 
 CANDIDATES = (
     PUBLISHED,
-    Parameters(ratios=False, subsample=0.6, colsample_bytree=0.6),
-    Parameters(ratios=False, n_estimators=300),
-    Parameters(),
-    Parameters(n_estimators=200),
-    Parameters(max_depth=5),
-    Parameters(subsample=0.6, colsample_bytree=0.6),
     Parameters(subsample=0.6, colsample_bytree=0.6, members=3),
-    Parameters(n_estimators=200, learning_rate=0.05, max_depth=5, subsample=0.6, colsample_bylevel=0.6),
-    Parameters(n_estimators=200, learning_rate=0.05, max_depth=5, subsample=0.6, colsample_bylevel=0.6, members=3),
+    Parameters(products=True, subsample=0.6, colsample_bytree=0.6),
+    Parameters(products=True, subsample=0.6, colsample_bytree=0.6, members=3),
+    Parameters(products=True, n_estimators=200, learning_rate=0.05, max_depth=5, subsample=0.6, colsample_bylevel=0.6),
 )
 """What is compared on the validation folds."""
 
 
 def model_columns(features: NDArray[np.float32], parameters: Parameters) -> NDArray[np.float32]:
-    """The columns the trees see: the features [N, 15], followed by the ratios [N, 6] where the parameters want them."""
-    if not parameters.ratios:
-        return features
+    """The columns the trees see: the features [N, 15], then the ratios [N, 6] and the products [N, 2] where wanted."""
     column = {name: features[:, position] for position, name in enumerate(FEATURES)}
-    ratios = [column[over] / np.maximum(column[under], SMALLEST_DENOMINATOR) for over, under in RATIOS]
-    return np.column_stack([features, *ratios])
+    parts: list[NDArray[Any]] = [features]
+    if parameters.ratios:
+        parts += [column[over] / np.maximum(column[under], SMALLEST_DENOMINATOR) for over, under in RATIOS]
+    if parameters.products:
+        parts += [column[count] * column[share] for count, share in PRODUCTS]
+    return np.column_stack(parts)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ Invariants:
 - Seven days of training, seven days of delay, seven days of test.
 - A test day holds no customer of whom a fraud was known by then: one that fell into the training days, or into the days
   up to the label delay before that test day.
-- Parameters are chosen on `VALIDATION_STARTS` only; `TEST_STARTS` are looked at once, with the choice made.
+- Scores are calibrated on `CALIBRATION_STARTS` only, parameters and thresholds chosen on `VALIDATION_STARTS` only;
+  `TEST_STARTS` are looked at once, with all choices made. The test days of the three follow each other.
 """
 
 from __future__ import annotations
@@ -20,11 +21,17 @@ TRAIN_DAYS = 7
 DELAY_DAYS = 7
 TEST_DAYS = 7
 
+CALIBRATION_STARTS = (date(2018, 5, 23), date(2018, 5, 30), date(2018, 6, 6), date(2018, 6, 13))
+"""First training days of the folds on which scores are calibrated; the handbook does not use them."""
+
 VALIDATION_STARTS = (date(2018, 6, 20), date(2018, 6, 27), date(2018, 7, 4), date(2018, 7, 11))
-"""First training days of the folds on which parameters are chosen."""
+"""First training days of the folds on which parameters and thresholds are chosen."""
 
 BASELINE_START = date(2018, 7, 25)
 """First training day of the fold that the handbook uses for untuned models."""
+
+LONG_TRAIN_DAYS = 28
+"""What longer training is tried with, on the validation folds. It is not the published protocol."""
 
 TEST_STARTS = (date(2018, 7, 25), date(2018, 8, 1), date(2018, 8, 8), date(2018, 8, 15))
 """First training days of the four test folds."""
@@ -60,24 +67,26 @@ def days_since_epoch(transactions: pd.DataFrame) -> NDArray[np.int64]:
     return transactions["TX_DATETIME"].to_numpy().astype("datetime64[D]").astype(np.int64)
 
 
-def make_fold(transactions: pd.DataFrame, start: date) -> Fold:
+def make_fold(transactions: pd.DataFrame, start: date, *, train_days: int = TRAIN_DAYS) -> Fold:
     """The fold whose training starts on `start`.
 
-    `transactions` holds TRANSACTION_ID, TX_DATETIME, CUSTOMER_ID and TX_FRAUD. Raises ValueError when the days asked
-    for are not all there.
+    `transactions` holds TRANSACTION_ID, TX_DATETIME, CUSTOMER_ID and TX_FRAUD. With more than the protocol's
+    `train_days` the training payments begin that much earlier, and the test payments stay the same. Raises ValueError
+    when the days asked for are not all there.
     """
     days = days_since_epoch(transactions)
     customers = transactions["CUSTOMER_ID"].to_numpy()
     fraud = transactions["TX_FRAUD"].to_numpy() == 1
     first = int(np.datetime64(start, "D").astype(np.int64))
     last = first + TRAIN_DAYS + DELAY_DAYS + TEST_DAYS - 1
-    if first < days.min() or last > days.max():
+    begin = first + TRAIN_DAYS - train_days
+    if begin < days.min() or last > days.max():
         raise ValueError(f"no complete fold starts on {start}: the transactions do not cover all its days")
     test_days = []
     for day in range(first + TRAIN_DAYS + DELAY_DAYS, last + 1):
         defrauded = np.unique(customers[fraud & (days >= first) & (days < day - DELAY_DAYS)])
         test_days.append(np.flatnonzero((days == day) & ~np.isin(customers, defrauded)))
-    train = np.flatnonzero((days >= first) & (days < first + TRAIN_DAYS))
+    train = np.flatnonzero((days >= begin) & (days < first + TRAIN_DAYS))
     identifiers = transactions["TRANSACTION_ID"].to_numpy()
     test = np.concatenate(test_days)
     return Fold(start, train[np.argsort(identifiers[train])], test[np.argsort(identifiers[test])])

@@ -216,7 +216,7 @@ def test_the_report_says_what_is_so_in_a_running_installation(services: Services
     assert found["audit_log"]["state"] == "shown"
     assert found["keys"]["facts"]["without_end"] == 1
     assert found["users"]["facts"]["owner"] == {"users": 1, "password": 1}
-    assert {"toy-record 1.0.0", "card-fraud 1.0.0"} <= set(found["detectors"]["facts"]["signed"])
+    assert {"toy-record 1.0.0", "card-fraud 1.1.0"} <= set(found["detectors"]["facts"]["signed"])
     version = home / "detectors" / "toy-record" / "1.0.0"
     (version / "CARD.md").write_bytes((version / "CARD.md").read_bytes() + b" ")
     (version.parent / "touched").mkdir()  # a version that comes has the others looked at anew

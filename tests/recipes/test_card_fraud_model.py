@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from discern.detectors.manifest import Manifest
 from discern.detectors.manifest_file import dump_manifest, parse_manifest
 from discern.detectors.runtime import StageModel
+from discern.detectors.thresholds import bands_of
+from discern.evaluation.studio.types import Cuts, KindLoss, StageCalibration
+from discern.evaluation.types import Estimate
 from discern.inputs.spec import RecordSpec
 from recipes.card_fraud.decision import Decision
 from recipes.card_fraud.features import FEATURES
-from recipes.card_fraud.manifest import build_manifest
+from recipes.card_fraud.manifest import Evidence, build_manifest
 
 pytest.importorskip("xgboost", reason="the recipe needs xgboost: pip install 'discern-detectors[train]'")
 
@@ -34,6 +38,8 @@ def make_payments(count: int = 1500) -> tuple[NDArray[np.float32], NDArray[np.bo
     [
         model.Parameters(n_estimators=10, ratios=False),
         model.Parameters(n_estimators=10, max_depth=4, subsample=0.6, colsample_bytree=0.6, members=2),
+        model.Parameters(n_estimators=10, ratios=False, products=True),
+        model.Parameters(n_estimators=10, products=True),
     ],
     ids=str,
 )
@@ -61,9 +67,43 @@ def test_a_graph_that_differs_is_not_given_out(monkeypatch: pytest.MonkeyPatch) 
         export.checked_onnx(trained, features)
 
 
+def test_the_products_are_the_frauds_of_the_terminal() -> None:
+    features, _ = make_payments(50)
+    columns = model.model_columns(features, model.Parameters(ratios=False, products=True))
+    assert columns.dtype == np.float32
+    count, share = (features[:, FEATURES.index(f"terminal_{name}_30d")] for name in ("count", "risk"))
+    np.testing.assert_array_equal(columns[:, -1], count * share)
+
+
+CALIBRATION = StageCalibration("trees", "temperature", {"temperature": 1.1}, (KindLoss("temperature", 0.02, 0.0, 0.0),))
+EVIDENCE = Evidence(
+    "weeks before a test", "weeks of a test", "0" * 64, 1000, 12, Estimate(0.1, 0.05, 0.2), "searched", 7
+)
+
+
+def made_manifest(*cuts: Cuts) -> Manifest:
+    return parse_manifest(dump_manifest(build_manifest(Decision(CALIBRATION, cuts), EVIDENCE)))
+
+
+def test_the_manifest_has_the_thresholds_of_every_band() -> None:
+    plain = made_manifest(Cuts(0.02, 0.4))
+    assert plain.decision.bands is None
+    assert plain.stages[0].calibration.temperature == 1.1
+
+    manifest = made_manifest(Cuts(0.2, 0.8), Cuts(0.1, 0.7, 50.0), Cuts(0.03, 0.5, 100.0))
+    bands = bands_of(manifest)
+    assert bands is not None
+    rows = np.zeros((4, len(FEATURES)), np.float32)
+    rows[:, 0] = [49.99, 50.0, 99.5, 2000.0]
+    applied = bands.applied(rows)
+    assert applied.review_from.tolist() == [0.2, 0.1, 0.1, 0.03]
+    assert applied.flag_from.tolist() == [0.8, 0.7, 0.7, 0.5]
+    assert manifest.decision.chosen_by["costs"]["amount_share"] == 1
+    assert manifest.decision.chosen_by["expected_cost"] == {"value": 0.1, "low": 0.05, "high": 0.2}
+
+
 def test_the_manifest_lists_the_columns_of_the_model() -> None:
-    decision = Decision(temperature=1.1, review_from=0.02, flag_from=0.4)
-    manifest = parse_manifest(dump_manifest(build_manifest(decision, validation="a test", data_sha256="0" * 64)))
+    manifest = made_manifest(Cuts(0.02, 0.4))
     assert isinstance(manifest.input, RecordSpec)
     assert tuple(field.name for field in manifest.input.fields) == FEATURES
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from recipes.card_fraud.protocol import last_complete_start, make_fold
+from recipes.card_fraud.protocol import (
+    CALIBRATION_STARTS,
+    TEST_STARTS,
+    VALIDATION_STARTS,
+    last_complete_start,
+    make_fold,
+)
 
 START = date(2018, 4, 3)
 
@@ -56,3 +63,18 @@ def test_the_last_complete_fold_fits_and_the_next_does_not() -> None:
         make_fold(transactions, date.fromordinal(start.toordinal() + 1))
     with pytest.raises(ValueError, match="do not cover"):
         make_fold(transactions, date(2018, 3, 31))
+
+
+def test_longer_training_begins_earlier_and_tests_the_same() -> None:
+    transactions = make_transactions()
+    fold, longer = make_fold(transactions, START), make_fold(transactions, START, train_days=9)
+    np.testing.assert_array_equal(fold.test, longer.test)
+    when = transactions["TX_DATETIME"].dt.date
+    assert (when[longer.train].min(), when[longer.train].max()) == (date(2018, 4, 1), date(2018, 4, 9))
+    with pytest.raises(ValueError, match="do not cover"):
+        make_fold(transactions, START, train_days=10)
+
+
+def test_what_calibrates_what_decides_and_what_measures_are_weeks_of_their_own() -> None:
+    starts = [*CALIBRATION_STARTS, *VALIDATION_STARTS, *TEST_STARTS]
+    assert all(later - earlier >= timedelta(days=7) for earlier, later in pairwise(starts))
