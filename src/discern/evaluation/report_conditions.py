@@ -30,21 +30,24 @@ def chart(clean: Estimate, curve: ConditionCurve) -> str:
     """Return the AUC over the strengths, 0 being the items as they are, with intervals, as SVG."""
     last = max((point.strength for point in curve.points), default=1)
     figures = [(0, clean), *((point.strength, point.auc) for point in curve.points)]
+    drawn = [end for _, area in figures for end in (area.value, area.low) if end is not None]
+    lowest = min([_LOWEST, *drawn])
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="AUC over the strength of {curve.condition}">'
     ]
     for tick in _TICKS:
-        parts.append(
-            f'<line class="grid" x1="{_LEFT}" y1="{_y(tick):.1f}" x2="{_WIDTH - _RIGHT}" y2="{_y(tick):.1f}"/>'
-        )
-        parts.append(f'<text x="{_LEFT - 5}" y="{_y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        level = _y(tick, lowest)
+        parts.append(f'<line class="grid" x1="{_LEFT}" y1="{level:.1f}" x2="{_WIDTH - _RIGHT}" y2="{level:.1f}"/>')
+        parts.append(f'<text x="{_LEFT - 5}" y="{level + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for strength, area in figures:
         at = _x(strength, last)
         parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - 5}" text-anchor="middle">{strength}</text>')
         if area.low is not None and area.high is not None:
-            ends = f'y1="{_y(area.low):.1f}" x2="{at:.1f}" y2="{_y(area.high):.1f}"'
+            ends = f'y1="{_y(area.low, lowest):.1f}" x2="{at:.1f}" y2="{_y(area.high, lowest):.1f}"'
             parts.append(f'<line class="whisker" x1="{at:.1f}" {ends}/>')
-    line = " ".join(f"{_x(at, last):.1f},{_y(area.value):.1f}" for at, area in figures if area.value is not None)
+    line = " ".join(
+        f"{_x(at, last):.1f},{_y(area.value, lowest):.1f}" for at, area in figures if area.value is not None
+    )
     return "".join([*parts, f'<polyline class="series series-0" points="{line}"/>', "</svg>"])
 
 
@@ -71,6 +74,6 @@ def _x(strength: int, last: int) -> float:
     return _LEFT + 8 + (_WIDTH - _LEFT - _RIGHT - 16) * strength / last
 
 
-def _y(value: float) -> float:
-    share = (max(value, _LOWEST) - _LOWEST) / (1 - _LOWEST)
+def _y(value: float, lowest: float) -> float:
+    share = (value - lowest) / (1 - lowest)
     return _TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM)
