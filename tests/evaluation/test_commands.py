@@ -133,6 +133,26 @@ def test_platforms_stand_in_the_report_and_their_times_apart(run: Run, tmp_path:
     assert b"<h2>Platforms</h2>" in (tmp_path / "0" / "report.html").read_bytes()
 
 
+def test_a_side_of_a_dataset_is_tried_apart_from_the_others(run: Run, pictures: Path, tmp_path: Path) -> None:
+    """Both sides have the same rows of one manifest, and both are scored in one folder."""
+    for side in ("train", "test"):
+        for name in ("dark", "bright"):
+            (tmp_path / "sides" / side / name).mkdir(parents=True)
+    for number, path in enumerate(sorted(pictures.glob("*/*"))):
+        path.rename(tmp_path / "sides" / ("train", "test")[number % 2] / path.parent.name / path.name)
+    manifest = tmp_path / "sides" / "frozen.json"
+    options = ("--option", "positive=bright", "--option", "levels=split/class")
+    frozen = run("dataset", "freeze", tmp_path / "sides", "--layout", "folder", *options, "-o", manifest)
+    assert frozen.code == 0, frozen.err
+    data = [word for side in ("train", "test") for word in ("--data", f"{side}={manifest}")]
+    sides = ("--split", "train=train", "--split", "test=test")
+    done = run("evaluate", "toy-image", *data, *sides, "--conditions", "contrast", "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    one, other = json.loads((tmp_path / "out" / "report.json").read_text())["conditions"]["datasets"]
+    assert (one["dataset"], other["dataset"], one["items"], other["items"]) == ("train", "test", 40, 40)
+    assert one["clean"] != other["clean"]
+
+
 def test_a_table_is_evaluated_by_groups(run: Run, payments: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("evaluate", "toy-record", "--data", f"may={payments}", "--group", "person", "-o", out)

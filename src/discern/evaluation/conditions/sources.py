@@ -68,7 +68,9 @@ class Tried:
         named = None if trial is None else (trial.condition.name, trial.strength)
         self.name = source.name if named is None else f"{source.name}, {named[0]} {named[1]}"
         parameters = None if trial is None else trial.condition.parameters(trial.strength)
-        pinned = (FORMAT, source.manifest_sha256, rows.tolist(), named, parameters, seed)
+        # By their ids: row 3 of one side of a dataset is another item than row 3 of another side.
+        ids = [source.examples.ids[row] for row in rows.tolist()]
+        pinned = (FORMAT, source.manifest_sha256, ids, named, parameters, seed)
         self.manifest_sha256 = hashlib.sha256(msgspec.json.encode(pinned, order="sorted")).hexdigest()
         self._source = source
         self._rows = rows
