@@ -26,8 +26,10 @@ from discern.detectors.trust import TrustStore
 from discern.detectors.vetting import vetting_mark
 from discern.settings import Settings, load_settings
 from discern.store.sqlite import SqliteDatabase
+from tests.commands import run
 from tests.detectors import models
 
+__all__ = ["run"]  # a fixture of every folder
 TOYS = (
     (models.record_manifest(), models.RECORD_FILES),
     (models.image_manifest(), models.IMAGE_FILES),

@@ -43,7 +43,7 @@ class Turns:
         return self._then
 
 
-def goes_on(loop: Callable[[], Coroutine[Any, Any, None]], turns: Turns) -> None:
+def assert_goes_on(loop: Callable[[], Coroutine[Any, Any, None]], turns: Turns) -> None:
     """Run a loop until it has taken a second turn."""
 
     async def run() -> None:
@@ -94,10 +94,10 @@ class _NoQueue:
 def test_jobs_are_held_on_to_after_a_defect(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "_TEND_SECONDS", SECONDS)
     opened = Turns(_NoQueue())
-    goes_on(Jobs(services.jobs._parts, opened)._tend, opened)
+    assert_goes_on(Jobs(services.jobs._parts, opened)._tend, opened)
     jobs, held = Jobs(services.jobs._parts, lambda _: _NoQueue()), Turns(set())
     monkeypatch.setattr(jobs, "_hold_on", held)
-    goes_on(jobs._tend, held)
+    assert_goes_on(jobs._tend, held)
 
 
 def test_a_queue_that_could_not_be_opened_is_opened_later(home: Path) -> None:
@@ -113,14 +113,14 @@ def test_what_is_old_is_swept_after_a_defect(services: Services, monkeypatch: py
     monkeypatch.setattr(service, "_FORGET_EVERY_SECONDS", SECONDS)
     swept = Turns()
     monkeypatch.setattr(services.jobs, "_forget", swept)
-    goes_on(services.jobs._sweep, swept)
+    assert_goes_on(services.jobs._sweep, swept)
 
 
 def test_webhooks_are_told_after_a_defect(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_telling, "_LOOK_SECONDS", SECONDS)
     due = Turns([])
     monkeypatch.setattr(services.job_store, "due_to_tell", due)
-    goes_on(services.jobs._parts.telling.run, due)
+    assert_goes_on(services.jobs._parts.telling.run, due)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_the_server_keeps_house_after_a_defect(
     monkeypatch.setattr(getattr(services, part), work, turns)
     app = create_app(services)
     server = serving.Server(uvicorn.Config(app), app, services, lambda: None)
-    goes_on(getattr(server, loop), turns)
+    assert_goes_on(getattr(server, loop), turns)
 
 
 class _Odd:
@@ -177,5 +177,5 @@ def test_streams_are_looked_after_after_a_defect(services: Services, monkeypatch
 
     odd = _Odd()
     endpoint._open[cast("Any", odd)] = send
-    goes_on(endpoint._look_after_all, odd.looks)
+    assert_goes_on(endpoint._look_after_all, odd.looks)
     assert closed[:1] == [1011]

@@ -59,7 +59,7 @@ def come_back(at: Installation, provider: Provider) -> Any:
     return at.browser.get("/v1/sign-in/company/callback", params=given)
 
 
-def refused(answer: Any, why: str) -> None:
+def assert_refused(answer: Any, why: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (403, "sign_in_refused"), answer.text
     assert re.search(why, answer.json()["detail"]), answer.json()["detail"]
     assert "discern_session" not in answer.headers.get("set-cookie", "")
@@ -105,7 +105,7 @@ def test_coming_back_ends_the_session_that_the_browser_still_sends(company: Inst
 def test_nobody_is_let_in_whose_groups_were_granted_nothing(company: Installation, provider: Provider) -> None:
     for groups in ([], ["strangers"], None, "admin", {"admins": True}, ["Reviewers"]):
         provider.claims = {"groups": groups}
-        refused(come_back(company, provider), "none of your groups")
+        assert_refused(come_back(company, provider), "none of your groups")
     assert company.services.users.list("default") == []
     act = company.acts()[0]
     assert (act.act, act.outcome, act.target) == ("sessions.begin", "denied", "provider:company")
@@ -130,7 +130,7 @@ def test_the_role_is_read_again_each_time_and_a_group_that_is_taken_away_ends_it
     assert come_back(company, provider).status_code == 200
     held = dict(company.browser.cookies)
     provider.claims = {"groups": []}
-    refused(come_back(company, provider), "none of your groups")
+    assert_refused(come_back(company, provider), "none of your groups")
     time.sleep(1.1)  # what was known a second ago is still believed
     company.browser.cookies.update(held)
     assert company.browser.get("/v1/session").status_code == 401
@@ -161,7 +161,7 @@ FORGED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("kind", FORGED)
 def test_a_token_with_wrong_claims_is_refused(company: Installation, provider: Provider, kind: str) -> None:
     provider.claims, why = FORGED[kind]
-    refused(come_back(company, provider), why)
+    assert_refused(come_back(company, provider), why)
     assert company.services.users.list("default") == []
     assert company.acts()[0].outcome == "denied"
 
@@ -198,27 +198,27 @@ def test_a_token_that_the_issuer_did_not_sign_is_refused(
     company: Installation, provider: Provider, sign: Callable[[dict[str, Any], dict[str, Any]], str]
 ) -> None:
     provider.sign = sign
-    refused(come_back(company, provider), "ID token")
+    assert_refused(come_back(company, provider), "ID token")
 
 
 def test_a_token_signed_with_the_public_key_as_a_password_is_refused(company: Installation, provider: Provider) -> None:
     provider.sign = by_the_public_key(provider)
-    refused(come_back(company, provider), "signed with HS256")
+    assert_refused(come_back(company, provider), "signed with HS256")
     # Nor with a symmetric key that the set publishes, nor by an algorithm that was not set.
     shared = jwk.OctKey.generate_key(256, {"kid": "shared"})
     provider.published.append(shared.as_dict(private=True))
     provider.sign = lambda header, claims: jwt.encode(
         {"alg": "HS256", "kid": "shared"}, claims, shared, algorithms=["HS256"]
     )
-    refused(come_back(company, provider), "signed with HS256")
+    assert_refused(come_back(company, provider), "signed with HS256")
     provider.sign = Provider._signed.__get__(provider)
     provider.header = {"alg": "RS512", "kid": "first"}
-    refused(come_back(company, provider), "signed with RS512")
+    assert_refused(come_back(company, provider), "signed with RS512")
 
 
 def test_a_key_for_something_else_signs_nothing(company: Installation, provider: Provider) -> None:
     provider.published = [{**provider.key.as_dict(private=False), "use": "enc"}]
-    refused(come_back(company, provider), "not among the issuer's")
+    assert_refused(come_back(company, provider), "not among the issuer's")
 
 
 @pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")
@@ -228,12 +228,12 @@ def test_a_short_rsa_key_signs_nothing(company: Installation, provider: Provider
     pem = short.private_bytes(encoding, form, serialization.NoEncryption())
     provider.key = jwk.RSAKey.import_key(pem, {"kid": "first"})
     provider.published = [provider.key.as_dict(private=False)]
-    refused(come_back(company, provider), "not among the issuer's")
+    assert_refused(come_back(company, provider), "not among the issuer's")
 
 
 def test_another_algorithm_holds_where_it_is_set(provider: Provider, furnish: Furnish) -> None:
     at = furnish(file_of(provider, 'algorithms = ["ES256"]'))
-    refused(come_back(at, provider), "signed with RS256")
+    assert_refused(come_back(at, provider), "signed with RS256")
     curve = jwk.ECKey.generate_key("P-256", {"kid": "curve"})
     provider.published.append(curve.as_dict(private=False))
     provider.header = {"alg": "ES256", "kid": "curve"}
@@ -248,7 +248,7 @@ def test_keys_are_rotated_and_made_up_ones_do_not_have_the_set_read_each_time(
     assert provider.key_sets_read == 1
     provider.header = {"alg": "RS256", "kid": "made-up"}
     for _ in range(3):
-        refused(come_back(company, provider), "not among the issuer's")
+        assert_refused(come_back(company, provider), "not among the issuer's")
     assert provider.key_sets_read == 1  # it was read a moment ago
     monkeypatch.setattr("discern.access.service_oidc._KEYS_AGAIN_SECONDS", 0.0)
     provider.key = jwk.RSAKey.generate_key(2048, {"kid": "second"})
@@ -265,19 +265,19 @@ def test_an_answer_is_taken_once_from_the_browser_that_asked_and_in_time(
     kept = dict(company.browser.cookies)
     assert company.browser.get("/v1/sign-in/company/callback", params=given).status_code == 200
     assert "__Host-discern_sign_in" not in company.browser.cookies
-    refused(company.browser.get("/v1/sign-in/company/callback", params=given), "has not begun")
+    assert_refused(company.browser.get("/v1/sign-in/company/callback", params=given), "has not begun")
     company.browser.cookies.update(kept)
     provider.codes.add(given["code"])  # even where the provider would take it again
-    refused(company.browser.get("/v1/sign-in/company/callback", params=given), "answered before")
+    assert_refused(company.browser.get("/v1/sign-in/company/callback", params=given), "answered before")
     # Somebody else's answer, brought into this browser.
     given = provider.consent(begin(company))
     company.browser.cookies.clear()
-    refused(company.browser.get("/v1/sign-in/company/callback", params=given), "has not begun")
+    assert_refused(company.browser.get("/v1/sign-in/company/callback", params=given), "has not begun")
     # Another state than this browser's.
     given = provider.consent(begin(company)) | {"state": "x"}
-    refused(company.browser.get("/v1/sign-in/company/callback", params=given), "has not begun")
+    assert_refused(company.browser.get("/v1/sign-in/company/callback", params=given), "has not begun")
     company.browser.cookies.set("__Host-discern_sign_in", "AAAA" * 50)
-    refused(company.browser.get("/v1/sign-in/company/callback", params=given), "has not begun")
+    assert_refused(company.browser.get("/v1/sign-in/company/callback", params=given), "has not begun")
     twice = "code=a&code=b&state=x"
     assert company.browser.get(f"/v1/sign-in/company/callback?{twice}").json()["code"] == "malformed_request"
 
@@ -288,7 +288,7 @@ def test_an_attempt_is_over_after_a_while(
     given = provider.consent(begin(company))
     now = company.services.federation._clock
     monkeypatch.setattr(company.services.federation, "_clock", lambda: now() + timedelta(minutes=11))
-    refused(company.browser.get("/v1/sign-in/company/callback", params=given), "too long ago")
+    assert_refused(company.browser.get("/v1/sign-in/company/callback", params=given), "too long ago")
 
 
 def test_a_code_that_another_asked_for_is_worth_nothing(company: Installation, provider: Provider) -> None:
@@ -298,25 +298,25 @@ def test_a_code_that_another_asked_for_is_worth_nothing(company: Installation, p
     state = query_of(begin(company))["state"]
     provider.asked["code_challenge"] = challenge
     answer = company.browser.get("/v1/sign-in/company/callback", params={"code": stolen, "state": state})
-    refused(answer, "did not take the code")
+    assert_refused(answer, "did not take the code")
 
 
 @pytest.mark.parametrize("given", [{"error": "access_denied"}, {}, {"code": ""}])
 def test_an_answer_without_a_code_says_what_the_provider_said(company: Installation, given: dict[str, str]) -> None:
     state = query_of(begin(company))["state"]
     answer = company.browser.get("/v1/sign-in/company/callback", params=given | {"state": state})
-    refused(answer, given.get("error") or "no code")
+    assert_refused(answer, given.get("error") or "no code")
 
 
 def test_an_answer_that_names_another_issuer_is_a_mix_up(company: Installation, provider: Provider) -> None:
     given = provider.consent(begin(company)) | {"iss": "https://elsewhere.example.org"}
-    refused(company.browser.get("/v1/sign-in/company/callback", params=given), "another issuer")
+    assert_refused(company.browser.get("/v1/sign-in/company/callback", params=given), "another issuer")
 
 
 def test_an_issuer_that_says_it_will_is_held_to_it(provider: Provider, furnish: Furnish) -> None:
     provider.metadata = {"authorization_response_iss_parameter_supported": True}
     at = furnish(file_of(provider))
-    refused(come_back(at, provider), "another issuer")
+    assert_refused(come_back(at, provider), "another issuer")
     given = provider.consent(begin(at)) | {"iss": provider.issuer}
     assert at.browser.get("/v1/sign-in/company/callback", params=given).status_code == 200
 
@@ -375,12 +375,12 @@ def test_a_provider_that_is_down_is_said_and_keeps_nobody_else_out(furnish: Furn
 
 def test_a_second_factor_of_the_provider_is_held_to_where_it_is_asked_for(provider: Provider, furnish: Furnish) -> None:
     at = furnish(file_of(provider, 'require_amr = ["mfa", "hwk"]\nrequire_acr = ["urn:gold"]'))
-    refused(come_back(at, provider), "acr")
+    assert_refused(come_back(at, provider), "acr")
     assert provider.asked["acr_values"] == "urn:gold"
     provider.claims = {"acr": "urn:gold"}
-    refused(come_back(at, provider), "amr")
+    assert_refused(come_back(at, provider), "amr")
     provider.claims = {"acr": "urn:gold", "amr": ["pwd"]}
-    refused(come_back(at, provider), "amr")
+    assert_refused(come_back(at, provider), "amr")
     provider.claims = {"acr": "urn:gold", "amr": ["pwd", "mfa"]}
     assert come_back(at, provider).status_code == 200
 
@@ -390,7 +390,7 @@ def test_userinfo_is_of_the_same_person_and_adds_what_the_token_leaves_out(
 ) -> None:
     at = furnish(file_of(provider, 'userinfo = true\ngroups_claim = "realm_access.roles"'))
     provider.userinfo = {"sub": "somebody-else", "realm_access": {"roles": ["admins"]}}
-    refused(come_back(at, provider), "somebody else")
+    assert_refused(come_back(at, provider), "somebody else")
     provider.userinfo = {"sub": "248289761001", "realm_access": {"roles": ["reviewers"]}}
     assert come_back(at, provider).status_code == 200
 
@@ -404,7 +404,7 @@ def test_two_providers_and_a_local_user_of_one_name_are_three_people(provider: P
         given = second.consent(begin(at, "/v1/sign-in/other"))
         # An answer of the one is no answer to the other.
         mixed = at.browser.get("/v1/sign-in/company/callback", params=given)
-        refused(mixed, "has not begun")
+        assert_refused(mixed, "has not begun")
         given = second.consent(begin(at, "/v1/sign-in/other"))
         assert at.browser.get("/v1/sign-in/other/callback", params=given).status_code == 200
     names = sorted(user.name for user in at.services.users.list("default"))
@@ -441,7 +441,7 @@ def test_who_comes_from_a_provider_has_no_password_here_and_is_changed_there(
     assert company.browser.patch(f"/v1/users/{user.id}", json={"disabled": True}, headers=owner).status_code == 200
     time.sleep(1.1)
     assert company.browser.get("/v1/session").status_code == 401
-    refused(come_back(company, provider), "disabled")
+    assert_refused(come_back(company, provider), "disabled")
     taken = company.browser.post(
         "/v1/users", json={"name": "company:bob", "role": "reviewer", "password": change["new"]}, headers=owner
     )

@@ -156,7 +156,7 @@ def opened(home: Path, furnish: Furnish, keys: tuple[Path, Path], more: str = ""
     return Company(at, identity_provider(*keys, answer.text))
 
 
-def refused(answer: Any, why: str) -> None:
+def assert_refused(answer: Any, why: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (403, "sign_in_refused"), answer.text
     assert re.search(why, answer.json()["detail"]), answer.json()["detail"]
     assert "discern_session" not in answer.headers.get("set-cookie", "")
@@ -175,8 +175,8 @@ def test_somebody_comes_in_by_a_response_of_a_real_identity_provider(company: Co
 
 
 def test_a_signature_of_the_whole_message_does_not_stand_in_for_the_assertion_s(company: Company) -> None:
-    refused(company.come_back(sign_assertion=False, sign_response=True), "not signed itself")
-    refused(company.come_back(sign_assertion=False), "not signed itself")
+    assert_refused(company.come_back(sign_assertion=False, sign_response=True), "not signed itself")
+    assert_refused(company.come_back(sign_assertion=False), "not signed itself")
     assert company.come_back(sign_response=True).status_code == 200  # both
 
 
@@ -193,7 +193,7 @@ def test_a_response_is_taken_once_and_an_assertion_too(company: Company) -> None
     response = company.response(request)
     assert company.post(response, relay_state).status_code == 200
     company.at.browser.cookies.update(kept)
-    refused(company.post(response, relay_state), "answered before")
+    assert_refused(company.post(response, relay_state), "answered before")
     # The same assertion in answer to an attempt that was not used up, were there such a thing.
     with company.at.services.database.write() as connection:
         from discern.access.service_federation import _digest
@@ -202,7 +202,7 @@ def test_a_response_is_taken_once_and_an_assertion_too(company: Company) -> None
         spent = _digest("state", "company", relay_state)
         connection.execute(spent_sign_ins.delete().where(spent_sign_ins.c.digest == spent))
     company.at.browser.cookies.update(kept)
-    refused(company.post(response, relay_state), "has been used before")
+    assert_refused(company.post(response, relay_state), "has been used before")
     assert company.at.acts()[0].outcome == "denied"
 
 
@@ -210,10 +210,10 @@ def test_what_is_sent_unasked_or_into_another_browser_is_not_taken(company: Comp
     request, relay_state = company.begin()
     response = company.response(request)
     company.at.browser.cookies.clear()
-    refused(company.post(response, relay_state), "has not begun")
+    assert_refused(company.post(response, relay_state), "has not begun")
     _, other_state = company.begin()
-    refused(company.post(response, other_state), "another request")
-    refused(company.come_back(in_response_to=None), "another request")
+    assert_refused(company.post(response, other_state), "another request")
+    assert_refused(company.come_back(in_response_to=None), "another request")
 
 
 def move(root: Any, name: str, value: str | None, path: str) -> None:
@@ -249,7 +249,7 @@ def move(root: Any, name: str, value: str | None, path: str) -> None:
     ],
 )
 def test_what_was_changed_on_the_way_is_refused(company: Company, path: str, name: str, value: str, why: str) -> None:
-    refused(company.come_back(lambda root: move(root, name, value, path)), why)
+    assert_refused(company.come_back(lambda root: move(root, name, value, path)), why)
     assert company.at.services.users.list("default") == []
 
 
@@ -260,8 +260,8 @@ def test_a_changed_group_or_name_breaks_the_signature(company: Company) -> None:
     def rename(root: Any) -> None:
         root.find(".//s:NameID", NAMES).text = "somebody-else"
 
-    refused(company.come_back(promote), "signature of its assertion does not hold")
-    refused(company.come_back(rename), "signature of its assertion does not hold")
+    assert_refused(company.come_back(promote), "signature of its assertion does not hold")
+    assert_refused(company.come_back(rename), "signature of its assertion does not hold")
 
 
 def forged(assertion: Any) -> Any:
@@ -348,7 +348,7 @@ def another_transform(root: Any) -> None:
 def test_a_signed_assertion_lets_nothing_in_that_is_wrapped_around_it(
     company: Company, wrap: Callable[[Any], None], why: str
 ) -> None:
-    refused(company.come_back(wrap), why)
+    assert_refused(company.come_back(wrap), why)
     assert company.at.services.users.list("default") == []
 
 
@@ -390,13 +390,13 @@ def with_a_comment(root: Any) -> None:
 def test_what_is_no_plain_document_is_refused_before_it_is_read(
     company: Company, spoil: Callable[[Any], Any], why: str
 ) -> None:
-    refused(company.come_back(spoil), why)
+    assert_refused(company.come_back(spoil), why)
 
 
 def test_what_is_no_base64_or_far_too_large_is_refused(company: Company) -> None:
     _, relay_state = company.begin()
     answer = company.at.browser.post("/v1/sign-in/company/acs", data={"SAMLResponse": "*", "RelayState": relay_state})
-    refused(answer, "Base64")
+    assert_refused(answer, "Base64")
     answer = company.at.browser.post("/v1/sign-in/company/acs", content=b"x" * 2_100_000)
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
 
@@ -406,18 +406,18 @@ def test_another_key_another_issuer_and_another_audience_are_refused(
 ) -> None:
     metadata = company.at.browser.get("/v1/sign-in/company/metadata").text
     stranger = Company(company.at, identity_provider(*key_pair(tmp_path, "stranger"), metadata))
-    refused(stranger.come_back(), "signature of its assertion does not hold")
-    refused(company.come_back(sp_entity_id="https://elsewhere.example.org"), "another audience")
+    assert_refused(stranger.come_back(), "signature of its assertion does not hold")
+    assert_refused(company.come_back(sp_entity_id="https://elsewhere.example.org"), "another audience")
     from saml2.saml import Issuer
 
-    refused(company.come_back(issuer=Issuer(text="https://elsewhere.example.org")), "another issuer")
-    refused(company.come_back(destination="https://elsewhere.example.org/acs"), "another address")
+    assert_refused(company.come_back(issuer=Issuer(text="https://elsewhere.example.org")), "another issuer")
+    assert_refused(company.come_back(destination="https://elsewhere.example.org/acs"), "another address")
 
 
 def test_weak_digests_are_refused(company: Company) -> None:
     from saml2.xmldsig import DIGEST_SHA1, SIG_RSA_SHA1
 
-    refused(company.come_back(sign_alg=SIG_RSA_SHA1, digest_alg=DIGEST_SHA1), "RSA_SHA1 forbidden")
+    assert_refused(company.come_back(sign_alg=SIG_RSA_SHA1, digest_alg=DIGEST_SHA1), "RSA_SHA1 forbidden")
 
 
 def test_a_response_that_comes_too_late_or_too_early_is_refused(
@@ -429,7 +429,7 @@ def test_a_response_that_comes_too_late_or_too_early_is_refused(
         request, relay_state = company.begin()
         response = company.response(request)
         monkeypatch.setattr(saml, "_clock", lambda by=by: clock() + by)
-        refused(company.post(response, relay_state), why)
+        assert_refused(company.post(response, relay_state), why)
         monkeypatch.setattr(saml, "_clock", clock)
 
 
@@ -437,11 +437,11 @@ def test_a_certificate_that_has_ended_and_a_name_that_changes_are_refused(
     home: Path, furnish: Furnish, tmp_path: Path, keys: tuple[Path, Path]
 ) -> None:
     old = opened(home, furnish, key_pair(tmp_path, "old", days=-1))
-    refused(old.come_back(), "signature of its assertion does not hold")
+    assert_refused(old.come_back(), "signature of its assertion does not hold")
     from saml2.saml import NameID
 
     company = opened(home, furnish, keys)
-    refused(company.come_back(name_id=NameID(format=TRANSIENT, text="x")), "another each time")
+    assert_refused(company.come_back(name_id=NameID(format=TRANSIENT, text="x")), "another each time")
     by_attribute = opened(home, furnish, keys, 'subject_attribute = "login"')
     assert by_attribute.come_back(name_id=NameID(format=TRANSIENT, text="x")).status_code == 200
     assert [user.subject for user in by_attribute.at.services.users.list("default")] == ["ann"]
@@ -469,11 +469,11 @@ def test_the_provider_s_end_of_the_session_is_held_to_and_its_strength(
     session = company.at.browser.get("/v1/session").json()["session"]
     assert datetime.fromisoformat(session["ends_at"]) == datetime.fromisoformat(ends)
     strong = opened(home, furnish, keys, 'require_context = ["https://refeds.org/profile/mfa"]')
-    refused(strong.come_back(), "does not suffice")
+    assert_refused(strong.come_back(), "does not suffice")
 
 
 def test_an_encrypted_assertion_is_said_not_to_be_taken(company: Company) -> None:
     def encrypted(root: Any) -> None:
         etree.SubElement(root, f"{{{ASSERTION}}}EncryptedAssertion")
 
-    refused(company.come_back(encrypted), "encrypted")
+    assert_refused(company.come_back(encrypted), "encrypted")

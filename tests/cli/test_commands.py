@@ -15,7 +15,7 @@ from discern.app import build_services
 from discern.detectors.signing import generate_key
 from discern.objects.types import Address
 from discern.settings import load_settings
-from tests.cli.conftest import Ran, Run
+from tests.commands import Ran, Run
 from tests.detectors import models
 from tests.media import clip, encoded, jpeg, picture
 

@@ -15,7 +15,7 @@ from discern.app_http import create_app
 from discern.core.clock import utc_now
 from discern.core.ids import uuid7
 from discern.settings import load_settings
-from tests.cli.conftest import Run
+from tests.commands import Run
 
 pytestmark = pytest.mark.system
 RECORD = {"a": 1, "b": 0.5, "c": -1}

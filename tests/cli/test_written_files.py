@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from discern.detectors import files
-from tests.cli.conftest import Run
+from tests.commands import Run
 
 pytestmark = pytest.mark.system
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from discern.access.types import ApiKey, User
 from discern.app import Services, build_services
 from discern.app_http import create_app
 from discern.audit.types import Fault, Gap, Resumption, Verification
-from discern.cli.main import main
 from discern.compliance import rules
 from discern.compliance.service_standards import standards
 from discern.compliance.types import FRAMEWORKS, Control, Evidence, Installation, Kept, Report, State
 from discern.core.ids import uuid7
 from discern.settings import load_settings
+from tests.commands import Run
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 PASSWORD = "several words of a person"
@@ -305,22 +305,9 @@ def test_a_workspace_is_told_of_its_own_alone(services: Services) -> None:
     assert evidence_of(services.compliance.report("default"))["keys"]["facts"]["live"] == 3
 
 
-Run = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("DISCERN_HOME", str(home))
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["discern", "compliance", "report", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+def run(run: Run) -> Run:
+    return partial(run, "compliance", "report")
 
 
 def test_the_command_prints_it_and_writes_it(run: Run, tmp_path: Path) -> None:

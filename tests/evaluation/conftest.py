@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,6 @@ import pytest
 from PIL import Image
 
 from discern.app import Services, evaluation_parts
-from discern.cli.main import main
 from discern.evaluation.service import Evaluation, Parts
 from tests.media import clip, jpeg
 
@@ -76,26 +73,3 @@ def parts(services: Services) -> Parts:
 def asked(out: Path, *data: Path, detector: str = "toy-cascade", **changes: object) -> Evaluation:
     """What somebody asks for who says little."""
     return Evaluation(detector=detector, data=tuple(map(str, data)), out=out, **changes)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    monkeypatch.setenv("DISCERN_HOME", str(home))
-    monkeypatch.setenv("COLUMNS", "240")
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["discern", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run

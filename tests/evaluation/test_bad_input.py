@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from discern.detectors.packing import pack
+from tests.commands import Ran
 from tests.detectors import models
-from tests.evaluation.conftest import Ran, flat
+from tests.evaluation.conftest import flat
 
 pytestmark = pytest.mark.system
 

@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from discern.cli.main import main
+from tests.commands import Run
 from tests.media import jpeg
 
 Put = Callable[..., Path]
 
 
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("DISCERN_HOME", str(tmp_path / "home"))
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["discern", "dataset", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
+def run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("DISCERN_HOME", str(tmp_path / "no-home"))
+    return partial(run, "dataset")
 
 
 @pytest.fixture
@@ -67,7 +47,7 @@ def test_a_dataset_is_frozen_shown_split_and_checked(run: Run, root: Path, faces
     checked = run("check", split, root)
     assert (checked.code, checked.out.splitlines()[0]) == (0, "Every file is what was frozen.")
     assert checked.out.splitlines()[-1].endswith("No leak.")
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "no-home").exists()
 
 
 def test_check_fails_where_sides_share_something_or_files_changed(

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from discern.evaluation.datasets import read_manifest
-from tests.evaluation.conftest import Ran, make_folder
+from tests.commands import Run
+from tests.evaluation.conftest import make_folder
 
 pytestmark = pytest.mark.system
-
-
-Run = Callable[..., Ran]
 
 
 @pytest.fixture

@@ -4,43 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from discern.cli.main import main
+from tests.commands import Run
 from tests.detection.bulk.conftest import toy_table
 
 pytestmark = pytest.mark.system
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("DISCERN_HOME", str(home))
-    monkeypatch.setenv("COLUMNS", "240")
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["discern", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 def test_a_file_is_scored_and_the_run_is_listed_and_shown(run: Run, table_file: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from discern.evaluation.service import Parts, look
 from discern.evaluation.service import run as run_evaluation
 from discern.evaluation.types import Estimate
 from discern.evaluation.types_conditions import ConditionCurve, ConditionPoint, DatasetConditions, Rates
-from tests.evaluation.conftest import Ran, asked
+from tests.commands import Ran
+from tests.evaluation.conftest import asked
 
 
 @pytest.fixture

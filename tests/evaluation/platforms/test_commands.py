@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from discern.app import build_services
-from discern.cli.main import main
 from discern.detectors.bundle import Bundle, open_bundle
 from discern.settings import load_settings
+from tests.commands import Run
 from tests.detectors import networks
 from tests.evaluation.platforms.conftest import MARGIN, write_pictures
 
 pytestmark = pytest.mark.system
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("DISCERN_HOME", str(home))
-    monkeypatch.setenv("COLUMNS", "240")
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["discern", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 def test_a_bundle_is_optimised_signed_added_and_answers_as_the_setting_says(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from discern.cli.main import main
 from discern.detectors.assessment import load_detector
 from discern.detectors.bundle import open_bundle
 from discern.detectors.manifest import Manifest
+from tests.commands import Run
 from tests.evaluation.conftest import make_folder
 
 pytestmark = pytest.mark.system
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("DISCERN_HOME", str(home))
-    monkeypatch.setenv("COLUMNS", "240")
+def run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["discern", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
     return run
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from discern.cli.main import main
 
 
-@dataclass(frozen=True)
-class Ran:
+class Ran(NamedTuple):
+    """What a command came to: its exit code, and what it wrote."""
+
     code: int
     out: str
     err: str
@@ -24,6 +25,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Type `discern` and these arguments."""
     monkeypatch.setenv("DISCERN_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "240")
 
