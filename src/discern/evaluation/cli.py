@@ -25,6 +25,7 @@ from discern.core.errors import MissingExtra
 from discern.evaluation.datasets_contents import needs_extra
 from discern.evaluation.ports import Progress as Far
 from discern.evaluation.ports import Watcher
+from discern.tables import print_table
 
 if TYPE_CHECKING:
     from discern.evaluation.results import Result, Timings
@@ -166,7 +167,7 @@ def _print_plan(asked: Evaluation, looked: Looked, out: Path) -> None:
             table.add_row("", escape(caveat))
     table.add_row("Report", escape(str(out)))
     table.add_row("Command", escape(asked.command))
-    Console().print(table)
+    print_table(table)
 
 
 def _print_result(result: Result, out: Path) -> None:
@@ -180,7 +181,7 @@ def _print_result(result: Result, out: Path) -> None:
             "-" if area.value is None else f"{area.value:.3f}",
             *("-" if share.value is None else f"{share.value:.1%}" for share in shares),
         )
-    Console().print(table)
+    print_table(table)
     typer.echo(result.verdict)
     for caveat in (*result.caveats, *(caveat for one in result.datasets for caveat in one.caveats)):
         typer.echo(f"Note: {caveat}")

@@ -23,6 +23,7 @@ from discern.detectors.vetting import VettingLimits, vet
 from discern.evaluation.datasets_contents import needs_extra
 from discern.evaluation.platforms.types import GateResult, LabelledRows, Watch
 from discern.evaluation.types_platforms import PlatformTable
+from discern.tables import print_table
 
 if TYPE_CHECKING:
     from discern.inputs.faces import FaceLocator
@@ -184,7 +185,7 @@ def _print_results(results: tuple[GateResult, ...], *, as_json: bool) -> None:
         speed = f"{one.speed_up:.2f} x" if one.speed_up else ""
         state = "[green]accepted[/]" if one.accepted else "[red]refused[/]"
         table.add_row(one.variant, escape(one.stage), state, size, speed, escape(one.reason))
-    Console().print(table)
+    print_table(table)
 
 
 def _print_table(found: PlatformTable) -> None:
@@ -209,7 +210,7 @@ def _print_table(found: PlatformTable) -> None:
             f"{row.decisions_differ} of {found.items}",
             _shown(area, ".4f"),
         )
-    Console().print(table)
+    print_table(table)
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from discern.core.errors import MissingExtra
 from discern.detectors.files import taken
 from discern.evaluation.studio.types import Costs
+from discern.tables import print_table
 
 if TYPE_CHECKING:
     from discern.evaluation.ports import Progress, Watcher
@@ -154,12 +154,11 @@ def _watcher() -> Watcher:
 def _print(choice: ThresholdChoice, asked: Asked) -> None:
     from discern.evaluation.studio.report import verdict  # noqa: PLC0415 - needs an extra
 
-    console = Console()
     cuts = Table(asked.amount_field or "", "Review from", "Flag from", box=None, pad_edge=False)
     for cut in choice.chosen.cuts:
         start = "" if len(choice.chosen.cuts) == 1 else "below" if cut.start is None else f"from {cut.start:g}"
         cuts.add_row(start, f"{cut.review_from:g}", f"{cut.flag_from:g}")
-    console.print(cuts)
+    print_table(cuts)
     for exit_, stage in zip(choice.chosen.exits, choice.stages, strict=False):
         decides = "" if stage.decided.value is None else f", decides {stage.decided.value:.1%}"
         typer.echo(f"{stage.stage}: clears below {exit_.clear_below:g}, flags from {exit_.flag_above:g}{decides}")
@@ -167,7 +166,7 @@ def _print(choice: ThresholdChoice, asked: Asked) -> None:
     for one in choice.flows:
         shares = ("-" if share.value is None else f"{share.value:.2%}" for share in (one.clear, one.review, one.flag))
         flow.add_row(escape(one.label), f"{one.items:,}", *shares)
-    console.print(flow)
+    print_table(flow)
     table = Table("If", "Review from", "Flag from", "Cost", "Cost of the chosen", box=None, pad_edge=False)
     for other in choice.what_if:
         table.add_row(
@@ -177,7 +176,7 @@ def _print(choice: ThresholdChoice, asked: Asked) -> None:
             f"{other.cost:.4g}",
             f"{other.cost_of_chosen:.4g}",
         )
-    console.print(table)
+    print_table(table)
     typer.echo(verdict(choice))
     for caveat in choice.caveats:
         typer.echo(f"Note: {caveat}")
