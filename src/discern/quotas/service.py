@@ -125,10 +125,14 @@ class Quotas:
         """Return how a workspace stands, as far as this process knows, at once; None where it has no quota."""
         with self._lock:
             account = self._accounts.get(workspace) or self._settled.get(workspace)
-            if account is None or self._clock().timestamp() >= account.ends:
+            # Every answer asks, and most workspaces have no quota.
+            if account is None or (account.quota.verdicts is None and account.quota.bytes is None):
+                return None
+            left = account.ends - self._clock().timestamp()
+            if left <= 0:
                 return None
             taken = account.before.plus(account.used)
-            quota, reset = account.quota, max(1, round(account.ends - self._clock().timestamp()))
+            quota, reset = account.quota, max(1, round(left))
         limits = ((quota.verdicts, taken.verdicts), (quota.bytes, taken.bytes))
         found = [Standing(limit, max(0, limit - gone), reset) for limit, gone in limits if limit is not None]
         return min(found, key=lambda one: one.remaining / max(1, one.amount), default=None)
