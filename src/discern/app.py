@@ -27,6 +27,7 @@ from discern.access.store_users import UserStore
 from discern.access.types import LOCAL, Principal, Resource
 from discern.app_evidence import compliance_of
 from discern.app_jobs import bulk_parts_of, jobs_of
+from discern.app_monitoring import Monitoring, monitoring_of
 from discern.app_people import federation_of, proofs_of, second_factor_roles
 from discern.app_storage import (
     anchor_place,
@@ -120,6 +121,7 @@ class Services:
     subjects: SubjectKeys
     privacy: Privacy
     counts: Counts
+    monitoring: Monitoring
     detect: Detect
     detect_batch: DetectBatch
 
@@ -152,13 +154,12 @@ def build_services(settings: Settings) -> Services:
     catalogue, counts = _catalogue(settings), Counts()
     locator = face_locator(settings.face_model)
     batcher, cache = _batcher(settings, counts), answer_cache(settings, counts)
-    audit_store = AuditStore(database)
+    replica, audit_store = replica_of(settings, database, counts), AuditStore(database)
     audit = AuditTrail(audit_store, anchor_place(settings), settings.audit_anchor_seconds)
     plane = Plane(catalogue, limits, locator, batcher, ProbingWatch(settings.probing_alike, audit, counts))
     consents = ConsentStore(database, audit)
     subjects = subjects_of(settings, consents)
     objects, rotation = objects_of(settings, database, subjects, audit)
-    replica = replica_of(settings, database, counts)
     verdicts = VerdictStore(database, replica, subjects)
     committer = Committer(verdicts, counts)
     quotas, job_store = Quotas(QuotaStore(database, audit)), JobStore(database)
@@ -203,6 +204,7 @@ def build_services(settings: Settings) -> Services:
         subjects=subjects,
         privacy=Privacy(subjects, consents, verdicts, jobs, audit),
         counts=counts,
+        monitoring=monitoring_of(),
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
     )

@@ -21,7 +21,7 @@ from anyio import to_thread
 from discern.app import Services
 from discern.app_http import create_app
 from discern.core.errors import InvalidSettings, StorageUnavailable
-from discern.core.loops import take_turn
+from discern.core.loops import Loop, take_turn
 from discern.http.connections import Connection, ConnectionLimits, connection_class
 from discern.http.edge import standing_headers
 from discern.http.plain import Application
@@ -56,6 +56,7 @@ class Server(uvicorn.Server):
             asyncio.create_task(self._keep_house()),
             asyncio.create_task(self._keep_objects()),
             asyncio.create_task(self._tend_the_ledger()),
+            *(asyncio.create_task(_go_on(loop)) for loop in self._services.monitoring.loops),
         ]
         self._on_ready()
 
@@ -116,6 +117,12 @@ class Server(uvicorn.Server):
         await asyncio.wait(self._keeping)
         await self._services.jobs.stop()
         await self._services.cache.close()
+
+
+async def _go_on(loop: Loop) -> None:
+    while True:
+        await asyncio.sleep(loop.seconds)
+        await take_turn(loop.name, to_thread.run_sync(loop.turn, abandon_on_cancel=True))
 
 
 def _load(config: uvicorn.Config) -> None:

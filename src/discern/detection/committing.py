@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from discern.core.counts import Counts
 from discern.core.errors import StorageUnavailable
-from discern.detection.ports import Answering, Ledger
+from discern.detection.ports import Answering, Ledger, Watcher
 from discern.detection.types import LedgerEntry
 
 Entries = Sequence[LedgerEntry]
@@ -42,8 +42,9 @@ class _Group(NamedTuple):
 class Committer:
     """Writes to a ledger. For one event loop at a time."""
 
-    def __init__(self, ledger: Ledger, counts: Counts) -> None:
+    def __init__(self, ledger: Ledger, counts: Counts, watchers: Sequence[Watcher] = ()) -> None:
         self._ledger = ledger
+        self._watchers = watchers
         self._counts = counts
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._gathered: list[_Group] = []
@@ -172,6 +173,8 @@ class Committer:
             for entries, _ in groups:
                 if entries:
                     self._counts.add("ledger.verdicts", len(entries), workspace=entries[0].verdict.workspace)
+                    for watcher in self._watchers:
+                        watcher.recorded(entries)
         for group in groups:
             if group.written.done():
                 continue
