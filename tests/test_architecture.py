@@ -71,6 +71,7 @@ PARTS = {
     "": 0,
     "types": 0,
     "rules": 1,
+    "catalogue": 1,
     "statistics": 1,
     "metrics": 1,
     "comparisons": 1,

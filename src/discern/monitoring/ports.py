@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any, Protocol
 
 from discern.core.workspace import DEFAULT_WORKSPACE
-from discern.monitoring.types import Sample
+from discern.monitoring.types import Sample, TallyRow
 
 Collector = Callable[[], Iterable[Sample]]
 """Reads samples of what is known elsewhere than in a process: from the database, from the host. It may take a second,
@@ -18,6 +19,20 @@ class Readings(Protocol):
 
     def read(self) -> list[Sample]:
         """Return every sample, of all processes together. A histogram has samples `_bucket`, `_sum` and `_count`."""
+        ...
+
+
+class Tallies(Protocol):
+    """What the ledger has counted of its verdicts, in the transactions that wrote them: the two never differ.
+
+    Verdicts that were deleted since stay counted.
+    """
+
+    def since(self, hour: datetime, workspace: str | None = None) -> list[TallyRow]:
+        """Return what was counted from an hour on, of one workspace or of all, in no order.
+
+        A verdict is counted in the hour of its `created_at`. Raises StorageUnavailable.
+        """
         ...
 
 

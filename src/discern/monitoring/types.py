@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from discern.core.verdict import Decision
+
 MetricKind = Literal["counter", "gauge", "histogram"]
+Scope = Literal["installation", "machine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,8 @@ class Metric:
     """A metric that is exported, named after the conventions of Prometheus; `labels` are all the labels it ever has.
 
     `buckets` are the upper bounds of a histogram, in its unit. `of` is the part of the documentation it stands in.
+    `scope` tells where it is known: what every server of an installation exports alike, for it stands in the database,
+    must not be added up over them; what is of the processes of one machine is.
     """
 
     name: str
@@ -22,6 +27,7 @@ class Metric:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     of: str = "service"
+    scope: Scope = "installation"
 
 
 class Sample(NamedTuple):
@@ -30,6 +36,31 @@ class Sample(NamedTuple):
     name: str
     labels: tuple[str, ...]
     value: float
+
+
+class TallyRow(NamedTuple):
+    """Verdicts of one hour that are alike in all that can be counted, added up over the processes that made them.
+
+    `hour` is when it began, in UTC; of hours that are long past whole days are kept, and it is when the day began.
+    `stages` are those that the inputs came to, in order; `decided_by` names one of them, or a measure of a window.
+    `degraded` is empty where nothing failed. `milliseconds` is the sum of what they took, `scores` the sum of the
+    scores, and `variances` that of score * (1 - score): of calibrated scores they are the expected number of positives
+    among the inputs, and the variance of that number.
+    """
+
+    hour: datetime
+    workspace: str
+    detector: str
+    version: str
+    decision: Decision
+    decided_by: str
+    stages: tuple[str, ...]
+    cached: bool
+    degraded: str
+    verdicts: int
+    milliseconds: float
+    scores: float
+    variances: float
 
 
 class Happening(NamedTuple):
