@@ -63,6 +63,9 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
         conditions: str = typer.Option(
             "none", help="all, none, or names with commas: corrupt the items at five strengths each, too."
         ),
+        condition_items: int = typer.Option(
+            500, "--condition-items", min=1, help="Most items of each class that conditions and attacks take."
+        ),
         adversarial: int = typer.Option(
             0, min=0, max=10_000, help="Attack positives with so many queries an item; 0: do not."
         ),
@@ -94,6 +97,7 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
             pictures=pictures,
             platforms=platforms,
             conditions=named(conditions),
+            condition_items=condition_items,
             queries=adversarial,
         )
         _evaluate(asked, parts(), plan=plan, replace=replace, verbose=verbose, mlflow=mlflow)
