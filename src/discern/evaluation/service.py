@@ -273,7 +273,8 @@ def _result_of(
     leakage = source.leakage(looked.trained_on, root, pictures=asked.pictures, watch=tell)
     return dataset_result(
         scored,
-        facts_of(looked.bundle),
+        looked.bundle.manifest,
+        kind=source.manifest.kind,
         split=source.split,
         caveats=source.caveats,
         leakage=leakage,

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from discern.core.errors import CallerError
-from discern.evaluation.conditions.sources import locator_for
 from discern.evaluation.datasets import changed
 from discern.evaluation.platforms.types import LabelledRows
 from discern.evaluation.ports import RowsPiece
+from discern.evaluation.sources import locator_for
 from discern.evaluation.types_datasets import Change
 from discern.inputs.prepare import prepare_media
 from discern.inputs.spec import ImageSpec
