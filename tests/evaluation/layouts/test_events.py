@@ -74,3 +74,11 @@ def test_a_file_of_other_columns_is_refused_and_files_that_are_not_taken_are_cou
     clips("events.csv", HEAD + "other.mp4,yawn,1,2\n")
     caveats = freeze(root, "folder", {"positive": "sleepy"}).caveats
     assert "1 files that events are named for are not in the dataset." in caveats
+
+
+def test_events_stand_beside_the_clips_of_any_layout(put: Put, root: Path) -> None:
+    for name in ("0.mov", "10.mov"):
+        put(f"Fold1_part1/01/{name}")
+    put("Fold1_part1/01/events.csv", HEAD + "10.mov,yawn,1,2.5\n")
+    found = {item.id: item.events for item in freeze(root, "uta-rldd").items}
+    assert found == {"Fold1_part1/01/0.mov": {"yawn": ()}, "Fold1_part1/01/10.mov": {"yawn": ((1.0, 2.5),)}}
