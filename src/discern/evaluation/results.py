@@ -138,7 +138,8 @@ class StageTime(msgspec.Struct, frozen=True):
 class Timings(msgspec.Struct, frozen=True):
     """What differs from machine to machine, in a file of its own.
 
-    `seconds` are those of each dataset, under `conditions` those of all conditions, streams and attacks together.
+    `seconds` are those of each dataset, under `conditions` those of all conditions, streams and attacks together; of a
+    run that went on, of what was left.
     `resumed` items were scored by an earlier run. `latency` is what an item takes in the cascade, by dataset.
     `platforms` is the table of the result with its times and memory.
     """
