@@ -231,8 +231,7 @@ def conclude(
         if outcome.score is not None
     )
     if manifest.video.pool == "windows" and manifest.stream is not None:
-        samples = [Sample(second, _scores(outcome)) for second, outcome in zip(seconds, outcomes, strict=True)]
-        samples = sorted([*samples, *(Sample(second, None) for second in unknown)], key=lambda one: one.at)
+        samples = samples_of(outcomes, seconds, unknown)
         found = judge_clip(samples, max(length, samples[-1].at), manifest.stream)
         return _by_windows(found, outcomes, frames, manifest, manifest.video)
     deciders = [scored[frame][1] for frame in pooled_frames(scores, manifest.video)]
@@ -244,6 +243,12 @@ def conclude(
         frames,
         manifest,
     )
+
+
+def samples_of(outcomes: Sequence[RowOutcome], seconds: Sequence[float], unknown: Sequence[float] = ()) -> list[Sample]:
+    """Return the frames of a clip in their order, with what is known of each; arguments as for `conclude`."""
+    samples = [Sample(second, _scores(outcome)) for second, outcome in zip(seconds, outcomes, strict=True)]
+    return sorted([*samples, *(Sample(second, None) for second in unknown)], key=lambda one: one.at)
 
 
 def _concluded(
