@@ -121,6 +121,7 @@ OWNERS = {
     "sqlalchemy": (
         "store/",
         "/store.py",
+        "detection/store_tallies.py",
         "access/store_users.py",
         "access/store_factors.py",
         "access/store_factor_tables.py",

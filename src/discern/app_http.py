@@ -44,6 +44,7 @@ from discern.http.permissions import NEEDS, Permissions
 from discern.http.plain import Application, PlainRoute
 from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
+from discern.monitoring.metrics.api import metrics_routes
 from discern.privacy.api import ConsentRequest, PrivacyRequest, PrivacyState, SubjectRequest, privacy_routes
 from discern.privacy.ports import SUBJECT_HEADER
 from discern.privacy.types import Consent, Erasure, SubjectExport, SubjectJob
@@ -185,8 +186,9 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    install_problem_handlers(app)
-    app.put_edge_around(networks(services.settings.trusted_proxies), _origins(services.settings))
+    install_problem_handlers(app, services.counts)
+    settings = services.settings
+    app.put_edge_around(networks(settings.trusted_proxies), _origins(settings), services.counts.measures)
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
     access = services.access
     guards = Guards(
@@ -197,6 +199,8 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         services.rate_limits,
         services.subjects,
         services.quotas,
+        services.counts,
+        settings.metrics_token,
     )
     ask, batch = _asking(services)
     app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
@@ -207,6 +211,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
     routers = (
         health_routes(parts, lambda: app.draining, {"objects": services.objects.ping}),
+        metrics_routes(services.monitoring.metrics),
         statistics_routes(services.counts, place or Place(), principal_of=principal_of),
         registry_routes(services.catalogue, access, principal_of=principal_of),
         ledger_routes(services.verdicts, access, principal_of=principal_of),

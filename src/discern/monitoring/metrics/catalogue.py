@@ -63,7 +63,7 @@ _VERDICTS = (
         "histogram",
         "The same of each verdict.",
         ("detector",),
-        _SHORT_SECONDS + (2.5, 5.0, 10.0, 30.0),
+        (*_SHORT_SECONDS, 2.5, 5.0, 10.0, 30.0),
         of="verdicts",
         scope="machine",
     ),
