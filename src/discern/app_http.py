@@ -173,6 +173,20 @@ def _parameters(routers: Iterable[APIRouter]) -> dict[str, list[str]]:
     }
 
 
+def _guards(services: Services) -> Guards:
+    return Guards(
+        services.keys,
+        services.users,
+        services.tokens,
+        services.access,
+        services.rate_limits,
+        services.subjects,
+        services.quotas,
+        services.counts,
+        services.settings.metrics_token,
+    )
+
+
 def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
     services.policies.open()  # a policy that is wrong, or no engine, stops the start
@@ -191,17 +205,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     app.put_edge_around(networks(settings.trusted_proxies), _origins(settings), services.counts.measures)
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
     access = services.access
-    guards = Guards(
-        services.keys,
-        services.users,
-        services.tokens,
-        access,
-        services.rate_limits,
-        services.subjects,
-        services.quotas,
-        services.counts,
-        settings.metrics_token,
-    )
+    guards = _guards(services)
     ask, batch = _asking(services)
     app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
     app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, elsewhere=_LOOKED_AT_ELSEWHERE)

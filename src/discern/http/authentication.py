@@ -44,7 +44,7 @@ OPEN_FOLDERS = ("/docs/files/", _SIGN_IN)
 
 
 class _Shown(NamedTuple):
-    """What a request shows of who asks, and what tells whether that is good; the secret or the cookie where it is one."""
+    """What a request shows of who asks, what tells whether that is good, and the secret or the cookie that it is."""
 
     kind: Literal["key", "token", "certificate", "session", "none"]
     ask: Callable[[], Principal]

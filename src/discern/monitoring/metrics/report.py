@@ -23,6 +23,12 @@ def metric_of(sample: Sample) -> Metric:
     return _OF[sample.name]
 
 
+def fits(sample: Sample) -> bool:
+    """Tell whether a sample is one of a metric of the catalogue, with its labels."""
+    metric = _OF.get(sample.name)
+    return metric is not None and len(sample.labels) == len(metric.labels) + sample.name.endswith("_bucket")
+
+
 def bounded(samples: Iterable[Sample], named: Collection[str]) -> list[Sample]:
     """Return the samples with the workspaces that are not `named` put together."""
     kept: list[Sample] = []

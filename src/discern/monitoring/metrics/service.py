@@ -1,6 +1,7 @@
 """The metrics of an installation as they are exported: of all processes of this machine, and of the database.
 
 - Whoever reads within a second of somebody else gets what they got, so that nobody reads the database to death.
+- What does not stand in the catalogue, or has other labels, is not exported, and the log has it.
 - A part that does not answer is absent, and keeps the others waiting for `_WAIT_SECONDS` at most; it is not asked again
   before it has answered. Where the database is down, what the processes know is told all the same.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import discern
 from discern.core.errors import StorageUnavailable
-from discern.monitoring.metrics.report import bounded, text_of
+from discern.monitoring.metrics.report import bounded, fits, text_of
 from discern.monitoring.metrics.service_process import ProcessMetrics
 from discern.monitoring.ports import Collector
 from discern.monitoring.types import Sample
@@ -95,9 +96,17 @@ class Metrics:
             del self._asked[collector]
             defect = asked.exception()
             if defect is None:
-                yield from asked.result()
+                yield from _fitting(asked.result())
             else:
                 log.error("defect", extra={"collector": str(collector)}, exc_info=defect)
+
+
+def _fitting(samples: Sequence[Sample]) -> Iterator[Sample]:
+    for sample in samples:
+        if fits(sample):
+            yield sample
+        else:
+            log.error("defect", extra={"metric": sample.name, "labels": len(sample.labels)})
 
 
 def _ask(collector: Collector) -> list[Sample]:

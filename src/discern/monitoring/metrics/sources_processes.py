@@ -19,7 +19,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -49,7 +49,7 @@ class ProcessFiles:
 
         self._folder = folder
         self._gauges = frozenset(gauges)
-        self._kind: Any = mmap_dict.MmapedDict
+        self._kind = cast("Any", mmap_dict.MmapedDict)
         with self._alone():
             path = folder / f"{uuid7_text()}.db"
             self._own: Any = self._kind(str(path))
