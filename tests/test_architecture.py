@@ -121,6 +121,7 @@ OWNERS = {
     "sqlalchemy": (
         "store/",
         "/store.py",
+        "detection/store_tallies.py",
         "access/store_users.py",
         "access/store_factors.py",
         "access/store_factor_tables.py",
@@ -135,6 +136,9 @@ OWNERS = {
     "ldap3": ("access/service_ldap.py",),
     "dbos": ("jobs/service_queue.py",),
     "alembic": ("store/migrations/",),
+    "prometheus_client": ("monitoring/metrics/",),
+    "psutil": ("metrics/sources_host.py",),
+    "pynvml": ("metrics/sources_host.py",),
     "onnxruntime": ("detectors/runtime.py", "detectors/optimise.py"),
     "onnx": ("detectors/optimise.py",),
     "openvino": ("platforms/service_openvino.py",),
