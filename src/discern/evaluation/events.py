@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from discern.evaluation.statistics import LEVEL, mean, proportion, rate_of_events
+from discern.evaluation.statistics import FEW_GROUPS, LEVEL, joined, mean, proportion, rate_of_events
 from discern.evaluation.statistics_bootstrap import DRAWS, by_bootstrap
 from discern.evaluation.types import Estimate
 
@@ -140,4 +140,6 @@ def _f1(counts: NDArray[np.int64], paired: Floats, seed: int, draws: int, level:
         score: Floats = np.divide(pairs, events, out=np.full(len(weights), np.nan), where=events > 0)
         return score
 
-    return by_bootstrap(statistic, len(counts), len(counts), seed=seed, draws=draws, level=level)
+    found = by_bootstrap(statistic, len(counts), len(counts), seed=seed, draws=draws, level=level)
+    few = f"only {len(counts)} recordings: the interval is unreliable" if 1 < len(counts) < FEW_GROUPS else None
+    return msgspec.structs.replace(found, caveat=joined(few, found.caveat))

@@ -168,13 +168,17 @@ def verdict(detector: DetectorFacts, datasets: Sequence[DatasetResult], found: S
         return f"What {name} is worth cannot be told: {datasets[0].metrics['auc'].caveat}."
     worst = min(known, key=lambda one: one.metrics["auc"].value or 0.0)
     negative, positive = worst.operating.negative, worst.operating.positive
-    where = f"on {worst.name}" if len(datasets) == 1 else f"on {worst.name}, the worst of {len(datasets)} datasets,"
+    untold = [one.name for one in datasets if one.metrics["auc"].value is None]
+    among = f"the worst of {len(known)} datasets{' with both classes' if untold else ''},"
+    where = f"on {worst.name}" if len(datasets) == 1 else f"on {worst.name}, {among}"
     first = (
         f"{name} has an AUC of {_said(worst.metrics['auc'])} {where} and flags {percent(positive.flag.value)} of "
         f"{detector.positive} and {percent(negative.flag.value)} of {detector.negative} there; it clears "
         f"{percent(positive.clear.value)} of {detector.positive}."
     )
     sentences = [first]
+    if untold:
+        sentences.append(f"Of {', '.join(untold)} it cannot be told.")
     unjudged = sum(sum(one.not_scored.values()) for one in datasets)
     if unjudged:
         sentences.append(f"{unjudged:,} of {sum(one.items for one in datasets):,} items could not be judged.")
