@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What n rows come to with exits on: see `discern.detectors.scoring.Scores`."""
+    """What n rows come to with exits on: see `discern.detectors.scoring.Scores`.
+
+    `alone` is what the last stage by itself would decide, at the same thresholds.
+    """
 
     score: NDArray[np.float64]
     decided_by: NDArray[np.int16]
     decision: NDArray[np.int8]
+    alone: NDArray[np.int8]
     degraded: NDArray[np.int16]
 
 
@@ -62,7 +66,18 @@ def with_exits(
         if records is None:
             raise InternalError(f"{manifest.name} decides by {len(bands.thresholds)} bands, and no records came.")
         rule = bands.applied(records)
-    decision = np.add(score >= rule.review_from, score >= rule.flag_from, dtype=np.int8)
+    decision = decisions_at(score, rule)
     decision[degraded != NOT_DEGRADED] = DECISIONS.index("review")
-    decision[np.isnan(score)] = UNDECIDED
-    return Outcome(score, decided_by, decision, degraded)
+    return Outcome(score, decided_by, decision, decisions_at(stage_scores[:, -1], rule), degraded)
+
+
+def decisions_at(scores: NDArray[np.float64], rule: Thresholds | Applied) -> NDArray[np.int8]:
+    """Return the decisions of scores [n] as positions in DECISIONS, -1 without a score."""
+    codes = np.add(scores >= rule.review_from, scores >= rule.flag_from, dtype=np.int8)
+    return np.where(np.isnan(scores), UNDECIDED, codes).astype(np.int8)
+
+
+def thresholds_of(manifest: Manifest, records: NDArray[np.float32]) -> Thresholds | Applied:
+    """Return the thresholds that apply to records [n, fields], or to inputs where they do not depend on them."""
+    bands = bands_of(manifest)
+    return manifest.decision.thresholds if bands is None else bands.applied(records)

@@ -238,7 +238,7 @@ def _scored(
     scoring = Scoring(detector, parts.limits, parts.locator, parts.threads)
     for source in looked.sources:
         started = time.monotonic()
-        with journal.sheet(detector.digest, f"{source.manifest_sha256} {source.split}") as sheet:
+        with journal.sheet(detector.digest, source.manifest_sha256, source.split, parts.limits) as sheet:
             scored, resumed = score_source(source, scoring, sheet, watch)
         name = f"{detector.manifest.name} {detector.manifest.version} on {source.name}"
         clocked.note(name, time.monotonic() - started, len(scored.score), resumed)
@@ -259,7 +259,6 @@ def _result_of(
     leakage = source.leakage(looked.trained_on, root, pictures=asked.pictures, watch=tell)
     return dataset_result(
         scored,
-        facts_of(looked.bundle),
         split=source.split,
         caveats=source.caveats,
         leakage=leakage,

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from discern.core.errors import CallerError
-from discern.core.verdict import Thresholds
 from discern.detectors.scoring import DECISIONS
 from discern.evaluation import metrics
 from discern.evaluation.cascades import cascade_flow
@@ -68,13 +67,13 @@ def facts_of(bundle: Bundle) -> DetectorFacts:
         stages=tuple(stage.name for stage in manifest.stages),
         review_from=manifest.decision.review_from,
         flag_from=manifest.decision.flag_from,
+        banded_by=None if manifest.decision.bands is None else manifest.decision.bands.field,
         signed_by=bundle.signer,
     )
 
 
 def dataset_result(
     scored: Scored,
-    detector: DetectorFacts,
     *,
     split: str | None,
     caveats: Sequence[str],
@@ -87,7 +86,6 @@ def dataset_result(
     labels, groups = examples.labels, examples.groups
     rows = rows_of(labels, scored.score, groups)
     draws = draws_for(len(labels))
-    thresholds = Thresholds(detector.review_from, detector.flag_from)
     return DatasetResult(
         name=examples.dataset,
         split=split,
@@ -105,7 +103,7 @@ def dataset_result(
         precision_recall=precision_recall(rows),
         calibration=calibration(labels, scored.score, groups, seed=seed, draws=draws),
         histogram=histogram(rows),
-        cascade=cascade_flow(scored, thresholds) if len(scored.stages) > 1 else None,
+        cascade=cascade_flow(scored) if len(scored.stages) > 1 else None,
         subgroups=_subgroups(scored),
         mistakes=_mistakes(scored, picture),
         leakage=leakage,

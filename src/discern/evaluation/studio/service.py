@@ -308,9 +308,10 @@ def _scored(
 ) -> Scored:
     bundle = replace(looked.bundle, manifest=manifest)
     detector = load_detector(bundle, threads=1)
-    raw = all(stage.calibration == Calibration() for stage in manifest.stages)
-    key = f"{source.manifest_sha256} {source.split or ''} {'raw' if raw else 'calibrated'}"
-    with Journal(out).sheet(bundle.digest, key) as sheet:
+    # Stages whose score a later one takes keep their calibration: it is not all or none.
+    calibrations = [stage.calibration.model_dump(mode="json") for stage in manifest.stages]
+    what = (source.manifest_sha256, source.split, parts.limits, "one pair of thresholds", calibrations)
+    with Journal(out).sheet(bundle.digest, *what) as sheet:
         return score_source(source, Scoring(detector, parts.limits, parts.locator, parts.threads), sheet, watch)[0]
 
 
