@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from discern.core.errors import MissingExtra
+from discern.detectors.refusal import printable
 from discern.evaluation.datasets_contents import needs_extra
 from discern.evaluation.ports import Progress as Far
 from discern.evaluation.ports import Watcher
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _LINE_SECONDS = 5.0
+_SAID = 2000
+"""Characters of a sentence that holds names of a dataset."""
+
 _DATA_HELP = (
     "[NAME=]PATH: a frozen manifest, a folder with a sub-folder for each class, Parquet or CSV. May be repeated."
 )
@@ -131,10 +135,11 @@ def _write(out: Path, result: Result, timings: Timings, looked: Looked) -> None:
 
     shown = report.rounded(result)
     made = [source for source in looked.sources if source.made]
+    names = report.manifest_names([source.name for source in made])
     report.write(
         out,
         [
-            *((report.manifest_name(source.name), source.manifest.encoded) for source in made),
+            *((name, source.manifest.encoded) for name, source in zip(names, made, strict=True)),
             (report.TIMINGS, report.canonical(timings)),
             (report.PAGE, report_pages.html(shown, report.rounded(timings))),
             (report.MARKDOWN, report_pages.markdown(shown)),
@@ -162,11 +167,11 @@ def _print_plan(asked: Evaluation, looked: Looked, out: Path) -> None:
         examples = source.examples
         positives = int(examples.labels.sum())
         text = f"{len(examples.ids):,} items, {positives:,} positive, {source.manifest_sha256}"
-        table.add_row(escape(source.name), escape(text))
+        table.add_row(escape(printable(source.name)), escape(text))
         for caveat in source.caveats:
-            table.add_row("", escape(caveat))
-    table.add_row("Report", escape(str(out)))
-    table.add_row("Command", escape(asked.command))
+            table.add_row("", escape(printable(caveat, _SAID)))
+    table.add_row("Report", escape(printable(out)))
+    table.add_row("Command", escape(printable(asked.command, _SAID)))
     print_table(table)
 
 
@@ -176,15 +181,15 @@ def _print_result(result: Result, out: Path) -> None:
         area, negative, positive = one.metrics["auc"], one.operating.negative, one.operating.positive
         shares = (positive.flag, positive.clear, negative.flag)
         table.add_row(
-            escape(one.name),
+            escape(printable(one.name)),
             f"{one.items:,}",
             "-" if area.value is None else f"{area.value:.3f}",
             *("-" if share.value is None else f"{share.value:.1%}" for share in shares),
         )
     print_table(table)
-    typer.echo(result.verdict)
+    typer.echo(printable(result.verdict, _SAID))
     for caveat in (*result.caveats, *(caveat for one in result.datasets for caveat in one.caveats)):
-        typer.echo(f"Note: {caveat}")
+        typer.echo(f"Note: {printable(caveat, _SAID)}")
     typer.echo(str(out / "report.html"))
 
 
@@ -212,7 +217,7 @@ def _watching(verbose: bool) -> Iterator[Watcher]:
             def show(far: Far) -> None:
                 bar.update(
                     task,
-                    description=escape(f"{far.dataset}: {far.rows:,} of {far.total:,}"),
+                    description=escape(f"{printable(far.dataset)}: {far.rows:,} of {far.total:,}"),
                     completed=far.rows,
                     total=far.total,
                     rate=f"{_rate(far):,.0f}",
@@ -226,7 +231,7 @@ def _watching(verbose: bool) -> Iterator[Watcher]:
         nonlocal told
         if verbose and time.monotonic() - told >= _LINE_SECONDS:
             told = time.monotonic()
-            typer.echo(f"{far.dataset}: {far.rows:,} of {far.total:,} items, {_rate(far):,.0f}/s.", err=True)
+            typer.echo(f"{printable(far.dataset)}: {far.rows:,} of {far.total:,} items, {_rate(far):,.0f}/s.", err=True)
 
     yield tell
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from discern.core.errors import MissingExtra
 from discern.detectors.files import taken
+from discern.detectors.refusal import printable
 from discern.evaluation.studio.types import Costs
 from discern.tables import print_table
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("jinja2", "scipy", "statsmodels")
 _LINE_SECONDS = 5.0
+_SAID = 2000
 
 
 def thresholds_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
@@ -146,7 +148,7 @@ def _watcher() -> Watcher:
         nonlocal told
         if sys.stderr.isatty() and time.monotonic() - told >= _LINE_SECONDS:
             told = time.monotonic()
-            typer.echo(f"{far.dataset}: {far.rows:,} of {far.total:,} items.", err=True)
+            typer.echo(f"{printable(far.dataset)}: {far.rows:,} of {far.total:,} items.", err=True)
 
     return tell
 
@@ -170,13 +172,13 @@ def _print(choice: ThresholdChoice, asked: Asked) -> None:
     table = Table("If", "Review from", "Flag from", "Cost", "Cost of the chosen", box=None, pad_edge=False)
     for other in choice.what_if:
         table.add_row(
-            escape(other.assumption),
+            escape(printable(other.assumption)),
             f"{other.review_from:g}",
             f"{other.flag_from:g}",
             f"{other.cost:.4g}",
             f"{other.cost_of_chosen:.4g}",
         )
     print_table(table)
-    typer.echo(verdict(choice))
+    typer.echo(printable(verdict(choice), _SAID))
     for caveat in choice.caveats:
-        typer.echo(f"Note: {caveat}")
+        typer.echo(f"Note: {printable(caveat, _SAID)}")
