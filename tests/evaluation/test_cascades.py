@@ -9,8 +9,8 @@ import pytest
 from numpy.random import PCG64, Generator
 
 from discern.core.verdict import Thresholds
+from discern.detectors.scoring import decisions_at
 from discern.evaluation.cascades import cascade_flow, cascade_latency
-from discern.evaluation.rules_exits import decisions_at
 from discern.evaluation.types import Examples, Scored
 
 THRESHOLDS = Thresholds(0.4, 0.8)

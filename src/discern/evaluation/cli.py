@@ -105,24 +105,28 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
 
 def _evaluate(asked: Evaluation, parts: Parts, *, plan: bool, replace: bool, verbose: bool, mlflow: str | None) -> None:
     from discern.evaluation import report  # noqa: PLC0415 - needs an extra
-    from discern.evaluation.service import finish, look, run  # noqa: PLC0415
+    from discern.evaluation.journal import Journal  # noqa: PLC0415
+    from discern.evaluation.service import look, run  # noqa: PLC0415
 
-    with _watching(verbose) as watch:
-        looked = look(asked, parts, _freezing(watch))
-    manifest = looked.bundle.manifest
-    out = asked.out or Path(f"evaluation-{manifest.name}-{manifest.version}")
-    if plan:
-        _print_plan(asked, looked, out)
-        return
-    report.check_free(out, replace=replace)
     try:
         with _watching(verbose) as watch:
-            result, timings = run(asked, looked, parts, out, watch)
+            looked = look(asked, parts, _freezing(watch))
+        manifest = looked.bundle.manifest
+        out = asked.out or Path(f"evaluation-{manifest.name}-{manifest.version}")
+        if plan:
+            _print_plan(asked, looked, out)
+            return
+        report.check_free(out, replace=replace)
+        journal = Journal(out)
+        with journal.held():
+            report.check_free(out, replace=replace)  # whoever had the folder until just then may have written
+            with _watching(verbose) as watch:
+                result, timings = run(asked, looked, parts, journal, watch)
+            _write(out, result, timings, looked)
+            journal.remove()
     except KeyboardInterrupt:
         typer.echo("Interrupted. The same command goes on from here.", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    _write(out, result, timings, looked)
-    finish(out)
     if mlflow is not None:
         from discern.evaluation.service_mlflow import log_run  # noqa: PLC0415 - needs an extra
 

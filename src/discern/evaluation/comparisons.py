@@ -232,32 +232,39 @@ def compare_by_bootstrap(
     found = found[~np.isnan(found).any(axis=1)]
     if len(found) < draws / 2:
         return _untold(measure, Estimate(None, caveat="most resamples miss a class"))
+    name = f"paired {'cluster ' if first.clustered else ''}bootstrap, {draws} draws, seed {seed}"
+    made = _on_draws(measure, plain, value, found, first, name)
+    return msgspec.structs.replace(made, higher_is_better=higher_is_better)
+
+
+def _on_draws(
+    measure: str, plain: Sequence[Estimate], value: float, found: Floats, rows: Rows, name: str
+) -> Comparison:
+    """Return a difference with the interval and the p-value that paired draws, float64 [draws, 2], give it."""
+    level = plain[0].level
     apart = found[:, 1] - found[:, 0]
     error = float(apart.std(ddof=1))
     if error <= ROUNDING:
         same = abs(value) <= ROUNDING
         why = _ALIKE if same else "the resamples do not vary: no interval"
-        p_value = 1.0 if same else None
-        return _unvarying(measure, plain, value, first, why, p_value=p_value, higher_is_better=higher_is_better)
-    degrees = min(first.groups_with(True), first.groups_with(False)) - 1
+        return _unvarying(measure, plain, value, rows, why, p_value=1.0 if same else None)
+    degrees = min(rows.groups_with(True), rows.groups_with(False)) - 1
     half = quantile(level, max(degrees, 1)) * error
-    name = f"paired {'cluster ' if first.clustered else ''}bootstrap, {draws} draws, seed {seed}"
     ends = np.quantile(found, [(1 - level) / 2, 0.5 + level / 2], axis=0)
     each = [
-        Estimate(float(values[i]), float(ends[0, i]), float(ends[1, i]), level=level, method=f"percentile, {name}")
-        if ends[1, i] - ends[0, i] > ROUNDING
-        else plain[i]
-        for i in range(2)
+        Estimate(one.value, float(low), float(high), level=level, method=f"percentile, {name}")
+        if high - low > ROUNDING
+        else one
+        for one, low, high in zip(plain, *ends, strict=True)
     ]
     return Comparison(
         measure,
         each[0],
         each[1],
-        Estimate(value, value - half, value + half, level=level, method=name, caveat=caveats_of(first)),
+        Estimate(value, value - half, value + half, level=level, method=name, caveat=caveats_of(rows)),
         p_value=float(2 * special.stdtr(max(degrees, 1), -abs(value) / error)),
-        higher_is_better=higher_is_better,
-        items=len(first.labels),
-        items_needed=_items_needed(value, error, len(first.labels), level),
+        items=len(rows.labels),
+        items_needed=_items_needed(value, error, len(rows.labels), level),
         detectable=_away(level) * error,
     )
 

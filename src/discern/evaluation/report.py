@@ -2,7 +2,8 @@
 
 - The one place where figures are rounded: six significant decimals. The page and the Markdown show what the JSON has.
 - JSON keys stand in the order of the structs, and in a mapping by name; there is nothing that is no number.
-- Every file is there whole or not at all, the JSON last: where it stands, the others do.
+- Every file is there whole or not at all, the JSON last, and it goes first where a report is replaced: where it
+  stands, the others are those that belong to it.
 """
 
 from __future__ import annotations
@@ -64,9 +65,12 @@ def check_free(folder: Path, *, replace: bool) -> None:
 
 
 def write(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Write the files of a report in their order. Raises OperatorError."""
-    for name, content in files:
+    """Write the files of a report in their order, the last of an older one's first gone. Raises OperatorError."""
+    listed = list(files)
+    for position, (name, content) in enumerate(listed):
         try:
+            if position == 0:
+                (folder / listed[-1][0]).unlink(missing_ok=True)
             replace_file(folder / name, content)
         except OSError as error:
             raise OperatorError(

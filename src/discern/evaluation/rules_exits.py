@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from discern.core.errors import InternalError
-from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED
-from discern.detectors.thresholds import bands_of
+from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, decisions_at, thresholds_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from discern.core.verdict import Thresholds
     from discern.detectors.manifest import Manifest
-    from discern.detectors.thresholds import Applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +56,7 @@ def with_exits(
             decided_by[travelling] = position
         if stage.exits is not None:
             travelling = travelling & (column >= stage.exits.clear_below) & (column < stage.exits.flag_above)
-    rule: Thresholds | Applied = manifest.decision.thresholds
-    bands = bands_of(manifest)
-    if bands is not None:
-        if records is None:
-            raise InternalError(f"{manifest.name} decides by {len(bands.thresholds)} bands, and no records came.")
-        rule = bands.applied(records)
+    rule = thresholds_of(manifest, records)
     decision = decisions_at(score, rule)
     decision[degraded != NOT_DEGRADED] = DECISIONS.index("review")
     return Outcome(score, decided_by, decision, decisions_at(stage_scores[:, -1], rule), degraded)
-
-
-def decisions_at(scores: NDArray[np.float64], rule: Thresholds | Applied) -> NDArray[np.int8]:
-    """Return the decisions of scores [n] as positions in DECISIONS, -1 without a score."""
-    codes = np.add(scores >= rule.review_from, scores >= rule.flag_from, dtype=np.int8)
-    return np.where(np.isnan(scores), UNDECIDED, codes).astype(np.int8)
-
-
-def thresholds_of(manifest: Manifest, records: NDArray[np.float32]) -> Thresholds | Applied:
-    """Return the thresholds that apply to records [n, fields], or to inputs where they do not depend on them."""
-    bands = bands_of(manifest)
-    return manifest.decision.thresholds if bands is None else bands.applied(records)

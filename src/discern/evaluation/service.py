@@ -29,7 +29,6 @@ from discern.detectors.bundle import Bundle
 from discern.evaluation.cascades import cascade_latency
 from discern.evaluation.conditions.service import ConditionsAsked, Windows, measure_conditions
 from discern.evaluation.datasets import read_manifest
-from discern.evaluation.journal import Journal
 from discern.evaluation.ports import Progress, Watcher
 from discern.evaluation.results import DatasetResult, Result, StageTime, Timings
 from discern.evaluation.service_results import Picture, compared, crossed, dataset_result, facts_of, verdict
@@ -43,6 +42,7 @@ from discern.inputs.types import InputLimits
 
 if TYPE_CHECKING:
     from discern.evaluation.datasets_freezing import Watch
+    from discern.evaluation.journal import Journal
     from discern.evaluation.types import Scored
     from discern.evaluation.types_datasets import FrozenManifest
     from discern.inputs.faces import FaceLocator
@@ -150,9 +150,8 @@ def look(asked: Evaluation, parts: Parts, watch: Watch | None = None) -> Looked:
     return Looked(bundle, other, sources, trained_on)
 
 
-def run(asked: Evaluation, looked: Looked, parts: Parts, out: Path, watch: Watcher) -> tuple[Result, Timings]:
-    """Score what was looked at and return what it comes to; what is scored so far is kept below `out`."""
-    journal = Journal(out)
+def run(asked: Evaluation, looked: Looked, parts: Parts, journal: Journal, watch: Watcher) -> tuple[Result, Timings]:
+    """Score what was looked at and return what it comes to; what is scored so far is kept in `journal`."""
     bundles = [looked.bundle, *([] if looked.other is None else [looked.other])]
     clocked = _Clocked(parts)
     everything: list[list[Scored]] = []
@@ -194,11 +193,6 @@ def _conditions(
     scoring = Scoring(load_detector(looked.bundle, threads=1), parts.limits, parts.locator, parts.threads)
     question = ConditionsAsked(asked.conditions, asked.queries, asked.seed)
     return measure_conditions(question, looked.sources, scoring, journal, watch, parts.windows)
-
-
-def finish(out: Path) -> None:
-    """Remove what was kept for going on: the report is written."""
-    Journal(out).remove()
 
 
 class _Clocked:

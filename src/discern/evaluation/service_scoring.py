@@ -23,11 +23,11 @@ from discern.core.verdict import StageReading
 from discern.detectors.assessment import conclude
 from discern.detectors.cascade import RowOutcome
 from discern.detectors.pooling import pool
-from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED, Scores
+from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED, Scores, decisions_at
 from discern.evaluation.datasets import changed
 from discern.evaluation.journal import Judged, Scoresheet
 from discern.evaluation.ports import Labelled, MediaPiece, Piece, Progress, RowsPiece, Watcher
-from discern.evaluation.rules_exits import decisions_at, with_exits
+from discern.evaluation.rules_exits import with_exits
 from discern.evaluation.types import Scored
 from discern.evaluation.types_datasets import Change
 from discern.inputs.faces import Box, GivenFace

@@ -22,9 +22,9 @@ import discern
 from discern.core.errors import OperatorError
 from discern.detectors.manifest import ORIGINAL
 from discern.detectors.refusal import printable
+from discern.detectors.scoring import decisions_at, thresholds_of
 from discern.evaluation.metrics import area_under_roc
 from discern.evaluation.platforms.types import LabelledRows, Watch
-from discern.evaluation.rules_exits import decisions_at, thresholds_of
 from discern.evaluation.types_platforms import PlatformRow, PlatformTable
 
 if TYPE_CHECKING:
