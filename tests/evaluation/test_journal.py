@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from discern.core.errors import CallerError
+from discern.core.errors import CallerError, OperatorError
 from discern.evaluation.journal import Journal, Judged
 from discern.inputs.types import InputLimits
 
@@ -72,6 +74,22 @@ def _hold(out: str, ready: str) -> None:
     with Journal(Path(out)).held():
         Path(ready).touch()
         multiprocessing.Event().wait(60)
+
+
+def test_a_piece_that_does_not_fit_on_the_disk_is_an_error_once(tmp_path: Path) -> None:
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with Journal(tmp_path).sheet("a") as sheet:
+            list(sheet.pieces())
+            sheet.keep(judged(0))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+            with pytest.raises(OperatorError, match="cannot be written: File too large"):
+                sheet.keep(judged(3, rows=100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert kept(tmp_path, "a") == [0]
 
 
 @pytest.mark.system

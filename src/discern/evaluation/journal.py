@@ -118,9 +118,10 @@ class Scoresheet:
 
     def _write(self, content: bytes) -> None:
         head = len(content).to_bytes(4, "little") + zlib.crc32(content).to_bytes(4, "little")
+        rest = memoryview(head + content)
         try:
-            self._file.write(head + content)
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise _cannot_write(self._place, error) from error
 
@@ -176,7 +177,9 @@ class Journal:
             tries -= 1
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                return os.fdopen(os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "r+b")
+                # Without a buffer, or what did not fit would be tried once more when the file is closed.
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                return os.fdopen(os.open(place, flags, 0o600), "r+b", buffering=0)
             except OSError as error:
                 # Who was ready just then removed the folder.
                 if not (tries and isinstance(error, FileNotFoundError)):
