@@ -16,6 +16,7 @@ FEATURES = {
     "compliance",
     "detection",
     "evaluation",
+    "monitoring",
     "objects",
     "privacy",
     "quotas",
@@ -24,6 +25,13 @@ FEATURES = {
 }
 # Features inside a feature. They build on it, and it knows nothing of them.
 SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams", "evaluation/platforms", "evaluation/studio"}
+SUB_FEATURES |= {
+    "monitoring/analytics",
+    "monitoring/drift",
+    "monitoring/health",
+    "monitoring/metrics",
+    "monitoring/quality",
+}
 # What a sub-feature may import of the feature it lies in.
 OF_THE_PARENT = {
     "types",
@@ -49,6 +57,7 @@ RANKS = (
         "http": 4,
         "app_storage": 5,
         "app_jobs": 6,
+        "app_monitoring": 6,
         "app_people": 6,
         "app_evidence": 7,
         "app": 8,
@@ -62,6 +71,7 @@ PARTS = {
     "": 0,
     "types": 0,
     "rules": 1,
+    "catalogue": 1,
     "statistics": 1,
     "metrics": 1,
     "comparisons": 1,

@@ -27,6 +27,7 @@ from discern.access.store_users import UserStore
 from discern.access.types import LOCAL, Principal, Resource
 from discern.app_evidence import compliance_of
 from discern.app_jobs import bulk_parts_of, jobs_of
+from discern.app_monitoring import Monitoring, Watchmen, monitoring_of, watchmen_of
 from discern.app_people import federation_of, proofs_of, second_factor_roles
 from discern.app_storage import (
     anchor_place,
@@ -47,7 +48,7 @@ from discern.core.errors import BundleUntrusted
 from discern.detection.batching import Batcher
 from discern.detection.bulk.store import RunStore
 from discern.detection.caching import AnswerCache
-from discern.detection.committing import Committer
+from discern.detection.committing import LEDGER_PATIENCE, Committer
 from discern.detection.jobs.service import Jobs
 from discern.detection.jobs.store import JobStore
 from discern.detection.service import Answer, Plane, from_cache, on_ledger, within_quota
@@ -120,6 +121,7 @@ class Services:
     subjects: SubjectKeys
     privacy: Privacy
     counts: Counts
+    monitoring: Monitoring
     detect: Detect
     detect_batch: DetectBatch
 
@@ -137,6 +139,7 @@ class Services:
         self.keys.write_down_uses()
         self.users.write_down_uses()
         self.quotas.settle()
+        self.monitoring.close()
         self.audit.close()
         self.batcher.close()
         self.committer.close()
@@ -149,26 +152,25 @@ class Services:
 def build_services(settings: Settings) -> Services:
     """Put the parts together."""
     limits, database = _input_limits(settings), database_of(settings)
-    catalogue, counts = _catalogue(settings), Counts()
+    watchmen, counts = watchmen_of(database), Counts()
+    catalogue = _catalogue(settings, watchmen)
     locator = face_locator(settings.face_model)
     batcher, cache = _batcher(settings, counts), answer_cache(settings, counts)
-    audit_store = AuditStore(database)
+    replica, audit_store = replica_of(settings, database, counts), AuditStore(database)
     audit = AuditTrail(audit_store, anchor_place(settings), settings.audit_anchor_seconds)
     plane = Plane(catalogue, limits, locator, batcher, ProbingWatch(settings.probing_alike, audit, counts))
     consents = ConsentStore(database, audit)
     subjects = subjects_of(settings, consents)
     objects, rotation = objects_of(settings, database, subjects, audit)
-    replica = replica_of(settings, database, counts)
     verdicts = VerdictStore(database, replica, subjects)
-    committer = Committer(verdicts, counts)
+    committer = _committer(verdicts, counts, watchmen)
     quotas, job_store = Quotas(QuotaStore(database, audit)), JobStore(database)
     detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
     runs = partial(bulk_parts_of, settings, catalogue, limits, locator, RunStore(database), quotas)
     jobs = jobs_of(settings, job_store, objects, verdicts, detect, runs, subjects, counts)
     keys, policies = Keys(KeyStore(database, audit)), Policies(settings.home / "policies")
-    users = Users(UserStore(database, audit), second_factor_roles=second_factor_roles(settings))
-    retention = retention_of(database, audit, jobs)
-    factors, proofs = FactorStore(database, audit), proofs_of(settings)
+    users, proofs = _users(settings, database, audit), proofs_of(settings)
+    retention, factors = retention_of(database, audit, jobs), FactorStore(database, audit)
     return Services(
         settings=settings,
         limits=limits,
@@ -203,12 +205,28 @@ def build_services(settings: Settings) -> Services:
         subjects=subjects,
         privacy=Privacy(subjects, consents, verdicts, jobs, audit),
         counts=counts,
+        monitoring=_monitoring(settings, database, watchmen, catalogue, objects),
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
     )
 
 
-def _catalogue(settings: Settings) -> Catalogue:
+def _users(settings: Settings, database: Database, audit: AuditTrail) -> Users:
+    return Users(UserStore(database, audit), second_factor_roles=second_factor_roles(settings))
+
+
+def _committer(verdicts: VerdictStore, counts: Counts, watchmen: Watchmen) -> Committer:
+    return Committer(verdicts, counts, guard=watchmen.breakers.guard("store", "ledger", LEDGER_PATIENCE))
+
+
+def _monitoring(
+    settings: Settings, database: Database, watchmen: Watchmen, catalogue: Catalogue, objects: SealedObjects
+) -> Monitoring:
+    needed = {"database": database.ping, "detectors": catalogue.ping}
+    return monitoring_of(settings, database, watchmen, needed, {"objects": objects.ping})
+
+
+def _catalogue(settings: Settings, watchmen: Watchmen) -> Catalogue:
     return Catalogue(
         builtin=BUILTIN,
         home=settings.home,
@@ -219,6 +237,8 @@ def _catalogue(settings: Settings) -> Catalogue:
         ),
         inference_threads=settings.inference_threads,
         variants=settings.variant == "served",
+        breakers=watchmen.breakers,
+        happenings=watchmen.happenings,
     )
 
 

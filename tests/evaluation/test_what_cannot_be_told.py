@@ -133,7 +133,7 @@ def test_few_cards_and_few_recordings_have_a_caveat() -> None:
     one = event_scores([Recording(60, events, events[:1])], seed=1)
     assert (one.f1.low, one.f1.caveat) == (None, "one group: no interval")
     five = event_scores([Recording(60, events, events[: 1 + number % 2]) for number in range(5)], seed=1)
-    assert "only 5 recordings" in (five.f1.caveat or "")
+    assert "only 5 groups" in (five.f1.caveat or "")
     perfect = event_scores([Recording(60, events, events)] * 40, seed=1)
     assert (perfect.f1.value, perfect.f1.low) == (1.0, None)
 

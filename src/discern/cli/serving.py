@@ -21,7 +21,7 @@ from anyio import to_thread
 from discern.app import Services
 from discern.app_http import create_app
 from discern.core.errors import InvalidSettings, StorageUnavailable
-from discern.core.loops import take_turn
+from discern.core.loops import Loop, take_turn
 from discern.http.connections import Connection, ConnectionLimits, connection_class
 from discern.http.edge import standing_headers
 from discern.http.plain import Application
@@ -41,9 +41,15 @@ class Server(uvicorn.Server):
     """A server that looks after its connections. `on_ready` is called once it accepts them."""
 
     def __init__(
-        self, config: uvicorn.Config, app: Application, services: Services, on_ready: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        app: Application,
+        services: Services,
+        on_ready: Callable[[], None],
+        beat: Callable[[], None],
     ) -> None:
         super().__init__(config)
+        self._beat = beat
         self._services = services
         self._app = app
         self._on_ready = on_ready
@@ -56,11 +62,13 @@ class Server(uvicorn.Server):
             asyncio.create_task(self._keep_house()),
             asyncio.create_task(self._keep_objects()),
             asyncio.create_task(self._tend_the_ledger()),
+            *(asyncio.create_task(_go_on(loop)) for loop in self._services.monitoring.loops),
         ]
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
-        """Look at every connection, once a second."""
+        """Say that the loop turns, and look at every connection once a second."""
+        self._beat()
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
@@ -118,6 +126,12 @@ class Server(uvicorn.Server):
         await self._services.cache.close()
 
 
+async def _go_on(loop: Loop) -> None:
+    while True:
+        await asyncio.sleep(loop.seconds)
+        await take_turn(loop.name, to_thread.run_sync(loop.turn, abandon_on_cancel=True))
+
+
 def _load(config: uvicorn.Config) -> None:
     """Have the certificates read. Raises InvalidSettings."""
     try:
@@ -166,7 +180,7 @@ def serve(
         timeout_keep_alive=max(1, round(settings.idle_seconds)),
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
-    server = Server(config, app, services, on_ready)
+    server = Server(config, app, services, on_ready, place.beat)
     # uvicorn listens for these only once it runs, and raises what stopped it once more when it has drained. A stop that
     # comes before must not be lost, and the one that comes after changes nothing.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,9 +6,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 log = logging.getLogger(__name__)
+
+
+class Loop(NamedTuple):
+    """Something to do every `seconds`, in a thread: `turn` takes its time, and is called anew after it."""
+
+    name: str
+    seconds: float
+    turn: Callable[[], object]
 
 
 async def take_turn(loop: str, turn: Awaitable[object]) -> None:

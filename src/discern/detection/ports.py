@@ -72,6 +72,14 @@ class Ledger(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Whoever takes note of what was answered. It costs next to nothing, and raises nothing."""
+
+    def recorded(self, entries: Sequence[LedgerEntry]) -> None:
+        """Take note of verdicts that are on the ledger from here on. Called on the event loop, before they are sent."""
+        ...
+
+
 Given_contra = TypeVar("Given_contra", contravariant=True)
 
 

@@ -17,7 +17,7 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ import numpy as np
 
 import discern
 from discern.core.errors import CallerError, OperatorError
+from discern.evaluation.types import ClipEvents
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +42,10 @@ _COMPUTES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "av")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a piece of a dataset came to: rows from `start` on, columns as in `Scored`; `errors` count from 0."""
+    """What a piece of a dataset came to: rows from `start` on, columns as in `Scored`.
+
+    Rows of `errors` and `events` count from 0.
+    """
 
     start: int
     score: NDArray[np.float64]
@@ -51,6 +55,7 @@ class Judged:
     alone: NDArray[np.int8]
     errors: dict[int, str]
     milliseconds: NDArray[np.float64]
+    events: dict[int, ClipEvents] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -68,6 +73,7 @@ class _Kept(msgspec.Struct, array_like=True):
     alone: bytes
     milliseconds: bytes
     errors: dict[int, str]
+    events: dict[int, ClipEvents]
 
 
 class Scoresheet:
@@ -112,6 +118,7 @@ class Scoresheet:
                     _bytes(judged.alone, "i1"),
                     _bytes(judged.milliseconds, "<f8"),
                     judged.errors,
+                    judged.events,
                 )
             )
         )
@@ -220,6 +227,7 @@ def _read(content: bytes) -> Judged:
         np.frombuffer(kept.alone, "i1"),
         kept.errors,
         np.frombuffer(kept.milliseconds, "<f8").reshape(-1, kept.stages),
+        kept.events,
     )
     columns = (judged.stage_scores, judged.decided_by, judged.decision, judged.alone, judged.milliseconds)
     if not judged.rows or any(len(column) != judged.rows for column in columns):

@@ -1,0 +1,1 @@
+"""Watching an installation: metrics, health, drift, quality, cost. What reaches people is in `alerts`."""
