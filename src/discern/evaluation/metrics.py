@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from scipy.stats import rankdata
 
 from discern.core.errors import CallerError
 from discern.evaluation import metrics_weighted as weighted
@@ -33,10 +32,12 @@ from discern.evaluation.statistics import (
     separated_limits,
     sums_by_group,
 )
-from discern.evaluation.statistics_bootstrap import DRAWS, by_bootstrap, by_jackknife
+from discern.evaluation.statistics_bootstrap import DRAWS, by_bootstrap, by_jackknife, each_by_bootstrap
 from discern.evaluation.types import Estimate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     from discern.evaluation.statistics_bootstrap import Statistic
@@ -90,12 +91,23 @@ def placements(rows: Rows) -> Floats:
     (IEEE Signal Processing Letters 21, 2014).
     """
     values = np.empty(len(rows.labels))
-    among_all = rankdata(rows.scores)
+    among_all = midranks(rows.scores)
     for label, others in ((True, rows.negatives), (False, rows.positives)):
         own = rows.labels == label
-        share = (among_all[own] - rankdata(rows.scores[own])) / others
+        share = (among_all[own] - midranks(rows.scores[own])) / others
         values[own] = share if label else 1 - share
     return values
+
+
+def midranks(values: Floats) -> Floats:
+    """Return the rank of each value from 1 up, float64 [n]; equal ones share the mean of theirs."""
+    order = np.argsort(values)
+    ranked = values[order]
+    first = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1])[: len(ranked)])
+    counts = np.diff(np.append(first, len(ranked)))
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat(first + (counts + 1) / 2, counts)
+    return ranks
 
 
 class Area(NamedTuple):
@@ -211,24 +223,60 @@ def true_positive_rate_at(
     needs there is no figure.
     """
     rows = rows_of(labels, scores, groups)
+    unknown = _unknown_rate(rows, false_positive_rate, level)
+    statistic = weighted.true_positive_rate_at(rows, false_positive_rate)
+    few = _few_false_positives(rows, false_positive_rate)
+    return unknown or resampled(rows, statistic, seed=seed, draws=draws, level=level, caveat=few)
+
+
+def error_rates(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    at: Sequence[float],
+    seed: int,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+) -> tuple[Estimate, ...]:
+    """Return `equal_error_rate`, and `true_positive_rate_at` each rate of `at`, from resamples that they share."""
+    rows = rows_of(labels, scores, groups)
+    nothing = nothing_to_measure(rows)
+    if nothing:
+        return nothing, *(_unknown_rate(rows, rate, level) or nothing for rate in at)
+    found = each_by_bootstrap(
+        weighted.error_rates(rows, at), rows.group_count, len(rows.labels), seed=seed, draws=draws, level=level
+    )
+    few = (None, *(_few_false_positives(rows, rate) for rate in at))
+    said = [
+        msgspec.structs.replace(one, caveat=joined(caveats_of(rows), caveat, one.caveat))
+        for one, caveat in zip(found, few, strict=True)
+    ]
+    return said[0], *(_unknown_rate(rows, rate, level) or one for rate, one in zip(at, said[1:], strict=True))
+
+
+def _unknown_rate(rows: Rows, false_positive_rate: float, level: float) -> Estimate | None:
+    """Return an estimate without a value where there are fewer negatives than one false positive needs, else None."""
+    if not rows.positives or rows.negatives * false_positive_rate >= 1 - 1e-9:
+        return None
+    least = math.ceil(1 / false_positive_rate - 1e-9)
+    have = counted(rows.negatives, "negative cannot", "negatives cannot")
+    return Estimate(
+        None,
+        level=level,
+        caveat=f"{have} tell a false positive rate of {false_positive_rate:g}: it needs {least} at least, "
+        f"{_FALSE_POSITIVES_TO_KNOW * least} to be known",
+    )
+
+
+def _few_false_positives(rows: Rows, false_positive_rate: float) -> str | None:
     allowed = rows.negatives * false_positive_rate
-    if rows.positives and allowed < 1 - 1e-9:
-        least = math.ceil(1 / false_positive_rate - 1e-9)
-        have = counted(rows.negatives, "negative cannot", "negatives cannot")
-        return Estimate(
-            None,
-            level=level,
-            caveat=f"{have} tell a false positive rate of {false_positive_rate:g}: it needs {least} at least, "
-            f"{_FALSE_POSITIVES_TO_KNOW * least} to be known",
-        )
-    few = (
+    if allowed >= _FALSE_POSITIVES_TO_KNOW:
+        return None
+    return (
         f"the threshold rests on {counted(math.floor(allowed + 1e-9), 'false positive', 'false positives')}: the true "
         f"false positive rate may be another, and the interval too narrow"
-        if allowed < _FALSE_POSITIVES_TO_KNOW
-        else None
     )
-    statistic = weighted.true_positive_rate_at(rows, false_positive_rate)
-    return resampled(rows, statistic, seed=seed, draws=draws, level=level, caveat=few)
 
 
 def operating_point(
