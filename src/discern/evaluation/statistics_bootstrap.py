@@ -131,21 +131,17 @@ def each_by_bootstrap(
     There is at least one group.
     """
     values = statistic(np.ones((1, groups)))[0].tolist()
-    if groups < 2:
-        return [
-            Estimate(None, level=level, caveat=_NOT_ALLOWED)
-            if np.isnan(value)
-            else Estimate(value, level=level, caveat=_ONE_GROUP)
-            for value in values
-        ]
-    found = drawn(statistic, groups, rows, seed=seed, draws=draws)
+    found = drawn(statistic, groups, rows, seed=seed, draws=draws) if groups > 1 else np.empty((0, len(values)))
     name = _named(groups < rows, "percentile", draws, seed)
-    return [
-        Estimate(None, level=level, caveat=_NOT_ALLOWED)
-        if np.isnan(value)
-        else _of_draws(value, found[:, position], None, name, level)
-        for position, value in enumerate(values)
-    ]
+
+    def estimate(value: float, draws_of_it: Floats) -> Estimate:
+        if np.isnan(value):
+            return Estimate(None, level=level, caveat=_NOT_ALLOWED)
+        if groups < 2:
+            return Estimate(value, level=level, caveat=_ONE_GROUP)
+        return _of_draws(value, draws_of_it, None, name, level)
+
+    return [estimate(value, column) for value, column in zip(values, found.T, strict=True)]
 
 
 def _named(clustered: bool, method: Method, draws: int, seed: int) -> str:
