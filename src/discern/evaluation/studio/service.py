@@ -30,9 +30,12 @@ from discern.evaluation.statistics import proportion
 from discern.evaluation.studio import rules_evidence as evidence
 from discern.evaluation.studio.rules import NotReachable
 from discern.evaluation.studio.rules_calibration import choose_calibration
+from discern.evaluation.studio.rules_cards import numbered
 from discern.evaluation.studio.rules_exits import choose, compute_of, cost_of, decisions, last_decisions
 from discern.evaluation.studio.sources import column_of
 from discern.evaluation.studio.types import (
+    BandThresholds,
+    CardsReviewed,
     Chosen,
     CostPoint,
     Costs,
@@ -64,7 +67,11 @@ _LIBRARIES = ("numpy", "onnxruntime", "scipy")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked for. `reviews_a_day` is turned into a share by `items_a_day`, or by the days of the data."""
+    """What was asked for.
+
+    `reviews_a_day` is turned into a share by `items_a_day`, or by the days of the data, `cards_a_day` into one of the
+    cards that pay on a day.
+    """
 
     detector: str
     data: Path
@@ -83,6 +90,7 @@ class Asked:
     stage_costs: tuple[float, ...] = ()
     seed: int = 1
     command: str = ""
+    cards_a_day: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,7 @@ class Looked:
     examples: Examples
     goal: Goal
     items_a_day: float | None
+    paying: float | None
 
 
 def look(asked: Asked, parts: Parts) -> Looked:
@@ -109,7 +118,8 @@ def look(asked: Asked, parts: Parts) -> Looked:
     source = side_of(frozen, asked.root, asked.split, manifest, parts.limits)
     examples = source.examples
     items_a_day = asked.items_a_day or _items_a_day(examples)
-    return Looked(bundle, frozen, source, examples, _goal(asked, items_a_day), items_a_day)
+    paying = None if asked.cards_a_day is None else _paying(examples, items_a_day)
+    return Looked(bundle, frozen, source, examples, _goal(asked, items_a_day, paying), items_a_day, paying)
 
 
 def run(asked: Asked, looked: Looked, parts: Parts, out: Path, watch: Watcher) -> ThresholdChoice:
@@ -122,7 +132,7 @@ def run(asked: Asked, looked: Looked, parts: Parts, out: Path, watch: Watcher) -
     scored = _scored(raw, looked.source, looked, parts, out, watch)
     scored = replace(scored, stage_scores=_calibrated(scored.stage_scores, manifest, calibrations))
     amounts = None if asked.amount_field is None else column_of(looked.source, asked.amount_field)
-    sample = _sample(scored, amounts, asked.prevalence, caveats)
+    sample = _sample(scored, amounts, asked, caveats)
     starts = _starts(sample, asked.bands, caveats)
     try:
         chosen = choose(sample, looked.goal, starts)
@@ -145,10 +155,12 @@ def _put_together(
     prevalence = asked.prevalence or float(np.mean(sample.labels))
     decided, decided_by = decisions(chosen, sample)
     first = chosen.cuts[0]
-    note = "not resampled: the thresholds of bands have no intervals"
-    edges = Estimate(first.review_from, caveat=note), Estimate(first.flag_from, caveat=note)
+    bands: tuple[BandThresholds, ...] = ()
     curves: tuple[tuple[CostPoint, ...], tuple[CostPoint, ...]] = ((), ())
-    if not starts:
+    if starts:
+        bands = evidence.band_intervals(sample, goal, chosen.cuts, starts, asked.seed)
+        edges = bands[0].review_from, bands[0].flag_from
+    else:
         edges = evidence.threshold_intervals(sample, goal, first, asked.seed)
         curves = evidence.cost_curves(sample, goal, first)
     if any(cuts.review_from == cuts.flag_from for cuts in chosen.cuts):
@@ -172,11 +184,13 @@ def _put_together(
         chosen=chosen,
         review_from=edges[0],
         flag_from=edges[1],
+        bands=bands,
         cost=evidence.expected_cost(sample, goal, starts, asked.seed),
         cost_here=evidence.weighted_mean(cost_of(decided, sample, goal), sample),
         cost_without_exits=evidence.weighted_mean(cost_of(last_decisions(chosen.cuts, sample), sample, goal), sample),
         cost_of_shipped=None if calibrations else _cost_of_shipped(manifest, sample, goal),
         reviews=evidence.reviews_of(chosen, sample),
+        cards=_cards_reviewed(asked, looked, chosen, sample),
         compute=compute,
         flows=evidence.flows(decided, sample, (manifest.classes.negative, manifest.classes.positive)),
         stages=tuple(
@@ -194,7 +208,8 @@ def _put_together(
 
 def _check(asked: Asked) -> None:
     costs = asked.costs or Costs()
-    amounts, numbers = (*_values(costs), *asked.stage_costs, asked.exit_loss), (asked.reviews_a_day, asked.items_a_day)
+    amounts = (*_values(costs), *asked.stage_costs, asked.exit_loss)
+    numbers = (asked.reviews_a_day, asked.cards_a_day, asked.items_a_day)
     shares = (asked.max_fpr, asked.prevalence)
     wrong = {
         "A cost is zero or more, and finite.": any(not 0 <= value < float("inf") for value in amounts),
@@ -203,11 +218,12 @@ def _check(asked: Asked) -> None:
         "A capacity and the items of a day are above zero.": any(one is not None and not one > 0 for one in numbers),
         "A rate and a prevalence are between 0 and 1.": any(one is not None and not 0 < one < 1 for one in shares),
         "Bands need --amount-field.": asked.bands > 1 and asked.amount_field is None,
-        "A limit of false positives holds for all items together and goes with no bands.": asked.bands > 1
-        and asked.max_fpr is not None,
+        "Cards are counted as the data have them, which --prevalence does not.": asked.cards_a_day is not None
+        and asked.prevalence is not None,
         "A loss of the amount needs --amount-field.": bool(costs.amount_share) and asked.amount_field is None,
         "Nothing says what good thresholds are.": asked.costs is None
         and asked.reviews_a_day is None
+        and asked.cards_a_day is None
         and asked.max_fpr is None,
     }
     for said, applies in wrong.items():
@@ -235,7 +251,7 @@ def _check_apart(asked: Asked, manifest: Manifest, frozen: FrozenManifest) -> No
             )
 
 
-def _goal(asked: Asked, items_a_day: float | None) -> Goal:
+def _goal(asked: Asked, items_a_day: float | None, paying: float | None) -> Goal:
     reviews = None
     if asked.reviews_a_day is not None:
         if items_a_day is None:
@@ -245,12 +261,30 @@ def _goal(asked: Asked, items_a_day: float | None) -> Goal:
     if costs is None:
         # A limit alone: as few positives as can be are missed, and within a capacity as few errors as can be are made.
         costs = Costs(false_alarm=0.0 if asked.max_fpr is not None else 1.0)
-        reviews = 0.0 if reviews is None else reviews
-    return Goal(costs, reviews, asked.max_fpr, asked.upper_end, asked.exit_loss, asked.stage_costs)
+        reviews = 0.0 if reviews is None and asked.cards_a_day is None else reviews
+    share = None if asked.cards_a_day is None or paying is None else min(1.0, asked.cards_a_day / paying)
+    return Goal(costs, reviews, asked.max_fpr, asked.upper_end, asked.exit_loss, asked.stage_costs, share)
 
 
 def _items_a_day(examples: Examples) -> float | None:
     return None if examples.days is None else len(examples.days) / len(np.unique(examples.days))
+
+
+def _paying(examples: Examples, items_a_day: float | None) -> float:
+    """Return how many cards pay on a day where it runs: as the data have it, more where more items come."""
+    if examples.cards is None or examples.days is None or items_a_day is None:
+        raise CallerError(
+            "The data do not say which card and which day an item is of.",
+            mend="Freeze the table with -O card=COLUMN and -O at=COLUMN.",
+        )
+    pairs = int(numbered(examples.cards, examples.days).max()) + 1
+    return pairs / len(examples.days) * items_a_day
+
+
+def _cards_reviewed(asked: Asked, looked: Looked, chosen: Chosen, sample: Sample) -> CardsReviewed | None:
+    if asked.cards_a_day is None or looked.paying is None:
+        return None
+    return evidence.cards_reviewed(chosen, sample, asked.cards_a_day, looked.paying)
 
 
 def _plain(manifest: Manifest) -> Manifest:
@@ -314,9 +348,7 @@ def _scored(
         return score_source(source, Scoring(detector, parts.limits, parts.locator, parts.threads), sheet, watch)[0]
 
 
-def _sample(
-    scored: Scored, amounts: NDArray[np.float64] | None, prevalence: float | None, caveats: list[str]
-) -> Sample:
+def _sample(scored: Scored, amounts: NDArray[np.float64] | None, asked: Asked, caveats: list[str]) -> Sample:
     there = ~np.isnan(scored.stage_scores).any(axis=1)
     if amounts is not None:
         there &= ~np.isnan(amounts)
@@ -336,7 +368,12 @@ def _sample(
             mend="Give more labelled items.",
         )
     groups = np.unique(scored.examples.groups[there], return_inverse=True)[1].astype(np.int64)
-    return Sample(labels, scored.stage_scores[there], groups, evidence.weights_at(labels, prevalence), amounts)
+    weights = evidence.weights_at(labels, asked.prevalence)
+    sample = Sample(labels, scored.stage_scores[there], groups, weights, amounts)
+    if asked.cards_a_day is None or scored.examples.cards is None or scored.examples.days is None:
+        return sample
+    days = scored.examples.days[there]
+    return replace(sample, days=days, card_days=numbered(scored.examples.cards[there], days))
 
 
 def _starts(sample: Sample, bands: int, caveats: list[str]) -> tuple[float, ...]:
