@@ -154,15 +154,7 @@ def _put_together(
     manifest, goal = looked.bundle.manifest, looked.goal
     prevalence = asked.prevalence or float(np.mean(sample.labels))
     decided, decided_by = decisions(chosen, sample)
-    first = chosen.cuts[0]
-    bands: tuple[BandThresholds, ...] = ()
-    curves: tuple[tuple[CostPoint, ...], tuple[CostPoint, ...]] = ((), ())
-    if starts:
-        bands = evidence.band_intervals(sample, goal, chosen.cuts, starts, asked.seed)
-        edges = bands[0].review_from, bands[0].flag_from
-    else:
-        edges = evidence.threshold_intervals(sample, goal, first, asked.seed)
-        curves = evidence.cost_curves(sample, goal, first)
+    bands, edges, curves = _spread(asked, goal, sample, starts, chosen)
     if any(cuts.review_from == cuts.flag_from for cuts in chosen.cuts):
         caveats.append("The two thresholds coincide: nothing is sent to review there.")
     compute = evidence.weighted_mean(compute_of(decided_by, goal.stage_costs), sample) if goal.stage_costs else None
@@ -204,6 +196,18 @@ def _put_together(
         command=asked.command,
         versions={"discern": discern.__version__, **{name: version(name) for name in _LIBRARIES}},
     )
+
+
+def _spread(
+    asked: Asked, goal: Goal, sample: Sample, starts: tuple[float, ...], chosen: Chosen
+) -> tuple[tuple[BandThresholds, ...], tuple[Estimate, Estimate], tuple[tuple[CostPoint, ...], tuple[CostPoint, ...]]]:
+    """Return the thresholds of bands and of the first one with their intervals, and the cost over each threshold."""
+    if starts:
+        bands = evidence.band_intervals(sample, goal, chosen.cuts, starts, asked.seed)
+        return bands, (bands[0].review_from, bands[0].flag_from), ((), ())
+    first = chosen.cuts[0]
+    edges = evidence.threshold_intervals(sample, goal, first, asked.seed)
+    return (), edges, evidence.cost_curves(sample, goal, first)
 
 
 def _check(asked: Asked) -> None:
