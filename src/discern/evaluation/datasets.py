@@ -286,7 +286,7 @@ def _examples_of_table(manifest: FrozenManifest, facts: TableFacts, root: Path, 
         chosen = np.flatnonzero(sides == split)
         if not len(chosen):
             raise _no_side(split, set(sides.tolist()))
-        ids = tuple(ids[position] for position in chosen)
+        ids = ids.taken(chosen)
     return Examples(
         dataset=manifest.name,
         manifest_sha256=manifest.sha256,

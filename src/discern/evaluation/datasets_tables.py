@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -66,16 +66,49 @@ class Roles:
     places: NDArray[np.int64]
     labels: NDArray[np.int8]
     groups: NDArray[np.int64]
-    group_names: list[str]
+    group_names: Sequence[str]
     amounts: NDArray[np.float64] | None = None
     days: NDArray[np.int64] | None = None
     cards: NDArray[np.int64] | None = None
     splits: NDArray[np.object_] | None = None
     subgroups: dict[str, NDArray[np.object_]] = field(default_factory=dict)
 
-    def ids(self, paths: Sequence[str]) -> tuple[str, ...]:
+    def ids(self, paths: Sequence[str]) -> RowNames:
         """Return `FILE#ROW` of every row."""
-        return tuple(f"{paths[file]}#{row}" for file, row in self.places.tolist())
+        return RowNames(paths, self.places)
+
+
+class RowNames(Sequence[str]):
+    """`FILE#ROW` of rows, made when asked for: a million of them as text would take a hundred megabytes.
+
+    `places` are the numbers of file and row, int64 [n, 2].
+    """
+
+    def __init__(self, paths: Sequence[str], places: NDArray[np.int64]) -> None:
+        self._paths = paths
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> RowNames: ...
+
+    def __getitem__(self, at: int | slice) -> str | RowNames:
+        if isinstance(at, slice):
+            return RowNames(self._paths, self._places[at])
+        file, row = self._places[at].tolist()
+        return f"{self._paths[file]}#{row}"
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{self._paths[file]}#{row}" for file, row in self._places.tolist())
+
+    def taken(self, rows: NDArray[np.intp]) -> RowNames:
+        """Return the names of some of the rows."""
+        return RowNames(self._paths, self._places[rows])
 
 
 def names_of(table: Table) -> list[str]:
@@ -189,8 +222,8 @@ class _Reading:
         self._paths = paths
         self._places = places
 
-    def row_names(self) -> list[str]:
-        return [f"{self._paths[file]}#{row}" for file, row in self._places.tolist()]
+    def row_names(self) -> RowNames:
+        return RowNames(self._paths, self._places)
 
     def labels(self, columns: Columns) -> NDArray[np.int8]:
         array = self._whole(columns.label)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from scipy.stats import rankdata
 
 from discern.core.errors import CallerError
 from discern.evaluation import metrics_weighted as weighted
@@ -37,10 +36,12 @@ from discern.evaluation.statistics import (
     share_limits,
     sums_by_group,
 )
-from discern.evaluation.statistics_bootstrap import DRAWS, by_bootstrap, by_jackknife
+from discern.evaluation.statistics_bootstrap import DRAWS, by_bootstrap, by_jackknife, each_by_bootstrap
 from discern.evaluation.types import Estimate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     from discern.evaluation.statistics_bootstrap import Statistic
@@ -94,12 +95,23 @@ def placements(rows: Rows) -> Floats:
     (IEEE Signal Processing Letters 21, 2014).
     """
     values = np.empty(len(rows.labels))
-    among_all = rankdata(rows.scores)
+    among_all = midranks(rows.scores)
     for label, others in ((True, rows.negatives), (False, rows.positives)):
         own = rows.labels == label
-        share = (among_all[own] - rankdata(rows.scores[own])) / others
+        share = (among_all[own] - midranks(rows.scores[own])) / others
         values[own] = share if label else 1 - share
     return values
+
+
+def midranks(values: Floats) -> Floats:
+    """Return the rank of each value from 1 up, float64 [n]; equal ones share the mean of theirs."""
+    order = np.argsort(values)
+    ranked = values[order]
+    first = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1])[: len(ranked)])
+    counts = np.diff(np.append(first, len(ranked)))
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat(first + (counts + 1) / 2, counts)
+    return ranks
 
 
 class Area(NamedTuple):
@@ -219,7 +231,12 @@ def equal_error_rate(
     left out.
     """
     rows = rows_of(labels, scores, groups)
-    found = resampled(rows, weighted.equal_error_rate(rows), seed=seed, draws=draws, level=level)
+    return _rate_apart(rows, resampled(rows, weighted.equal_error_rate(rows), seed=seed, draws=draws, level=level))
+
+
+def _rate_apart(rows: Rows, found: Estimate) -> Estimate:
+    """Return an equal error rate with the limits of classes that do not overlap, where they do not."""
+    level = found.level
     if found.value not in {0.0, 1.0} or groups_unknown(rows):
         return found
     units = min(rows.groups_with(True), rows.groups_with(False))
@@ -246,28 +263,79 @@ def true_positive_rate_at(
     there is no figure.
     """
     rows = rows_of(labels, scores, groups)
-    allowed = rows.negatives * false_positive_rate
-    if rows.positives and allowed < 1 - 1e-9:
-        least = math.ceil(1 / false_positive_rate - 1e-9)
-        have = counted(rows.negatives, "negative cannot", "negatives cannot")
-        return Estimate(
-            None,
-            level=level,
-            caveat=f"{have} tell a false positive rate of {false_positive_rate:g}: it needs {least} at least, "
-            f"{_FALSE_POSITIVES_TO_KNOW * least} to be known",
-        )
-    few = (
-        f"the threshold rests on {counted(math.floor(allowed + 1e-9), 'false positive', 'false positives')}: the true "
-        f"false positive rate may be another, and the interval too narrow"
-        if allowed < _FALSE_POSITIVES_TO_KNOW
-        else None
-    )
+    unknown = _unknown_rate(rows, false_positive_rate, level)
     statistic = weighted.true_positive_rate_at(rows, false_positive_rate)
-    found = resampled(rows, statistic, seed=seed, draws=draws, level=level, caveat=few)
+    few = _few_false_positives(rows, false_positive_rate)
+    return unknown or _exact_where_all(
+        rows, resampled(rows, statistic, seed=seed, draws=draws, level=level, caveat=few), few
+    )
+
+
+def _exact_where_all(rows: Rows, found: Estimate, few: str | None) -> Estimate:
+    """Return a true positive rate with the exact limits of a share, where resamples all have the same."""
     if found.value not in {0.0, 1.0} or found.low is not None or groups_unknown(rows):
         return found
-    low, high, method = share_limits(found.value, rows.groups_with(True), level)
-    return Estimate(found.value, low, high, level=level, method=method, caveat=joined(caveats_of(rows), few))
+    low, high, method = share_limits(found.value, rows.groups_with(True), found.level)
+    caveat = joined(caveats_of(rows), few)
+    return Estimate(found.value, low, high, level=found.level, method=method, caveat=caveat)
+
+
+def error_rates(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    at: Sequence[float],
+    seed: int,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+) -> tuple[Estimate, ...]:
+    """Return `equal_error_rate`, and `true_positive_rate_at` each rate of `at`, from resamples that they share."""
+    rows = rows_of(labels, scores, groups)
+    nothing = nothing_to_measure(rows)
+    if nothing:
+        return nothing, *(_unknown_rate(rows, rate, level) or nothing for rate in at)
+    few = [_few_false_positives(rows, rate) for rate in at]
+    unknown = [_unknown_rate(rows, rate, level) for rate in at]
+    if groups_unknown(rows):
+        values = weighted.error_rates(rows, at)(np.ones((1, rows.group_count)))
+        found = [Estimate(float(value), level=level) for value in np.ravel(values)]
+    else:
+        found = list(
+            each_by_bootstrap(
+                weighted.error_rates(rows, at), rows.group_count, len(rows.labels), seed=seed, draws=draws, level=level
+            )
+        )
+    said = [
+        msgspec.structs.replace(one, caveat=joined(caveats_of(rows), caveat, one.caveat))
+        for one, caveat in zip(found, (None, *few), strict=True)
+    ]
+    rates = (_exact_where_all(rows, one, caveat) for one, caveat in zip(said[1:], few, strict=True))
+    return _rate_apart(rows, said[0]), *(none or rate for none, rate in zip(unknown, rates, strict=True))
+
+
+def _unknown_rate(rows: Rows, false_positive_rate: float, level: float) -> Estimate | None:
+    """Return an estimate without a value where there are fewer negatives than one false positive needs, else None."""
+    if not rows.positives or rows.negatives * false_positive_rate >= 1 - 1e-9:
+        return None
+    least = math.ceil(1 / false_positive_rate - 1e-9)
+    have = counted(rows.negatives, "negative cannot", "negatives cannot")
+    return Estimate(
+        None,
+        level=level,
+        caveat=f"{have} tell a false positive rate of {false_positive_rate:g}: it needs {least} at least, "
+        f"{_FALSE_POSITIVES_TO_KNOW * least} to be known",
+    )
+
+
+def _few_false_positives(rows: Rows, false_positive_rate: float) -> str | None:
+    allowed = rows.negatives * false_positive_rate
+    if allowed >= _FALSE_POSITIVES_TO_KNOW:
+        return None
+    return (
+        f"the threshold rests on {counted(math.floor(allowed + 1e-9), 'false positive', 'false positives')}: the true "
+        f"false positive rate may be another, and the interval too narrow"
+    )
 
 
 def operating_point(

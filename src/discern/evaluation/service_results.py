@@ -218,10 +218,10 @@ def _metrics(scored: Scored, seed: int, draws: int) -> dict[str, Estimate]:
     found = {
         "auc": metrics.area_under_roc(labels, scores, groups),
         "average_precision": metrics.average_precision(labels, scores, groups),
-        "eer": metrics.equal_error_rate(labels, scores, groups, seed=seed, draws=draws),
     }
-    for name, rate in _FALSE_POSITIVE_RATES.items():
-        found[name] = metrics.true_positive_rate_at(rate, labels, scores, groups, seed=seed, draws=draws)
+    rates = tuple(_FALSE_POSITIVE_RATES.values())
+    shared = metrics.error_rates(labels, scores, groups, at=rates, seed=seed, draws=draws)
+    found |= zip(("eer", *_FALSE_POSITIVE_RATES), shared, strict=True)
     if examples.cards is not None and examples.days is not None:
         found[f"card_precision_at_{CARDS_A_DAY}"] = card_precision(
             labels, scores, examples.cards, examples.days, seed=seed, draws=draws

@@ -166,7 +166,8 @@ class _Scorer:
         locator = locator_for(item, self._locator)
         fault: CallerError | None = None
         try:
-            prepared = prepare_media(content, spec, self._manifest.video, self._limits, locator, item.frames)
+            video = self._manifest.video
+            prepared = prepare_media(content, spec, video, self._limits, locator, item.frames, sketched=False)
             digest = prepared.facts.sha256
         except CallerError as error:
             fault = error

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -105,7 +107,7 @@ class Examples:
 
     dataset: str
     manifest_sha256: str
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     labels: NDArray[np.int8]
     groups: NDArray[np.int64]
     subgroups: dict[str, NDArray[np.object_]] = field(default_factory=dict)

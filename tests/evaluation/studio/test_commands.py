@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,41 @@ def test_bands_of_an_amount_are_written_and_run(run: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("payments")
+def test_a_capacity_in_cards_is_kept_day_by_day_and_written_down(run: Run, tmp_path: Path) -> None:
+    options = ("--layout", "table", "--group", "person", "-O", "split=side", "-O", "at=day")
+    assert run("dataset", "freeze", "data", *options, "-O", "card=person", "-o", "cards.json")[0] == 0
+    asked = [word if word != "frozen.json" else "cards.json" for word in ASKED]
+    limits = ("--false-alarm", "0.5", "--review-minute", "0.05", "--amount-field", "c", "--max-fpr", "0.2")
+    for bands in ((), ("--bands", "3")):
+        code, _, err = run(*asked, *limits, *bands, "--cards-a-day", "12", "-o", "out", "--write", "next", "--replace")
+        assert code == 0, err
+        told = json.loads((tmp_path / "out" / "thresholds.json").read_text())
+        table = pq.read_table(tmp_path / "data" / "payments.parquet").to_pandas()
+        table = table[table.side == "choice"]
+        rows, _ = rows_of(tmp_path)
+        bundle = open_bundle(tmp_path / "next", None)
+        table["decided"] = load_detector(bundle).score_rows(rows).decision
+        reviewed = table[table.decided == 1].groupby("day").person.nunique()
+        days = table.day.nunique()
+        assert 6 < reviewed.sum() / days <= 12
+        assert told["cards"]["reviewed"] == pytest.approx(reviewed.sum() / days, rel=1e-5)
+        assert told["cards"]["busiest"] == reviewed.max()
+        assert told["cards"]["paying"] == pytest.approx(table.groupby("day").person.nunique().mean(), rel=1e-5)
+        assert np.mean(table.decided[table.label == 0] == 2) <= 0.2
+        by = bundle.manifest.decision.chosen_by
+        assert (by["max_cards_a_day"], by["max_false_positive_rate"]) == (12.0, 0.2)
+        assert by["cards_a_day"]["reviewed"] <= 12
+        if bands:
+            first, *others = by["bands"]
+            assert first["from"] is None
+            assert len(others) == len(told["chosen"]["cuts"]) - 1
+            assert first["flag_from"]["low"] <= first["flag_from"]["value"] <= first["flag_from"]["high"]
+        page = (tmp_path / "out" / "thresholds.html").read_text()
+        assert "cards that pay on a day" in page
+        shutil.rmtree(tmp_path / "next")
+
+
+@pytest.mark.usefixtures("payments")
 def test_limits_alone_choose(run: Run, tmp_path: Path) -> None:
     code, _, err = run(*ASKED, "--max-fpr", "0.01", "--upper-end", "-o", "rate")
     assert code == 0, err
@@ -160,6 +196,10 @@ def test_limits_alone_choose(run: Run, tmp_path: Path) -> None:
         (("--max-fpr", "1.5"), "between 0 and 1"),
         (("--max-fpr", "0.0001", "--upper-end"), "cannot show a false-positive rate"),
         (("--miss", "5", "--bands", "3"), "Bands need"),
+        (("--cards-a-day", "0"), "above zero"),
+        (("--cards-a-day", "5"), "do not say which card"),
+        (("--cards-a-day", "5", "--prevalence", "0.01"), "--prevalence does not"),
+        (("--amount-field", "c", "--bands", "2", "--max-fpr", "0.0001", "--upper-end"), "at the upper end"),
         (("--amount-field", "z"), "no field 'z'"),
         (("--miss", "5", "--split", "nowhere"), "no item on the side nowhere"),
         (("--miss", "5", "--calibrate", "choice"), "a side of its own"),

@@ -50,17 +50,23 @@ def files_below(root: Path, suffixes: frozenset[str] | None = None) -> list[str]
     found: list[str] = []
     for folder, folders, names in os.walk(root, onerror=faults.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(folder).relative_to(root)
+        below = Path(folder).relative_to(root).as_posix()
+        before = "" if below == "." else f"{below}/"
         found += [
-            (below / name).as_posix()
+            f"{before}{name}"
             for name in names
-            if not name.startswith(".") and (suffixes is None or PurePosixPath(name).suffix.lower() in suffixes)
+            if not name.startswith(".") and (suffixes is None or _suffix(name) in suffixes)
         ]
     if faults:
         raise DatasetRefused(
             f"{faults[0].filename} cannot be listed: {faults[0].strerror}.", mend="See the path and its permissions."
         )
     return sorted(found)
+
+
+def _suffix(name: str) -> str:
+    before, dot, suffix = name.rpartition(".")
+    return f".{suffix}".lower() if before and dot else ""
 
 
 def some(names: Iterable[str]) -> str:

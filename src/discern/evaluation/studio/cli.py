@@ -51,6 +51,9 @@ def thresholds_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
         ),
         bands: int = typer.Option(1, min=1, max=20, help="So many bands of the amount, each with its thresholds."),
         reviews_a_day: float | None = typer.Option(None, help="At most so many reviews a day."),
+        cards_a_day: float | None = typer.Option(
+            None, help="At most so many different cards a day have a payment reviewed; the data name card and day."
+        ),
         items_a_day: float | None = typer.Option(None, help="Items that come a day; else by the days of the data."),
         max_fpr: float | None = typer.Option(None, help="At most this share of the negatives is flagged."),
         upper_end: bool = typer.Option(False, "--upper-end", help="Hold it at the upper end of its 95 % interval."),
@@ -76,7 +79,7 @@ def thresholds_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
             detector, data, root or data.parent, split,
             _costs(false_alarm, miss, review_minute * minutes, reviewer_error, amount_field, amount_share),
             reviews_a_day, items_a_day, max_fpr, upper_end, prevalence, amount_field, bands, calibrate, exit_loss,
-            tuple(stage_cost), seed,
+            tuple(stage_cost), seed, cards_a_day,
         )  # fmt: skip
         _choose(asked, parts, out, write, replace=replace)
 

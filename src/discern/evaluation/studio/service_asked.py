@@ -32,7 +32,11 @@ MOST_SHARED = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked for. `reviews_a_day` is turned into a share by `items_a_day`, or by the days of the data."""
+    """What was asked for.
+
+    `reviews_a_day` is turned into a share by `items_a_day`, or by the days of the data, `cards_a_day` into one of the
+    cards that pay on a day.
+    """
 
     detector: str
     data: Path
@@ -50,6 +54,7 @@ class Asked:
     exit_loss: float = 0.01
     stage_costs: tuple[float, ...] = ()
     seed: int = 1
+    cards_a_day: float | None = None
 
     @property
     def command(self) -> str:
@@ -68,6 +73,7 @@ class Asked:
             "--amount-share": None if costs is None or self.amount_field is None else costs.amount_share,
             "--bands": None if self.bands == 1 else self.bands,
             "--reviews-a-day": self.reviews_a_day,
+            "--cards-a-day": self.cards_a_day,
             "--items-a-day": self.items_a_day,
             "--max-fpr": self.max_fpr,
             "--prevalence": self.prevalence,
@@ -84,7 +90,7 @@ def check(asked: Asked) -> None:
     """Raise CallerError for what makes no sense together."""
     costs = asked.costs or Costs()
     amounts = (*_values(costs), *asked.stage_costs, asked.exit_loss)
-    days = [one for one in (asked.reviews_a_day, asked.items_a_day) if one is not None]
+    days = [one for one in (asked.reviews_a_day, asked.cards_a_day, asked.items_a_day) if one is not None]
     shares = (asked.max_fpr, asked.prevalence)
     wrong = {
         f"A cost is zero or more, and at most {MOST:g}.": any(not 0 <= value <= MOST for value in amounts),
@@ -93,11 +99,12 @@ def check(asked: Asked) -> None:
         "A capacity and the items of a day are above zero and finite.": any(not 0 < one < float("inf") for one in days),
         "A rate and a prevalence are between 0 and 1.": any(one is not None and not 0 < one < 1 for one in shares),
         "Bands need --amount-field.": asked.bands > 1 and asked.amount_field is None,
-        "A limit of false positives holds for all items together and goes with no bands.": asked.bands > 1
-        and asked.max_fpr is not None,
+        "Cards are counted as the data have them, which --prevalence does not.": asked.cards_a_day is not None
+        and asked.prevalence is not None,
         "A loss of the amount needs --amount-field.": bool(costs.amount_share) and asked.amount_field is None,
         "Nothing says what good thresholds are.": asked.costs is None
         and asked.reviews_a_day is None
+        and asked.cards_a_day is None
         and asked.max_fpr is None,
     }
     for said, applies in wrong.items():
