@@ -187,14 +187,14 @@ def test_a_changed_bundle_is_refused(run: Run, home: Path, pictures: Path) -> No
     ("arguments", "said"),
     [
         (("toy-record", "--data", "pictures"), "takes records"),
-        (("toy-image", "--data", "payments.parquet"), "takes a image"),
+        (("toy-image", "--data", "payments.parquet"), "takes images"),
         (("toy-image", "--data", "nowhere"), "no dataset"),
         (("toy-image", "--data", "pictures", "--data", "pictures"), "same name"),
         (("toy-image", "--data", "pictures", "--compare", "toy-record"), "do not take the same input"),
         (("toy-record", "--data", "payments.parquet", "--label", "fraud"), "no column fraud"),
         (("toy-record", "--data", "payments.parquet", "--label", "person"), "other labels than 0, 1"),
         (("toy-record", "--data", "payments.parquet", "--show-inputs"), "may not be shown"),
-        (("toy-image", "--data", "pictures/dark"), "no folder bright"),
+        (("toy-image", "--data", "pictures/dark"), "has no folders dark and bright"),
         (("unheard-of", "--data", "pictures"), "no detector 'unheard-of'"),
     ],
 )

@@ -79,7 +79,7 @@ def test_the_curves_pass_through_what_was_chosen() -> None:
 def test_no_assumption_is_cheaper_with_the_chosen_thresholds_than_with_its_own() -> None:
     sample = drawn(Generator(PCG64(8)), 300)
     chosen = choose(sample, GOAL)
-    rows = evidence.what_if(sample, GOAL, (), chosen, 0.2)
+    rows = evidence.what_if(sample, GOAL, (), chosen, 0.2, 500.0)
     assert len(rows) >= 12
     for one in rows:
         if "reviewed" not in one.assumption:  # there the chosen ones review more than would be allowed
