@@ -177,6 +177,7 @@ class Plane:
             degraded=assessment.degraded,
             frames=assessment.frames,
             timeline=assessment.timeline,
+            variant=msgspec.UNSET if detector.variant is None else detector.variant,
         )
 
     async def _detector(self, name: str, version: str | None) -> Detector:

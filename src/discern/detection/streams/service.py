@@ -27,7 +27,7 @@ from discern.detection.ports import ProblemReader
 from discern.detection.streams.rules import Window, Windows
 from discern.detection.streams.types import KeyCheck, Record, StreamLimits
 from discern.detection.types import Detect, DetectionRequest, LedgerEntry
-from discern.detectors.manifest import Manifest
+from discern.detectors.assessment import Detector
 from discern.inputs.source import is_video
 from discern.inputs.spec import ImageSpec
 from discern.privacy.types import Subject
@@ -80,7 +80,7 @@ class Parts(NamedTuple):
 
 
 class Stream:
-    """One stream of `principal` to the detector of `manifest`, about `subject` if that is not None."""
+    """One stream of `principal` to `detector`, about `subject` if that is not None."""
 
     __slots__ = (
         "_closing",
@@ -92,6 +92,7 @@ class Stream:
         "_room",
         "_send",
         "_sequence",
+        "_variant",
         "_waiting",
         "_warned_at",
         "_windows",
@@ -106,14 +107,15 @@ class Stream:
     def __init__(
         self,
         parts: Parts,
-        manifest: Manifest,
+        detector: Detector,
         principal: Principal,
         subject: Subject | None,
         key_is_good: KeyCheck,
         send: Send,
     ) -> None:
         self._parts = parts
-        self._manifest = manifest
+        manifest = self._manifest = detector.manifest
+        self._variant = detector.variant
         self._send = send
         self._is_image = isinstance(manifest.input, ImageSpec)
         self._windows = None if manifest.stream is None else Windows(manifest.stream)
@@ -300,6 +302,7 @@ class Stream:
             milliseconds=0.0,
             degraded=window.degraded,
             timeline=None if timeline is None else msgspec.structs.replace(timeline, start=0.0),
+            variant=msgspec.UNSET if self._variant is None else self._variant,
         )
 
     def _drop(self, now: float) -> None:
