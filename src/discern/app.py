@@ -139,6 +139,7 @@ class Services:
         self.keys.write_down_uses()
         self.users.write_down_uses()
         self.quotas.settle()
+        self.monitoring.close()
         self.audit.close()
         self.batcher.close()
         self.committer.close()
@@ -204,7 +205,7 @@ def build_services(settings: Settings) -> Services:
         subjects=subjects,
         privacy=Privacy(subjects, consents, verdicts, jobs, audit),
         counts=counts,
-        monitoring=monitoring_of(),
+        monitoring=monitoring_of(settings, database, audit),
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
     )
