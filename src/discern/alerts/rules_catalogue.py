@@ -62,7 +62,7 @@ class Known:
                 yield key, f"there is no metric {selector.metric}{self._near(selector.metric)}"
                 return
             if rule.function in _COUNTED and metric is not None and metric.kind == "gauge":
-                yield key, f"{selector.metric} is a gauge, and the function {rule.function} is of counters"
+                yield "function", f"{selector.metric} is a gauge, and the function {rule.function} is of counters"
             labels = found
         for label in rule.by:
             if label not in labels:

@@ -12,9 +12,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from discern.alerts.rules_table import Amount, Text, amount, converted, matchers
+from discern.alerts.rules_table import Amount, Text, amount, converted, matchers, several
 from discern.alerts.types import Channel, ChannelKind, Route, Step
-from discern.core.errors import InvalidSettings
 from discern.store.outbound import AddressRefused, check_url, networks
 
 SecretReader = Callable[[str], str]
@@ -56,10 +55,6 @@ class RouteSpec(msgspec.Struct, forbid_unknown_fields=True):
     escalate: list[StepSpec] = []
 
 
-class _Routes(msgspec.Struct):
-    routes: list[RouteSpec] = []
-
-
 def routes_of(own: Text | None, read: SecretReader) -> tuple[tuple[Channel, ...], tuple[Route, ...]]:
     """Return the channels and the routes of the operator's table. Raises InvalidSettings."""
     tables = {} if own is None else own.parsed()
@@ -72,10 +67,10 @@ def routes_of(own: Text | None, read: SecretReader) -> tuple[tuple[Channel, ...]
     if own is None or "routes" not in tables:
         return channels, (Route(name="all", channels=tuple(names)),) if names else ()
     found = []
-    for number, spec in enumerate(converted(own, (), {"routes": tables["routes"]}, _Routes).routes, start=1):
-        found.append(_route(own, spec, f"route-{number}", names))
+    for path, spec in several(own, "routes", tables, RouteSpec):
+        found.append(_route(own, path, spec, names))
     if len({route.name for route in found}) < len(found):
-        raise own.fault(("routes",), "name", "two routes have the same")
+        raise own.fault((), "routes", "two of them have the same name", "Give each its own.")
     return channels, tuple(found)
 
 
@@ -133,36 +128,33 @@ def _secret(own: Text, path: tuple[str, ...], key: str, spec: ChannelSpec, read:
     return found
 
 
-def _route(own: Text, spec: RouteSpec, name: str, names: list[str]) -> Route:
-    path = ("routes",)
+def _route(own: Text, path: tuple[str, ...], spec: RouteSpec, names: list[str]) -> Route:
     steps = []
     for step in spec.escalate:
-        _check_channels(own, step.channels, names)
+        _check_channels(own, (path, "escalate"), step.channels, names)
         steps.append(Step(amount(own, path, "escalate", step.after), tuple(step.channels)))
-    _check_channels(own, spec.channels, names)
+    _check_channels(own, (path, "channels"), spec.channels, names)
     return Route(
-        name=spec.name or name,
+        name=spec.name or f"route-{path[-1]}",
         match=matchers(own, path, "match", spec.match),
         channels=tuple(spec.channels),
         group_by=tuple(spec.group_by),
-        interval=_time(own, "interval", spec.interval),
-        repeat=_time(own, "repeat", spec.repeat),
+        interval=_time(own, path, "interval", spec.interval),
+        repeat=_time(own, path, "repeat", spec.repeat),
         resolved=spec.resolved,
         escalate=tuple(steps),
     )
 
 
-def _time(own: Text, key: str, value: Amount) -> float:
-    seconds = amount(own, ("routes",), key, value)
+def _time(own: Text, path: tuple[str, ...], key: str, value: Amount) -> float:
+    seconds = amount(own, path, key, value)
     if seconds < 5:
-        raise own.fault(("routes",), key, f"it is {seconds:g} seconds, and must be 5s at least")
+        raise own.fault(path, key, f"it is {seconds:g} seconds, and must be 5s at least")
     return seconds
 
 
-def _check_channels(own: Text, given: list[str], names: list[str]) -> None:
+def _check_channels(own: Text, place: tuple[tuple[str, ...], str], given: list[str], names: list[str]) -> None:
     for name in given:
         if name not in names:
-            fault: InvalidSettings = own.fault(
-                ("routes",), "channels", f"there is no channel {name[:64]!r}", f"There are: {', '.join(names)}."
-            )
-            raise fault
+            mend = f"There are: {', '.join(names) or 'none'}."
+            raise own.fault(*place, f"there is no channel {name[:64]!r}", mend)

@@ -11,7 +11,7 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_args
 
 import msgspec
@@ -79,10 +79,13 @@ class Text(msgspec.Struct, frozen=True):
     text: str
 
     def fault(self, path: tuple[str, ...], key: str, what: str, mend: str = "Correct it.") -> InvalidSettings:
-        """Return what to say of a key in a table, such as `("rules", "disk-low")`."""
+        """Return what to say of a key in a table.
+
+        A table is `("rules", "disk-low")`, or `("routes", "2")` for the second of several.
+        """
         line = self._line(path, key)
         where = f"{self.name}:{line}" if line else self.name
-        said = ".".join((*path, key)) if key else ".".join(path)
+        said = ".".join(part for part in (*path, key) if part)
         return InvalidSettings(f"{where}: {said}: {what}.", mend=mend, setting="alerts.toml", line=line, key=said)
 
     def parsed(self) -> dict[str, Any]:
@@ -98,16 +101,18 @@ class Text(msgspec.Struct, frozen=True):
 
     def _line(self, path: tuple[str, ...], key: str) -> int:
         """Return the line of a key, or of its table where the key is not found; 0 where neither is."""
-        header, here = 0, False
+        of, place = (path[:-1], int(path[-1])) if path and path[-1].isdigit() else (path, 1)
+        header, seen, here = 0, 0, not path
         for number, line in enumerate(self.text.splitlines(), start=1):
             found = _HEADER.match(line)
             if found:
                 names = tuple(part.strip().strip("\"'") for part in found[1].split("."))
-                here = names in {path, (*path, key)}
-                header = header or (number if here else 0)
-                if names == (*path, key):
+                if key and names[: len(of) + 1] == (*of, key):
                     return number
-            elif (here or not path) and key and (match := _KEY.match(line)) and match[1] == key:
+                seen += names == of
+                here = names == of and seen == place
+                header = header or (number if here else 0)
+            elif here and key and (match := _KEY.match(line)) and match[1] == key:
                 return number
         return header
 
@@ -260,14 +265,20 @@ def _faults_of_thresholds(rule: Rule) -> Iterable[tuple[str, str]]:
 def inhibitions_of(text: Text, tables: Mapping[str, Any]) -> tuple[Inhibition, ...]:
     """Return the inhibitions of a file. Raises InvalidSettings."""
     found = []
-    for spec in converted(text, (), {"inhibitions": tables.get("inhibitions", [])}, _Inhibitions).inhibitions:
-        when, mutes = (matchers(text, ("inhibitions",), key, getattr(spec, key)) for key in ("when", "mutes"))
+    for path, spec in several(text, "inhibitions", tables, InhibitionSpec):
+        when, mutes = (matchers(text, path, key, getattr(spec, key)) for key in ("when", "mutes"))
         found.append(Inhibition(when, mutes, tuple(spec.equal)))
     return tuple(found)
 
 
-class _Inhibitions(msgspec.Struct):
-    inhibitions: list[InhibitionSpec] = []
+def several(text: Text, name: str, tables: Mapping[str, Any], kind: type[T]) -> Iterator[tuple[tuple[str, ...], T]]:
+    """Yield the tables that stand there as `[[name]]`, each with its place. Raises InvalidSettings."""
+    there = tables.get(name, [])
+    if not isinstance(there, list):
+        raise text.fault((), name, "it is no list of tables", f"Write [[{name}]].")
+    for number, table in enumerate(there, start=1):
+        path = (name, str(number))
+        yield path, converted(text, path, table, kind)
 
 
 def matchers(text: Text, path: tuple[str, ...], key: str, written: list[str]) -> Any:  # noqa: ANN401

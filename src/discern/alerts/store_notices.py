@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from discern.alerts.rules_delivery import FAR_AHEAD, LEASE
 from discern.alerts.rules_notices import Planned
@@ -211,9 +212,15 @@ def _is_free(now: datetime) -> ColumnElement[bool]:
 
 def _count(connection: Connection, channel: str, outcome: Outcome, more: int) -> None:
     row = counts.c.workspace == DEFAULT_WORKSPACE, counts.c.channel == channel, counts.c.outcome == outcome
-    if connection.execute(update(counts).where(*row).values(count=counts.c.count + more)).rowcount != 1:
-        values = {"workspace": DEFAULT_WORKSPACE, "channel": channel, "outcome": outcome, "count": more}
-        connection.execute(insert(counts).values(values))
+    counted = update(counts).where(*row).values(count=counts.c.count + more)
+    if connection.execute(counted).rowcount == 1:
+        return
+    try:
+        with connection.begin_nested():
+            values = {"workspace": DEFAULT_WORKSPACE, "channel": channel, "outcome": outcome, "count": more}
+            connection.execute(insert(counts).values(values))
+    except IntegrityError:  # somebody else was first
+        connection.execute(counted)
 
 
 def _notice_row(notice: Notice) -> dict[str, Any]:
