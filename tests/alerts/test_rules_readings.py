@@ -246,8 +246,8 @@ def test_prometheus_fires_where_we_do(said: Rule, tmp_path: Path) -> None:
     given = []
     for (name, values_of), values in series.items():
         names = (*(KNOWN.labels(name) or ()), "instance")
-        labels = ",".join(f'{one}="{value}"' for one, value in zip(names, (*values_of, "box"), strict=True))
-        given.append({"series": f"{name}{{{labels}}}", "values": written(values)})
+        written_labels = ",".join(f'{one}="{value}"' for one, value in zip(names, (*values_of, "box"), strict=True))
+        given.append({"series": f"{name}{{{written_labels}}}", "values": written(values)})
     document = {
         "rule_files": ["rules.yaml"],
         "evaluation_interval": "5s",

@@ -124,7 +124,7 @@ def test_a_jump_of_the_clock_is_taken_out_of_the_times() -> None:
 
 def test_of_one_rule_there_are_a_thousand_alerts_and_one_for_the_rest() -> None:
     world = World(rule())
-    many = {(("name", f"n{number:05}"),): 20.0 + number for number in range(10_000)}
+    many: dict[Labels, float] = {(("name", f"n{number:05}"),): 20.0 + number for number in range(10_000)}
     world.observe(many)
     assert len(world.known) == MOST_OF_A_RULE + 1
     rest = world.known[(("name", ""), (OVERFLOW, "true"))]

@@ -175,9 +175,11 @@ def _failure(result: Any) -> Sent:  # noqa: ANN401
 
 
 def _hush() -> None:
-    for name in ("apprise", "urllib3", "requests", "smtplib"):
+    """Have the libraries log nowhere. What apprise warns of is still looked at for the status of an answer."""
+    for name, level in (("apprise", logging.WARNING), ("urllib3", logging.CRITICAL), ("requests", logging.CRITICAL)):
         logger = logging.getLogger(name)
         logger.propagate = False
+        logger.setLevel(level)
         if not logger.handlers:
             logger.addHandler(logging.NullHandler())
 
