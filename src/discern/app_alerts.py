@@ -31,7 +31,7 @@ def alerts_of(
         detail = f"webhook_allow: {error}."
         raise InvalidSettings(detail, mend="Write networks with commas.", setting="webhook_allow") from error
     said = AlertSettings(
-        file=settings.alerts_file or settings.home / "alerts.toml",
+        file=settings.alert_rules or settings.home / "alerts.toml",
         home=settings.home,
         seconds=settings.alert_seconds,
         keep=timedelta(days=settings.alert_keep_days),

@@ -130,7 +130,7 @@ class Settings:
     webhook_secret: str = _setting(
         "", "What webhooks are signed with; empty: the file `keys/webhook.secret`, made at the first.", secret=True
     )
-    alerts_file: Path | None = _setting(
+    alert_rules: Path | None = _setting(
         None, "Rules, channels and routes of alerts; else `alerts.toml` in the home folder."
     )
     alert_seconds: float = _setting(

@@ -67,6 +67,7 @@ def test_what_is_not_there_has_no_value() -> None:
     gone = rule(function="absent", metric=Selector("up", (Matcher("part", "=", "database"),)), by=("part",), summary="")
     assert observed(gone, [Sample("up", ("cache",), 1)]) == {(("part", "database"),): 1.0}
     assert observed(gone, [Sample("up", ("database",), 0)]) == {(("part", "database"),): 0.0}
+    assert observed(gone, []) == {}, "where nothing is measured nothing is missing"
 
 
 def test_a_ratio_needs_something_to_divide_by_and_enough_of_it() -> None:

@@ -71,6 +71,9 @@ def test_a_rule_is_changed_key_by_key_added_or_switched_off(tmp_path: Path) -> N
         ("detector",),
         'decision="flag"',
     )
+    moved = of(read(tmp_path, "[rules.disk-low]\nbelow = 4e9\n"), "disk-low")
+    assert moved is not None
+    assert (moved.below, moved.clear) == (4e9, 6e9), "where it comes back moves along"
     assert of(table, "ledger-slow") is None
     assert table.off == ("ledger-slow",)
 

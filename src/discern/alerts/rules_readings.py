@@ -163,6 +163,8 @@ class Memory:
 
     def _absent(self, rule: Rule) -> dict[Labels, float]:
         names = self._known.labels(rule.metric.metric) or ()
+        if not self._present:  # nothing is measured here, so nothing is missing
+            return {}
         equal = {one.label: one.value for one in rule.metric.matchers if one.operator == "="}
         is_there = bool(self._selected(rule.metric, names))
         return {tuple((name, equal.get(name, "")) for name in rule.by): 0.0 if is_there else 1.0}

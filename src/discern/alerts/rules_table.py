@@ -151,11 +151,7 @@ def rules_of(
     for name in names:
         is_theirs = name in theirs
         text = own if is_theirs and own is not None else shipped
-        merged = {**first["rules"].get(name, {}), **theirs.get(name, {})}
-        if is_theirs and own is not None and "above" in theirs[name]:
-            merged = {key: value for key, value in merged.items() if key != "below" or "below" in theirs[name]}
-        if is_theirs and own is not None and "below" in theirs[name]:
-            merged = {key: value for key, value in merged.items() if key != "above" or "above" in theirs[name]}
+        merged = _merged(text, name, first["rules"].get(name, {}), theirs.get(name, {}))
         if not merged.get("enabled", True) and set(theirs.get(name, {})) == {"enabled"} and name in first["rules"]:
             off.append(name)
             continue
@@ -169,6 +165,23 @@ def rules_of(
             off.append(name)
     inhibitions = inhibitions_of(shipped, first) + (() if own is None else inhibitions_of(own, second))
     return tuple(found), tuple(off), inhibitions
+
+
+def _merged(text: Text, name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Return a rule with what the operator says over what is shipped.
+
+    Who moves the threshold and says nothing of `clear` moves that in proportion.
+    """
+    merged = {**ours, **theirs}
+    for side, other in (("above", "below"), ("below", "above")):
+        if side not in theirs:
+            continue
+        if other not in theirs:
+            merged.pop(other, None)
+        if "clear" in ours and "clear" not in theirs:
+            old, clear = (amount(text, ("rules", name), key, ours.get(key, 0.0)) for key in (side, "clear"))
+            merged["clear"] = clear * amount(text, ("rules", name), side, theirs[side]) / old if old else None
+    return merged
 
 
 def _table(text: Text, value: Any) -> dict[str, dict[str, Any]]:  # noqa: ANN401

@@ -40,6 +40,12 @@ class AlertTable:
         channels, routes = routes_of(own, self._secret)
         return Table(rules, inhibitions, channels, routes, off)
 
+    def shipped(self) -> Table:
+        """Return the table in the package alone."""
+        rules, off, inhibitions = rules_of(shipped(), None, self._known)
+        channels, routes = routes_of(None, self._secret)
+        return Table(rules, inhibitions, channels, routes, off)
+
     def _own(self) -> Text | None:
         try:
             if self.path.stat().st_size > _MOST_BYTES:
