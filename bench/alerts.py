@@ -26,6 +26,7 @@ from discern.app_alerts import alerts_of
 from discern.app_storage import anchor_place, database_of, make_home
 from discern.audit.service import AuditTrail
 from discern.audit.store import AuditStore
+from discern.core.breakers import Breakers
 from discern.core.loops import Loop
 from discern.monitoring.metrics.catalogue import CATALOGUE
 from discern.monitoring.ports import NothingHappens
@@ -83,7 +84,7 @@ def installed(home: Path, readings: Growing) -> Iterator[Alerts]:
     database.open()
     audit = AuditTrail(AuditStore(database), anchor_place(settings), settings.audit_anchor_seconds)
     metrics = [*CATALOGUE.values(), *METRICS]
-    alerts = alerts_of(settings, database, audit, metrics, readings, NothingHappens())
+    alerts = alerts_of(settings, database, audit, metrics, readings, NothingHappens(), Breakers())
     yield alerts
     alerts.close()
     database.close()

@@ -27,7 +27,7 @@ from discern.access.store_users import UserStore
 from discern.access.types import LOCAL, Principal, Resource
 from discern.app_evidence import compliance_of
 from discern.app_jobs import bulk_parts_of, jobs_of
-from discern.app_monitoring import Monitoring, monitoring_of
+from discern.app_monitoring import Monitoring, Watchmen, monitoring_of, watchmen_of
 from discern.app_people import federation_of, proofs_of, second_factor_roles
 from discern.app_storage import (
     anchor_place,
@@ -48,7 +48,7 @@ from discern.core.errors import BundleUntrusted
 from discern.detection.batching import Batcher
 from discern.detection.bulk.store import RunStore
 from discern.detection.caching import AnswerCache
-from discern.detection.committing import Committer
+from discern.detection.committing import LEDGER_PATIENCE, Committer
 from discern.detection.jobs.service import Jobs
 from discern.detection.jobs.store import JobStore
 from discern.detection.service import Answer, Plane, from_cache, on_ledger, within_quota
@@ -152,7 +152,8 @@ class Services:
 def build_services(settings: Settings) -> Services:
     """Put the parts together."""
     limits, database = _input_limits(settings), database_of(settings)
-    catalogue, counts = _catalogue(settings), Counts()
+    watchmen, counts = watchmen_of(database), Counts()
+    catalogue = _catalogue(settings, watchmen)
     locator = face_locator(settings.face_model)
     batcher, cache = _batcher(settings, counts), answer_cache(settings, counts)
     replica, audit_store = replica_of(settings, database, counts), AuditStore(database)
@@ -162,15 +163,14 @@ def build_services(settings: Settings) -> Services:
     subjects = subjects_of(settings, consents)
     objects, rotation = objects_of(settings, database, subjects, audit)
     verdicts = VerdictStore(database, replica, subjects)
-    committer = Committer(verdicts, counts)
+    committer = _committer(verdicts, counts, watchmen)
     quotas, job_store = Quotas(QuotaStore(database, audit)), JobStore(database)
     detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
     runs = partial(bulk_parts_of, settings, catalogue, limits, locator, RunStore(database), quotas)
     jobs = jobs_of(settings, job_store, objects, verdicts, detect, runs, subjects, counts)
     keys, policies = Keys(KeyStore(database, audit)), Policies(settings.home / "policies")
-    users = Users(UserStore(database, audit), second_factor_roles=second_factor_roles(settings))
-    retention = retention_of(database, audit, jobs)
-    factors, proofs = FactorStore(database, audit), proofs_of(settings)
+    users, proofs = _users(settings, database, audit), proofs_of(settings)
+    retention, factors = retention_of(database, audit, jobs), FactorStore(database, audit)
     return Services(
         settings=settings,
         limits=limits,
@@ -205,13 +205,33 @@ def build_services(settings: Settings) -> Services:
         subjects=subjects,
         privacy=Privacy(subjects, consents, verdicts, jobs, audit),
         counts=counts,
-        monitoring=monitoring_of(settings, database, audit),
+        monitoring=_monitoring(settings, database, audit, watchmen, catalogue, objects),
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
     )
 
 
-def _catalogue(settings: Settings) -> Catalogue:
+def _users(settings: Settings, database: Database, audit: AuditTrail) -> Users:
+    return Users(UserStore(database, audit), second_factor_roles=second_factor_roles(settings))
+
+
+def _committer(verdicts: VerdictStore, counts: Counts, watchmen: Watchmen) -> Committer:
+    return Committer(verdicts, counts, guard=watchmen.breakers.guard("store", "ledger", LEDGER_PATIENCE))
+
+
+def _monitoring(
+    settings: Settings,
+    database: Database,
+    audit: AuditTrail,
+    watchmen: Watchmen,
+    catalogue: Catalogue,
+    objects: SealedObjects,
+) -> Monitoring:
+    needed = {"database": database.ping, "detectors": catalogue.ping}
+    return monitoring_of(settings, database, audit, watchmen, needed, {"objects": objects.ping})
+
+
+def _catalogue(settings: Settings, watchmen: Watchmen) -> Catalogue:
     return Catalogue(
         builtin=BUILTIN,
         home=settings.home,
@@ -222,6 +242,8 @@ def _catalogue(settings: Settings) -> Catalogue:
         ),
         inference_threads=settings.inference_threads,
         variants=settings.variant == "served",
+        breakers=watchmen.breakers,
+        happenings=watchmen.happenings,
     )
 
 

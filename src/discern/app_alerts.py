@@ -8,6 +8,7 @@ from datetime import timedelta
 from discern.alerts.service_running import Alerts, AlertSettings
 from discern.app_storage import webhook_secret
 from discern.audit.service import AuditTrail
+from discern.core.breakers import Breakers
 from discern.core.errors import InvalidSettings
 from discern.monitoring.ports import Happenings, Readings
 from discern.monitoring.types import Metric
@@ -23,6 +24,7 @@ def alerts_of(
     metrics: Sequence[Metric],
     readings: Readings,
     happenings: Happenings,
+    breakers: Breakers,
 ) -> Alerts:
     """Return the alerts of an installation; alerts.toml is not read yet. Raises InvalidSettings."""
     try:
@@ -40,4 +42,4 @@ def alerts_of(
         secret=webhook_secret(settings),
         address=settings.public_url.rstrip("/"),
     )
-    return Alerts(said, database, audit, metrics, readings, happenings)
+    return Alerts(said, database, audit, metrics, readings, happenings, breakers)

@@ -46,6 +46,8 @@ from discern.http.permissions import NEEDS, Permissions
 from discern.http.plain import Application, PlainRoute
 from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
+from discern.monitoring.health.api import health_page_routes
+from discern.monitoring.health.types import Health
 from discern.privacy.api import ConsentRequest, PrivacyRequest, PrivacyState, SubjectRequest, privacy_routes
 from discern.privacy.ports import SUBJECT_HEADER
 from discern.privacy.types import Consent, Erasure, SubjectExport, SubjectJob
@@ -64,7 +66,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
-    *(Keeping, KeepingChange, Usage),
+    *(Keeping, KeepingChange, Usage, Health),
     *ALERT_SCHEMAS,
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS, *SCHEMAS_FEDERATION),
     *(
@@ -175,42 +177,14 @@ def _parameters(routers: Iterable[APIRouter]) -> dict[str, list[str]]:
     }
 
 
-def create_app(services: Services, place: Place | None = None) -> Application:
-    """Return the HTTP application over `services`, which the caller has opened and closes."""
-    for check in (services.policies.open, services.federation.open, services.monitoring.alerts.open):
-        check()  # a file that is wrong, or no engine for policies, stops the start
-    app = Application(
-        title="Discern",
-        version=discern.__version__,
-        description="Verdicts on images, videos and records, each on record before it is answered.",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
-    )
-    install_problem_handlers(app)
-    app.put_edge_around(networks(services.settings.trusted_proxies), _origins(services.settings))
+def _routers(services: Services, app: Application, place: Place) -> tuple[APIRouter, ...]:
+    """Return the routes that the framework answers."""
+    access, hashing = services.access, CapacityLimiter(HASHED_AT_A_TIME)
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
-    access = services.access
-    guards = Guards(
-        services.keys,
-        services.users,
-        services.tokens,
-        access,
-        services.rate_limits,
-        services.subjects,
-        services.quotas,
-    )
-    ask, batch = _asking(services)
-    app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
-    app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, elsewhere=_LOOKED_AT_ELSEWHERE)
-    streams = _streams(services)
-    app.put_streams_in_front("/v1/detectors/{name}/stream", streams, guards, streams.drain)
-    hashing = CapacityLimiter(HASHED_AT_A_TIME)
-    services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
-    routers = (
+    return (
         health_routes(parts, lambda: app.draining, {"objects": services.objects.ping}),
-        statistics_routes(services.counts, place or Place(), principal_of=principal_of),
+        statistics_routes(services.counts, place, principal_of=principal_of),
+        health_page_routes(services.monitoring.health, place.slot, place.supervised, principal_of=principal_of),
         registry_routes(services.catalogue, access, principal_of=principal_of),
         ledger_routes(services.verdicts, access, principal_of=principal_of),
         job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of),
@@ -229,6 +203,41 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
         compliance_routes(services.compliance, access, principal_of=principal_of),
     )
+
+
+def create_app(services: Services, place: Place | None = None) -> Application:
+    """Return the HTTP application over `services`, which the caller has opened and closes."""
+    for check in (services.policies.open, services.federation.open, services.monitoring.alerts.open):
+        check()  # a file that is wrong, or no engine for policies, stops the start
+    place = place or Place()
+    app = Application(
+        title="Discern",
+        version=discern.__version__,
+        description="Verdicts on images, videos and records, each on record before it is answered.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    install_problem_handlers(app)
+    app.put_edge_around(networks(services.settings.trusted_proxies), _origins(services.settings))
+    access = services.access
+    guards = Guards(
+        services.keys,
+        services.users,
+        services.tokens,
+        access,
+        services.rate_limits,
+        services.subjects,
+        services.quotas,
+    )
+    ask, batch = _asking(services)
+    app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
+    app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, elsewhere=_LOOKED_AT_ELSEWHERE)
+    streams = _streams(services)
+    app.put_streams_in_front("/v1/detectors/{name}/stream", streams, guards, streams.drain)
+    services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
+    routers = _routers(services, app, place)
     for router in routers:
         app.include_router(router)
     app.add_middleware(Permissions, permit=access, limits=services.rate_limits, routes=_parameters(routers))

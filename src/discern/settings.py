@@ -262,6 +262,12 @@ class Settings:
     drain_seconds: float = _setting(
         30.0, "Time a process that was told to stop takes to answer what is in work.", unit="seconds", minimum=1
     )
+    hang_seconds: float = _setting(
+        60.0,
+        "Time one of several processes may let nothing happen before it is ended and replaced.",
+        unit="seconds",
+        minimum=5,
+    )
     s3_endpoint: str = _setting("", "S3 to read from where it is not Amazon's; else AWS_ENDPOINT_URL.")
     s3_region: str = _setting("", "Region of S3; else AWS_REGION or AWS_DEFAULT_REGION.")
     s3_access_key: str = _setting("", "Access key for S3; else AWS_ACCESS_KEY_ID.", secret=True)

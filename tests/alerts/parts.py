@@ -14,13 +14,18 @@ import msgspec
 
 from discern.alerts.ports import Sender, Sent
 from discern.alerts.rules_catalogue import Known
+from discern.alerts.rules_states import begun
 from discern.alerts.service_delivery import Deliveries
 from discern.alerts.service_emergency import Emergency
 from discern.alerts.service_engine import Engine
 from discern.alerts.service_turns import Turns
-from discern.alerts.store import AlertStore
-from discern.alerts.types import Alert, Channel, Inhibition, Matcher, Notice, Route, Rule, Selector, Table
+from discern.alerts.store import AlertStore, Written
+from discern.alerts.types import Alert, Channel, Event, Inhibition, Matcher, Notice, Route, Rule, Selector, Table
+from discern.app import Services
 from discern.audit.ports import NoTrail
+from discern.core.breakers import Breakers
+from discern.core.clock import utc_now
+from discern.core.ids import uuid7
 from discern.monitoring.ports import NothingHappens
 from discern.monitoring.types import Metric, Sample
 from discern.store.database import Database
@@ -93,7 +98,7 @@ class Clock:
         self.moment += seconds
 
 
-class Written:
+class Read:
     """Readings that a test writes."""
 
     def __init__(self) -> None:
@@ -134,7 +139,7 @@ class Watch:
     ) -> None:
         self.clock = clock
         self.table = said
-        self.readings = Written()
+        self.readings = Read()
         self.store = AlertStore(database, NoTrail())
         self.senders = {one.name: Kept() for one in said.channels} if senders is None else dict(senders)
         self.turns = Turns(database, machine, clock)
@@ -145,6 +150,7 @@ class Watch:
             lambda: self.senders,
             self.turns.lead,
             NothingHappens(),
+            Breakers(clock.monotonic),
             give_up=give_up,
             clock=clock,
             monotonic=clock.monotonic,
@@ -237,3 +243,14 @@ def webhook() -> Iterator[Posted]:
             posted.hold.set()
         server.shutdown()
         server.server_close()
+
+
+def fires(services: Services, detector: str = "x", workspace: str | None = None) -> Alert:
+    """Write an alert that fires, and return it."""
+    now = utc_now()
+    labels = (("detector", detector), ("workspace", workspace or ""), ("name", str(uuid7())))
+    said = rule(by=("detector", "workspace"), summary="{detector}")
+    found = begun(uuid7(), said, labels, 1, now, workspace=workspace)
+    found = msgspec.structs.replace(found, state="firing", fired_at=now)
+    AlertStore(services.database, NoTrail()).write(Written(begun=[found], events=[(found, Event(now, "fired"))]))
+    return found

@@ -22,7 +22,6 @@ from discern.alerts.service import _test_notice
 from discern.alerts.service_channels import DELIVERY_HEADER, sender_of
 from discern.alerts.types import Channel, Delivery, Notice, Table
 from discern.app import Services
-from discern.core.breakers import Breaker
 from discern.core.clock import utc_now
 from discern.core.ids import uuid7
 from discern.core.signatures import SIGNATURE_HEADER, is_signed
@@ -179,24 +178,6 @@ def test_a_channel_that_keeps_failing_is_left_alone_and_tried_once_in_a_while(ma
         clock.wait(1)
     delivered = watch.store.notices.counts()["hook", "delivered"]
     assert delivered >= 3
-
-
-def test_a_breaker_opens_after_failures_in_a_row_and_closes_after_one_success() -> None:
-    breaker = Breaker()
-    for _ in range(4):
-        breaker = breaker.failed(0.0)
-    assert breaker.state(0.0) == "closed"
-    assert breaker.succeeded().failed(0.0).state(0.0) == "closed"
-    breaker = breaker.failed(10.0)
-    assert (breaker.state(24.9), breaker.state(25.0)) == ("open", "half-open")
-    assert [breaker.room(25.0, going) for going in (0, 1)] == [True, False]
-    assert not breaker.room(11.0, 0)
-    again = breaker.failed(30.0)
-    assert (again.state(59.9), again.state(60.0)) == ("open", "half-open")
-    for _ in range(20):
-        again = again.failed(again.until)
-    assert again.until - 300 < again.failed(again.until).until - 0
-    assert again.succeeded() == Breaker()
 
 
 def test_pauses_grow_to_ten_minutes() -> None:

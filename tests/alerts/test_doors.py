@@ -8,22 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from starlette.testclient import TestClient
 
 from discern.access.types import Role
-from discern.alerts.rules_states import begun
-from discern.alerts.store import AlertStore, Written
-from discern.alerts.types import Alert, Event
 from discern.app import Services, build_services
 from discern.app_http import create_app
-from discern.audit.ports import NoTrail
 from discern.core.errors import InvalidSettings
 from discern.core.ids import uuid7
 from discern.monitoring.types import Sample
 from discern.settings import load_settings
-from tests.alerts.parts import Clock, Kept, Watch, level, rule, table, webhook
+from tests.alerts.parts import Clock, Kept, Watch, fires, level, rule, table, webhook
 from tests.commands import Run
 
 pytestmark = pytest.mark.system
@@ -35,17 +30,6 @@ url = "{url}"
 allow = "127.0.0.1/32"
 secret = "signing-word-of-nobody"
 """
-
-
-def wrong(services: Services, detector: str = "x", workspace: str | None = None) -> Alert:
-    """Write an alert that fires, and return it."""
-    labels = (("detector", detector), ("workspace", workspace or ""))
-    found = begun(
-        uuid7(), rule(by=("detector", "workspace"), summary="{detector}"), labels, 1, NOW, workspace=workspace
-    )
-    found = msgspec.structs.replace(found, state="firing", fired_at=NOW)
-    AlertStore(services.database, NoTrail()).write(Written(begun=[found], events=[(found, Event(NOW, "fired"))]))
-    return found
 
 
 @pytest.fixture
@@ -80,9 +64,9 @@ def acts(services: Services, workspace: str = "default") -> list[str]:
 
 
 def test_a_workspace_sees_its_own_and_operators_of_the_first_what_concerns_all(services: Services) -> None:
-    wrong(services, "ours", "default")
-    wrong(services, "theirs", "other")
-    wrong(services, "disk")
+    fires(services, "ours", "default")
+    fires(services, "theirs", "other")
+    fires(services, "disk")
     assert seen(client_of(services)) == ["disk", "ours"]
     assert seen(client_of(services, "operator")) == ["disk", "ours"]
     assert seen(client_of(services, "analyst")) == ["ours"]
@@ -94,7 +78,7 @@ def test_a_workspace_sees_its_own_and_operators_of_the_first_what_concerns_all(s
 
 
 def test_what_one_may_not_see_one_cannot_touch(services: Services) -> None:
-    theirs, disk = wrong(services, "theirs", "other"), wrong(services, "disk")
+    theirs, disk = fires(services, "theirs", "other"), fires(services, "disk")
     for client in (client_of(services), client_of(services, "analyst")):
         answer = client.get(f"/v1/alerts/{theirs.id}")
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_alert")
@@ -105,7 +89,7 @@ def test_what_one_may_not_see_one_cannot_touch(services: Services) -> None:
 
 
 def test_who_sees_to_an_alert_is_on_record(services: Services) -> None:
-    client, alert = client_of(services, "operator"), wrong(services)
+    client, alert = client_of(services, "operator"), fires(services)
     answer = client.post(f"/v1/alerts/{alert.id}/acknowledge", json={"comment": "on it"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["acknowledged_by"].startswith("key:")
@@ -119,7 +103,7 @@ def test_who_sees_to_an_alert_is_on_record(services: Services) -> None:
 
 def test_pages_go_on_where_the_last_ended(services: Services) -> None:
     for number in range(7):
-        wrong(services, f"d{number}")
+        fires(services, f"d{number}")
     client = client_of(services)
     found, after = [], ""
     while True:
@@ -192,7 +176,7 @@ def test_a_channel_is_tried_and_nothing_secret_is_answered(services: Services, h
     assert acts(services) == ["alerts.test done"]
     everything = "".join(
         client.get(path).text
-        for path in ("/v1/alerts", "/v1/audit", "/openapi.json", f"/v1/alerts/{wrong(services).id}")
+        for path in ("/v1/alerts", "/v1/audit", "/openapi.json", f"/v1/alerts/{fires(services).id}")
     )
     for secret in ("secret-token-of-the-path", "signing-word-of-nobody"):
         assert secret not in everything + answer.text
@@ -222,7 +206,7 @@ def test_metrics_of_alerts_are_what_the_database_has(services: Services, tmp_pat
 
 
 def test_alerts_are_listed_shown_and_acknowledged_on_the_command_line(run: Run, services: Services) -> None:
-    theirs, disk = wrong(services, "theirs", "other"), wrong(services, "disk")
+    theirs, disk = fires(services, "theirs", "other"), fires(services, "disk")
     listed = run("alert", "list")
     assert listed.code == 0, listed.err
     assert str(theirs.id) in listed.out

@@ -19,7 +19,7 @@ from discern.alerts.ports import Sender, Sent
 from discern.alerts.rules_delivery import is_given_up, pause_after
 from discern.alerts.store_notices import Claimed, NoticeStore
 from discern.alerts.types import Attempt, Delivery, DeliveryState, Outcome
-from discern.core.breakers import Breaker
+from discern.core.breakers import Breakers, Guard
 from discern.core.clock import Clock, utc_now
 from discern.core.errors import StorageUnavailable
 from discern.core.ids import uuid7
@@ -35,8 +35,8 @@ _HUNG_SECONDS = 90.0
 class _Lane:
     """What is under way by one channel, and its breaker."""
 
-    def __init__(self) -> None:
-        self.breaker = Breaker()
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
         self.started: dict[UUID, float] = {}
 
 
@@ -49,6 +49,7 @@ class Deliveries:
         senders: Callable[[], Mapping[str, Sender]],
         is_ours: Callable[[], bool],
         happenings: Happenings,
+        breakers: Breakers,
         *,
         give_up: timedelta,
         clock: Clock = utc_now,
@@ -58,6 +59,7 @@ class Deliveries:
         self._senders = senders
         self._is_ours = is_ours
         self._happenings = happenings
+        self._breakers = breakers
         self._give_up = give_up
         self._clock = clock
         self._monotonic = monotonic
@@ -103,17 +105,25 @@ class Deliveries:
             time.sleep(0.02)
         return self._has_run
 
-    def _claim(self, name: str) -> list[Claimed]:
-        now = self._monotonic()
+    def _lane(self, name: str) -> _Lane:
         with self._lock:
-            lane = self._lanes.setdefault(name, _Lane())
+            if name not in self._lanes:
+                self._lanes[name] = _Lane(self._breakers.guard("channel", name))
+            return self._lanes[name]
+
+    def _claim(self, name: str) -> list[Claimed]:
+        lane, now = self._lane(name), self._monotonic()
+        if lane.guard.seconds_left() > 0:
+            return []
+        with self._lock:
             going = sum(1 for at in lane.started.values() if now - at < _HUNG_SECONDS)
-            if not lane.breaker.room(now, going):
-                return []
-            most = 1 if lane.breaker.state(now) == "half-open" else _AT_A_TIME - going
             # Threads that hang for good are not added to without end.
-            most = min(most, 4 * _AT_A_TIME - len(lane.started))
-        return self._store.claim(name, self._holder, self._clock(), most) if most > 0 else []
+            most = min(_AT_A_TIME - going, 4 * _AT_A_TIME - len(lane.started))
+        if not lane.guard.is_closed:
+            most = 1 if not going else 0
+        if most <= 0:
+            return []
+        return self._store.claim(name, self._holder, self._clock(), most, lane.guard.admits)
 
     def _begin(self, name: str, sender: Sender, claimed: Claimed) -> None:
         with self._lock:
@@ -128,14 +138,13 @@ class Deliveries:
         try:
             sent = sender.send(claimed.notice, str(claimed.delivery.id))
         finally:
+            lane = self._lane(name)
             with self._lock:
-                lane = self._lanes.setdefault(name, _Lane())
                 lane.started.pop(claimed.delivery.id, None)
-                state = lane.breaker.state(self._monotonic())
-                lane.breaker = lane.breaker.failed(self._monotonic()) if sent.error else lane.breaker.succeeded()
-                has_opened = state != "open" and lane.breaker.state(self._monotonic()) == "open"
-            if has_opened:
-                self._happenings.tell("channel.left_alone", name, error=sent.error)
+            if sent.error is None:
+                lane.guard.succeeded()
+            else:
+                lane.guard.failed(sent.error)
             self._write_down(name, claimed, sent, self._monotonic() - begun)
 
     def _write_down(self, name: str, claimed: Claimed, sent: Sent, seconds: float) -> None:

@@ -21,6 +21,7 @@ from discern.alerts.sources import AlertTable
 from discern.alerts.store import AlertStore
 from discern.alerts.types import Table
 from discern.audit.ports import Trail
+from discern.core.breakers import Breakers
 from discern.core.errors import StorageUnavailable
 from discern.core.loops import Loop
 from discern.monitoring.ports import Happenings, Readings
@@ -59,6 +60,7 @@ class Alerts:
         metrics: Sequence[Metric],
         readings: Readings,
         happenings: Happenings,
+        breakers: Breakers,
     ) -> None:
         self._said = said
         self.known = Known(metrics)
@@ -66,7 +68,7 @@ class Alerts:
         self._store = AlertStore(database, trail)
         self._turns = Turns(database)
         self._deliveries = Deliveries(
-            self._store.notices, self.senders, self._turns.lead, happenings, give_up=said.give_up
+            self._store.notices, self.senders, self._turns.lead, happenings, breakers, give_up=said.give_up
         )
         self._emergency = Emergency(self.open, self.senders, said.home / "alerts.lock")
         self._engine = Engine(

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -90,8 +90,10 @@ class NoticeStore:
             connection.execute(insert(deliveries), rows)
         return [row["id"] for row in rows]
 
-    def claim(self, channel: str, holder: UUID, now: datetime, most: int) -> list[Claimed]:
-        """Claim what is due by a channel, the oldest of each group."""
+    def claim(
+        self, channel: str, holder: UUID, now: datetime, most: int, admits: Callable[[], bool] = lambda: True
+    ) -> list[Claimed]:
+        """Claim what is due by a channel, the oldest of each group; `admits` is asked where there is something."""
         query = select(deliveries).where(_WAITING, deliveries.c.channel == channel)
         query = query.order_by(deliveries.c.id).limit(_LOOKED_AT)
         with self._database.read() as connection:
@@ -100,7 +102,7 @@ class NoticeStore:
         for row in rows:
             first.setdefault(row.group, row)
         due = [row for row in first.values() if _is_past(row.due_at, now) and _is_past(row.lease_until, now)][:most]
-        if not due:
+        if not due or not admits():
             return []
         claimed = []
         with self._database.write() as connection:

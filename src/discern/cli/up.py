@@ -53,7 +53,7 @@ def up_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
         if settings.workers > 1:
             from discern.cli.supervisor import Supervisor  # noqa: PLC0415 - other commands do without
 
-            raise typer.Exit(Supervisor(listeners, settings.drain_seconds).run())
+            raise typer.Exit(Supervisor(listeners, settings.drain_seconds, settings.hang_seconds).run())
 
 
 def _serve(services: Services, listener: socket.socket) -> None:

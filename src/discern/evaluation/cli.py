@@ -28,14 +28,18 @@ from discern.evaluation.ports import Watcher
 from discern.tables import print_table
 
 if TYPE_CHECKING:
+    from discern.evaluation.metrics import OperatingPoint
     from discern.evaluation.results import Result, Timings
     from discern.evaluation.service import Evaluation, Looked, Parts
+    from discern.evaluation.types import Estimate
 
 _INTERRUPTED = 130
 _LINE_SECONDS = 5.0
 _DATA_HELP = (
     "[NAME=]PATH: a frozen manifest, a folder with a sub-folder for each class, Parquet or CSV. May be repeated."
 )
+_ROOT_HELP = "[NAME=]DIR the files of a frozen manifest lie in; else the manifest's own folder."
+_CONDITIONS_HELP = "all, none, or names with commas: corrupt the items at five strengths each, too."
 
 
 def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
@@ -45,9 +49,7 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
     def evaluate(
         detector: str = typer.Argument(metavar="DETECTOR", help="NAME[@VERSION], or the folder of a bundle."),
         data: list[str] = typer.Option(..., "--data", help=_DATA_HELP),
-        root: list[str] = typer.Option(
-            [], "--root", help="[NAME=]DIR the files of a frozen manifest lie in; else the manifest's own folder."
-        ),
+        root: list[str] = typer.Option([], "--root", help=_ROOT_HELP),
         split: list[str] = typer.Option([], "--split", help="[NAME=]SIDE: measure this side of the dataset alone."),
         compare: str | None = typer.Option(None, "--compare", help="A second detector, on the same items."),
         out: Path | None = typer.Option(
@@ -60,8 +62,9 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
         against_root: Path | None = typer.Option(None, help="Folder of the training data; else its manifest's."),
         pictures: bool = typer.Option(True, help="Compare pictures for leakage, for which every one is decoded."),
         platforms: bool = typer.Option(False, "--platforms", help="Measure its variants on every runtime too."),
-        conditions: str = typer.Option(
-            "none", help="all, none, or names with commas: corrupt the items at five strengths each, too."
+        conditions: str = typer.Option("none", help=_CONDITIONS_HELP),
+        condition_items: int = typer.Option(
+            500, "--condition-items", min=1, help="Most items of each class that conditions and attacks take."
         ),
         adversarial: int = typer.Option(
             0, min=0, max=10_000, help="Attack positives with so many queries an item; 0: do not."
@@ -94,6 +97,7 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
             pictures=pictures,
             platforms=platforms,
             conditions=named(conditions),
+            condition_items=condition_items,
             queries=adversarial,
         )
         _evaluate(asked, parts(), plan=plan, replace=replace, verbose=verbose, mlflow=mlflow)
@@ -173,19 +177,39 @@ def _print_plan(asked: Evaluation, looked: Looked, out: Path) -> None:
 def _print_result(result: Result, out: Path) -> None:
     table = Table("Dataset", "Items", "AUC", "Flagged +", "Cleared +", "Flagged -", box=None, pad_edge=False)
     for one in result.datasets:
-        area, negative, positive = one.metrics["auc"], one.operating.negative, one.operating.positive
-        shares = (positive.flag, positive.clear, negative.flag)
-        table.add_row(
-            escape(one.name),
-            f"{one.items:,}",
-            "-" if area.value is None else f"{area.value:.3f}",
-            *("-" if share.value is None else f"{share.value:.1%}" for share in shares),
-        )
+        table.add_row(escape(one.name), f"{one.items:,}", *_figures(one.metrics["auc"], one.operating))
+        if one.videos is not None and one.videos.operating is not None:
+            videos = f"{one.videos.videos:,}"
+            table.add_row(
+                f"{escape(one.name)}, by video", videos, *_figures(one.videos.metrics["auc"], one.videos.operating)
+            )
     print_table(table)
+    _print_events(result)
     typer.echo(result.verdict)
     for caveat in (*result.caveats, *(caveat for one in result.datasets for caveat in one.caveats)):
         typer.echo(f"Note: {caveat}")
     typer.echo(str(out / "report.html"))
+
+
+def _figures(area: Estimate, operating: OperatingPoint) -> list[str]:
+    shares = (operating.positive.flag, operating.positive.clear, operating.negative.flag)
+    return [
+        "-" if area.value is None else f"{area.value:.3f}",
+        *("-" if share.value is None else f"{share.value:.1%}" for share in shares),
+    ]
+
+
+def _print_events(result: Result) -> None:
+    table = Table("Dataset", "Event", "True", "Seen", "Recall", "Precision", "Onset error", box=None, pad_edge=False)
+    for one in result.datasets:
+        for event in one.events or ():
+            scores = event.scores
+            shares = ("-" if e.value is None else f"{e.value:.1%}" for e in (scores.recall, scores.precision))
+            onset = "-" if scores.onset_error.value is None else f"{scores.onset_error.value:.2f} s"
+            counts = (f"{scores.true_events:,}", f"{scores.found_events:,}")
+            table.add_row(escape(one.name), escape(event.name), *counts, *shares, onset)
+    if table.row_count:
+        print_table(table)
 
 
 def _freezing(watch: Watcher) -> Callable[[int, int], None]:

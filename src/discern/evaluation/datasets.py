@@ -139,6 +139,8 @@ def examples_of(manifest: FrozenManifest, split: str | None = None, root: Path |
         subgroups=subgroups,
         amounts=np.array(amounts) if len(amounts) == len(items) else None,
         days=_days(items) if all(item.at for item in items) else None,
+        videos=np.array([item.video for item in items], np.object_) if all(item.video for item in items) else None,
+        events={row: item.events for row, item in enumerate(items) if item.events is not None},
     )
 
 

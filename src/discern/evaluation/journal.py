@@ -15,7 +15,7 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -24,18 +24,22 @@ import numpy as np
 
 import discern
 from discern.core.errors import CallerError, OperatorError
+from discern.evaluation.types import ClipEvents
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_FORMAT = 1
+_FORMAT = 2
 _FOLDER = ".unfinished"
 _HEAD = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a piece of a dataset came to: rows from `start` on, columns as in `Scored`; `errors` count from 0."""
+    """What a piece of a dataset came to: rows from `start` on, columns as in `Scored`.
+
+    Rows of `errors` and `events` count from 0.
+    """
 
     start: int
     score: NDArray[np.float64]
@@ -44,6 +48,7 @@ class Judged:
     decision: NDArray[np.int8]
     errors: dict[int, str]
     milliseconds: NDArray[np.float64]
+    events: dict[int, ClipEvents] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -60,6 +65,7 @@ class _Kept(msgspec.Struct, array_like=True):
     decision: bytes
     milliseconds: bytes
     errors: dict[int, str]
+    events: dict[int, ClipEvents]
 
 
 class Scoresheet:
@@ -97,6 +103,7 @@ class Scoresheet:
                 _bytes(judged.decision, "i1"),
                 _bytes(judged.milliseconds, "<f8"),
                 judged.errors,
+                judged.events,
             )
         )
         head = len(content).to_bytes(4, "little") + zlib.crc32(content).to_bytes(4, "little")
@@ -158,6 +165,7 @@ def _read(content: bytes) -> Judged:
         np.frombuffer(kept.decision, "i1"),
         kept.errors,
         np.frombuffer(kept.milliseconds, "<f8").reshape(-1, kept.stages),
+        kept.events,
     )
 
 

@@ -66,3 +66,13 @@ def with_exits(
     decision[degraded != NOT_DEGRADED] = DECISIONS.index("review")
     decision[np.isnan(score)] = UNDECIDED
     return Outcome(score, decided_by, decision, degraded)
+
+
+def deciding_stage(decided_by: str, manifest: Manifest) -> str:
+    """Return the stage that `decided_by` of an assessment names, or whose scores the measure that it names is of."""
+    names = [stage.name for stage in manifest.stages]
+    if decided_by in names or manifest.stream is None:
+        return decided_by
+    event = decided_by.partition(".")[0]
+    of = next((one.of for one in manifest.stream.events if one.name == event), manifest.stream.of)
+    return names[-1] if of is None else of

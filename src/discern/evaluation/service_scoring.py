@@ -20,17 +20,18 @@ import numpy as np
 
 from discern.core.errors import CallerError, DiscernError, UnsupportedInput
 from discern.core.verdict import StageReading
-from discern.detectors.assessment import conclude
+from discern.detectors.assessment import conclude, samples_of
 from discern.detectors.cascade import RowOutcome
 from discern.detectors.pooling import pool
 from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED, Scores
+from discern.detectors.timeline import events_of
 from discern.evaluation.datasets import changed
 from discern.evaluation.journal import Judged, Scoresheet
 from discern.evaluation.ports import Labelled, MediaPiece, Piece, Progress, RowsPiece, Watcher
-from discern.evaluation.rules_exits import with_exits
-from discern.evaluation.types import Scored
+from discern.evaluation.rules_exits import deciding_stage, with_exits
+from discern.evaluation.sources import locator_for
+from discern.evaluation.types import ClipEvents, Scored
 from discern.evaluation.types_datasets import Change
-from discern.inputs.faces import Box, GivenFace
 from discern.inputs.prepare import prepare_media
 from discern.inputs.source import opened
 from discern.inputs.spec import ImageSpec, RecordSpec
@@ -82,6 +83,7 @@ def score_source(source: Labelled, scoring: Scoring, sheet: Scoresheet, watch: W
             mend="Freeze the dataset again, or put back what is missing.",
         )
     errors = {judged.start + row: reason for judged in kept for row, reason in judged.errors.items()}
+    events = {judged.start + row: seen for judged in kept for row, seen in judged.events.items()}
     stages = len(manifest.stages)
     return (
         Scored(
@@ -96,6 +98,7 @@ def score_source(source: Labelled, scoring: Scoring, sheet: Scoresheet, watch: W
             decision=_joined([judged.decision for judged in kept], np.empty(0, np.int8)),
             errors=errors,
             milliseconds=_joined([judged.milliseconds for judged in kept], np.empty((0, stages))),
+            events=events,
         ),
         resumed,
     )
@@ -152,7 +155,7 @@ class _Scorer:
         return judged
 
     def _prepared(self, spec: ImageSpec, item: Item, content: MediaContent) -> Prepared | CallerError:
-        locator = self._locator if item.crop is None else GivenFace(Box(*item.crop))
+        locator = locator_for(item, self._locator)
         fault: CallerError | None = None
         try:
             prepared = prepare_media(content, spec, self._manifest.video, self._limits, locator, item.frames)
@@ -177,8 +180,9 @@ class _Scorer:
 
     def _place_clip(self, judged: Judged, row: int, prepared: Prepared) -> None:
         scores = self._every_stage.score_rows(prepared.tensor)
+        frames, unknown, length = self._frames(scores), prepared.unknown_seconds, prepared.facts.seconds or 0.0
         try:
-            assessment = conclude(self._frames(scores), self._manifest, prepared.seconds)
+            assessment = conclude(frames, self._manifest, prepared.seconds, unknown=unknown, length=length)
         except DiscernError as error:
             judged.errors[row] = f"{error.code}: {error.detail}"
             return
@@ -191,9 +195,15 @@ class _Scorer:
             if len(answered):
                 judged.stage_scores[row, stage] = pool(answered.tolist(), video)
         judged.score[row] = assessment.score
-        judged.decided_by[row] = names.index(assessment.decided_by)
+        judged.decided_by[row] = names.index(deciding_stage(assessment.decided_by, self._manifest))
         judged.decision[row] = DECISIONS.index(assessment.decision)
         judged.milliseconds[row] = _shares(scores).sum(axis=0)
+        rule = self._manifest.stream
+        if rule is not None and rule.events:
+            samples = samples_of(frames, prepared.seconds, unknown)
+            seen = events_of(samples, max(length, samples[-1].at), rule)
+            kinds = {name: tuple((one.start, one.seconds) for one in found) for name, found in seen.items()}
+            judged.events[row] = ClipEvents(max(length, samples[-1].at), kinds)
 
     def _frames(self, scores: Scores) -> list[RowOutcome]:
         """Return what the frames of a clip come to with exits on."""

@@ -25,6 +25,7 @@ from discern.evaluation.ports import MediaPiece, Piece, RowsPiece
 from discern.evaluation.rules_datasets import caveats_of
 from discern.evaluation.types_datasets import Change, FrozenManifest, Leakage
 from discern.inputs.columns import prepare_columns
+from discern.inputs.faces import Box, FaceLocator, GivenFace
 from discern.inputs.spec import RecordSpec
 
 if TYPE_CHECKING:
@@ -181,6 +182,11 @@ def side_of(
     _check_fits(manifest, detector)
     spec = detector.input if isinstance(detector.input, RecordSpec) else None
     return FrozenSource(name or manifest.name, manifest, root, split, made, limits, spec)
+
+
+def locator_for(item: Item, locator: FaceLocator) -> FaceLocator:
+    """Return what finds the face of an item: the dataset's own box, where it gives one."""
+    return locator if item.crop is None else GivenFace(Box(*item.crop))
 
 
 def named(address: str) -> tuple[str | None, str]:

@@ -107,11 +107,14 @@ def by_bootstrap(
 ) -> Estimate:
     """Return the statistic of all groups with the interval of its resamples.
 
-    Without groups, or where the data do not allow the figure, there is no value. `rows` only bounds the memory.
+    Without groups, or where the data do not allow the figure, there is no value, and of one group no interval. `rows`
+    only bounds the memory.
     """
     value = float(statistic(np.ones((1, max(groups, 1))))[0]) if groups else float("nan")
     if np.isnan(value):
         return Estimate(None, level=level, caveat="the data do not allow this figure")
+    if groups < 2:
+        return Estimate(value, level=level, caveat="one group: no interval")
     name = (
         f"cluster bootstrap, {method}, {draws} draws, seed {seed}"
         if groups < rows

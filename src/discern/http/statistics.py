@@ -24,9 +24,13 @@ _OPERATORS: frozenset[Role] = frozenset({"owner", "operator"})
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a process stands: its slot, and what tells the deaths of processes and the seconds a slot had none."""
+    """Where a process stands: its slot, and what tells the deaths of processes and the seconds a slot had none.
+
+    `beat` is called each time its event loop turns, several times a second.
+    """
 
     slot: int = 0
+    beat: Callable[[], None] = lambda: None
     supervised: Callable[[], tuple[int, float]] | None = None
 
 

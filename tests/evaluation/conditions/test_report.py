@@ -66,6 +66,8 @@ def test_the_command_measures_conditions_and_says_how_to_repeat_them(
         "contrast,jpeg",
         "--adversarial",
         "3",
+        "--condition-items",
+        "7",
         "-o",
         out,
     ]
@@ -75,7 +77,9 @@ def test_the_command_measures_conditions_and_says_how_to_repeat_them(
     (dataset,) = tree["conditions"]["datasets"]
     assert [curve["condition"] for curve in dataset["curves"]] == ["jpeg", "contrast"]
     assert dataset["attack"]["budget"] == 3
-    assert "--conditions jpeg,contrast --adversarial 3" in tree["command"]
+    assert dataset["items"] == 14
+    assert "--conditions jpeg,contrast --adversarial 3 --condition-items 7" in tree["command"]
+    assert json.loads((out / "timings.json").read_bytes())["seconds"]["conditions"] > 0
     assert b"Under conditions" in (out / "report.html").read_bytes()
 
 
