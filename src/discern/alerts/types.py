@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 from uuid import UUID
 
 import msgspec
@@ -323,6 +323,3 @@ class ShownAlert(msgspec.Struct, frozen=True):
     began_at: _Utc
     resolved_at: _Utc | None = None
     fingerprint: str = ""
-
-
-Facts = dict[str, Any]
