@@ -21,7 +21,6 @@ from bench.scratch import scratch
 from discern.alerts.rules_catalogue import Known
 from discern.alerts.rules_readings import Memory
 from discern.alerts.service_running import Alerts
-from discern.alerts.types import METRICS
 from discern.app_alerts import alerts_of
 from discern.app_storage import anchor_place, database_of, make_home
 from discern.audit.service import AuditTrail
@@ -76,15 +75,15 @@ class Growing:
 
 
 @contextmanager
-def installed(home: Path, readings: Growing) -> Iterator[Alerts]:
+def installed(home: Path) -> Iterator[Alerts]:
     """Give the alerts of an installation on SQLite."""
     settings = load_settings({"DISCERN_HOME": str(home)})
     make_home(settings)
     database = database_of(settings)
     database.open()
     audit = AuditTrail(AuditStore(database), anchor_place(settings), settings.audit_anchor_seconds)
-    metrics = [*CATALOGUE.values(), *METRICS]
-    alerts = alerts_of(settings, database, audit, metrics, readings, NothingHappens(), Breakers())
+    metrics = list(CATALOGUE.values())
+    alerts = alerts_of(settings, database, audit, metrics, NothingHappens(), Breakers())
     yield alerts
     alerts.close()
     database.close()
@@ -92,10 +91,10 @@ def installed(home: Path, readings: Growing) -> Iterator[Alerts]:
 
 def cost(wide: int) -> str:
     """Return the share of a core that evaluating takes, with windows that are full of readings."""
-    metrics = [*CATALOGUE.values(), *METRICS]
+    metrics = list(CATALOGUE.values())
     readings, known = Growing(metrics, wide), Known(metrics)
-    with scratch() as home, installed(home, Growing(metrics, 0)) as alerts:
-        rules, evaluate = alerts.open().rules, alerts.loops[0]
+    with scratch() as home, installed(home) as alerts:
+        rules, evaluate = alerts.open().rules, alerts.loops_over(Growing(metrics, 0))[0]
         memory, at = Memory(rules, known), 0.0
         times = []
         for _ in range(_WARM + _ROUNDS):
@@ -116,12 +115,12 @@ def soon(rounds: int) -> str:
     times = []
     for number in range(rounds):
         arrived = threading.Event()
-        readings = Growing([*CATALOGUE.values(), *METRICS], 3)
+        readings = Growing(list(CATALOGUE.values()), 3)
         with scratch() as home, hook(arrived) as url:
             (home / "alerts.toml").write_text(_RULES.format(url=url))
-            with installed(home, readings) as alerts:
+            with installed(home) as alerts:
                 stop = threading.Event()
-                threads = [threading.Thread(target=_go_on, args=[loop, stop]) for loop in alerts.loops]
+                threads = [threading.Thread(target=_go_on, args=[loop, stop]) for loop in alerts.loops_over(readings)]
                 for thread in threads:
                     thread.start()
                 time.sleep(11 + number * 1.3 % 5)  # at any time between two looks

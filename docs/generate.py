@@ -23,6 +23,8 @@ from discern.core.verdict import Verdict
 from discern.detectors.schema import manifest_schema
 from discern.evaluation.conditions.registry import table
 from discern.http.problems import FRAMEWORK_PROBLEMS, PROBLEMS
+from discern.monitoring.metrics.catalogue import CATALOGUE
+from discern.monitoring.types import Metric
 from discern.settings import PREFIX, Settings, load_settings
 
 DOCS = Path(__file__).parent
@@ -36,6 +38,7 @@ def pages() -> dict[str, str]:
         "reference/settings.md": _settings(),
         "reference/errors.md": _errors(),
         "reference/commands.md": _commands(),
+        "reference/metrics.md": _metrics(),
         "reference/conditions.md": _conditions(),
         "reference/alerts.md": _alerts(services.monitoring.alerts),
         "../deploy/monitoring/discern-rules.yaml": _rule_file(services.monitoring.alerts),
@@ -115,6 +118,30 @@ def _alerts(alerts: Alerts) -> str:
 
 def _rule_file(alerts: Alerts) -> str:
     return rule_file(alerts.file.shipped().rules, alerts.known, PROMETHEUS_NOTE)
+
+
+def _metrics() -> str:
+    lines = [
+        "# Metrics",
+        _NOTE,
+        "",
+        "What `/metrics` tells; [how to read it](../how-to/monitor.md). Histograms are classic: each has a series for",
+        "every bound.",
+        "",
+        "What is known of the *machine* that answers is summed over its processes; add it up over machines. What is",
+        "known of the *installation* stands in its database: every machine tells the same, so take the `max`.",
+    ]
+    parts: dict[str, list[Metric]] = {}
+    for metric in CATALOGUE.values():
+        parts.setdefault(metric.of, []).append(metric)
+    for part, metrics in parts.items():
+        lines += ["", f"## {part[0].upper()}{part[1:]}", "", "| metric | kind | labels | of the | what |"]
+        lines.append("|---|---|---|---|---|")
+        for one in metrics:
+            labels = ", ".join(f"`{label}`" for label in one.labels)
+            bounds = f" Bounds: {', '.join(f'{bound:g}' for bound in one.buckets)}." if one.buckets else ""
+            lines.append(f"| `{one.name}` | {one.kind} | {labels} | {one.scope} | {one.help}{bounds} |")
+    return "\n".join(lines) + "\n"
 
 
 def _commands() -> str:

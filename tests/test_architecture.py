@@ -123,6 +123,7 @@ OWNERS = {
     "sqlalchemy": (
         "store/",
         "/store.py",
+        "detection/store_tallies.py",
         "access/store_users.py",
         "alerts/store_notices.py",
         "alerts/store_tables.py",
@@ -140,6 +141,9 @@ OWNERS = {
     "dbos": ("jobs/service_queue.py",),
     "alembic": ("store/migrations/",),
     "apprise": ("alerts/service_channels.py",),
+    "prometheus_client": ("monitoring/metrics/",),
+    "psutil": ("metrics/sources_host.py",),
+    "pynvml": ("metrics/sources_host.py",),
     "onnxruntime": ("detectors/runtime.py", "detectors/optimise.py"),
     "onnx": ("detectors/optimise.py",),
     "openvino": ("platforms/service_openvino.py",),

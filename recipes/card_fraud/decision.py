@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from discern.detectors.calibration import calibrator
 from discern.detectors.manifest import Calibration
-from discern.evaluation.studio.rules import CLEAR, FLAG, band_of, choose_cuts
+from discern.evaluation.studio.rules import CLEAR, FLAG, band_of
 from discern.evaluation.studio.rules_calibration import choose_calibration
+from discern.evaluation.studio.rules_cuts import choose_cuts
 from discern.evaluation.studio.rules_evidence import expected_cost, mean_cost
 from discern.evaluation.studio.rules_exits import cost_of, last_decisions
 from discern.evaluation.studio.types import Costs, Cuts, Goal, Sample, StageCalibration

@@ -163,7 +163,8 @@ def _labelled(
     """The rows as the gate takes them: those for calibration first."""
     # Drawn, so that those for calibration are of every kind there is of a class.
     orders = [np.random.default_rng(seed).permutation(len(one)) for one in rows]
-    rows, groups = ([one[order] for one, order in zip(several, orders, strict=True)] for several in (rows, groups))
+    rows = [one[order] for one, order in zip(rows, orders, strict=True)]
+    groups = [one[order] for one, order in zip(groups, orders, strict=True)]
     held = [calibrating(len(one)) for one in rows]
     first, rest = (
         [one[cut] for one, cut in zip(rows, cuts, strict=True)]

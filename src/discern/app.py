@@ -27,7 +27,7 @@ from discern.access.store_users import UserStore
 from discern.access.types import LOCAL, Principal, Resource
 from discern.app_evidence import compliance_of
 from discern.app_jobs import bulk_parts_of, jobs_of
-from discern.app_monitoring import Monitoring, Watchmen, monitoring_of, watchmen_of
+from discern.app_monitoring import Monitoring, Pings, Watchmen, monitoring_of, watchmen_of
 from discern.app_people import federation_of, proofs_of, second_factor_roles
 from discern.app_storage import (
     anchor_place,
@@ -60,6 +60,7 @@ from discern.detectors.bundle import Bundle, open_bundle
 from discern.detectors.vetting import VettingLimits, vet
 from discern.inputs.faces import FaceLocator, face_locator, try_locator
 from discern.inputs.types import InputLimits
+from discern.monitoring.metrics.service_verdicts import VerdictTimes
 from discern.objects.service import SealedObjects
 from discern.objects.service_rotation import Rotation
 from discern.privacy.service import SubjectKeys
@@ -141,6 +142,7 @@ class Services:
         self.quotas.settle()
         self.monitoring.close()
         self.audit.close()
+        self.monitoring.metrics.close()
         self.batcher.close()
         self.committer.close()
         self.subjects.close()
@@ -151,10 +153,9 @@ class Services:
 
 def build_services(settings: Settings) -> Services:
     """Put the parts together."""
-    limits, database = _input_limits(settings), database_of(settings)
-    watchmen, counts = watchmen_of(database), Counts()
-    catalogue = _catalogue(settings, watchmen)
-    locator = face_locator(settings.face_model)
+    limits, database, counts = _input_limits(settings), database_of(settings), Counts()
+    watchmen = watchmen_of(database, counts)
+    catalogue, locator = _catalogue(settings, watchmen), face_locator(settings.face_model)
     batcher, cache = _batcher(settings, counts), answer_cache(settings, counts)
     replica, audit_store = replica_of(settings, database, counts), AuditStore(database)
     audit = AuditTrail(audit_store, anchor_place(settings), settings.audit_anchor_seconds)
@@ -166,8 +167,9 @@ def build_services(settings: Settings) -> Services:
     committer = _committer(verdicts, counts, watchmen)
     quotas, job_store = Quotas(QuotaStore(database, audit)), JobStore(database)
     detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
-    runs = partial(bulk_parts_of, settings, catalogue, limits, locator, RunStore(database), quotas)
-    jobs = jobs_of(settings, job_store, objects, verdicts, detect, runs, subjects, counts)
+    pings, runs = _pings(database, catalogue, objects), RunStore(database)
+    parts = partial(bulk_parts_of, settings, catalogue, limits, locator, runs, quotas)
+    jobs = jobs_of(settings, job_store, objects, verdicts, detect, parts, subjects, counts)
     keys, policies = Keys(KeyStore(database, audit)), Policies(settings.home / "policies")
     users, proofs = _users(settings, database, audit), proofs_of(settings)
     retention, factors = retention_of(database, audit, jobs), FactorStore(database, audit)
@@ -184,7 +186,7 @@ def build_services(settings: Settings) -> Services:
         factors=Factors(users, factors, proofs),
         workspaces=Workspaces(WorkspaceStore(database, audit)),
         policies=policies,
-        access=Access(policies, partial(_record_denial, audit)),
+        access=Access(policies, partial(_record_denial, audit, counts)),
         rate_limits=RateLimits(settings.rate_limits, settings.redis_url, counts),
         audit=audit,
         audit_store=audit_store,
@@ -205,7 +207,7 @@ def build_services(settings: Settings) -> Services:
         subjects=subjects,
         privacy=Privacy(subjects, consents, verdicts, jobs, audit),
         counts=counts,
-        monitoring=_monitoring(settings, database, audit, watchmen, catalogue, objects),
+        monitoring=monitoring_of(settings, database, watchmen, counts, audit, audit_store, job_store, pings),
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
     )
@@ -216,19 +218,12 @@ def _users(settings: Settings, database: Database, audit: AuditTrail) -> Users:
 
 
 def _committer(verdicts: VerdictStore, counts: Counts, watchmen: Watchmen) -> Committer:
-    return Committer(verdicts, counts, guard=watchmen.breakers.guard("store", "ledger", LEDGER_PATIENCE))
+    guard = watchmen.breakers.guard("store", "ledger", LEDGER_PATIENCE)
+    return Committer(verdicts, counts, [VerdictTimes(counts.measures)], guard)
 
 
-def _monitoring(
-    settings: Settings,
-    database: Database,
-    audit: AuditTrail,
-    watchmen: Watchmen,
-    catalogue: Catalogue,
-    objects: SealedObjects,
-) -> Monitoring:
-    needed = {"database": database.ping, "detectors": catalogue.ping}
-    return monitoring_of(settings, database, audit, watchmen, needed, {"objects": objects.ping})
+def _pings(database: Database, catalogue: Catalogue, objects: SealedObjects) -> Pings:
+    return Pings({"database": database.ping, "detectors": catalogue.ping}, {"objects": objects.ping})
 
 
 def _catalogue(settings: Settings, watchmen: Watchmen) -> Catalogue:
@@ -268,7 +263,10 @@ def _input_limits(settings: Settings) -> InputLimits:
     )
 
 
-def _record_denial(audit: AuditTrail, principal: Principal, action: str, resource: Resource, reason: str) -> None:
+def _record_denial(
+    audit: AuditTrail, counts: Counts, principal: Principal, action: str, resource: Resource, reason: str
+) -> None:
+    counts.add("access.denials", workspace=principal.workspace)
     audit.record(Act(principal.workspace, principal.id, action, str(resource), outcome="denied", reason=reason))
 
 

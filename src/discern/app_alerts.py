@@ -10,7 +10,7 @@ from discern.app_storage import webhook_secret
 from discern.audit.service import AuditTrail
 from discern.core.breakers import Breakers
 from discern.core.errors import InvalidSettings
-from discern.monitoring.ports import Happenings, Readings
+from discern.monitoring.ports import Happenings
 from discern.monitoring.types import Metric
 from discern.settings import Settings
 from discern.store.database import Database
@@ -22,7 +22,6 @@ def alerts_of(
     database: Database,
     audit: AuditTrail,
     metrics: Sequence[Metric],
-    readings: Readings,
     happenings: Happenings,
     breakers: Breakers,
 ) -> Alerts:
@@ -42,4 +41,4 @@ def alerts_of(
         secret=webhook_secret(settings),
         address=settings.public_url.rstrip("/"),
     )
-    return Alerts(said, database, audit, metrics, readings, happenings, breakers)
+    return Alerts(said, database, audit, metrics, happenings, breakers)

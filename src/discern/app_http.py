@@ -48,6 +48,7 @@ from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
 from discern.monitoring.health.api import health_page_routes
 from discern.monitoring.health.types import Health
+from discern.monitoring.metrics.api import metrics_routes
 from discern.privacy.api import ConsentRequest, PrivacyRequest, PrivacyState, SubjectRequest, privacy_routes
 from discern.privacy.ports import SUBJECT_HEADER
 from discern.privacy.types import Consent, Erasure, SubjectExport, SubjectJob
@@ -177,12 +178,27 @@ def _parameters(routers: Iterable[APIRouter]) -> dict[str, list[str]]:
     }
 
 
+def _guards(services: Services) -> Guards:
+    return Guards(
+        services.keys,
+        services.users,
+        services.tokens,
+        services.access,
+        services.rate_limits,
+        services.subjects,
+        services.quotas,
+        services.counts,
+        services.settings.metrics_token,
+    )
+
+
 def _routers(services: Services, app: Application, place: Place) -> tuple[APIRouter, ...]:
     """Return the routes that the framework answers."""
     access, hashing = services.access, CapacityLimiter(HASHED_AT_A_TIME)
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
     return (
         health_routes(parts, lambda: app.draining, {"objects": services.objects.ping}),
+        metrics_routes(services.monitoring.metrics),
         statistics_routes(services.counts, place, principal_of=principal_of),
         health_page_routes(services.monitoring.health, place.slot, place.supervised, principal_of=principal_of),
         registry_routes(services.catalogue, access, principal_of=principal_of),
@@ -219,18 +235,10 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    install_problem_handlers(app)
-    app.put_edge_around(networks(services.settings.trusted_proxies), _origins(services.settings))
-    access = services.access
-    guards = Guards(
-        services.keys,
-        services.users,
-        services.tokens,
-        access,
-        services.rate_limits,
-        services.subjects,
-        services.quotas,
-    )
+    install_problem_handlers(app, services.counts)
+    settings = services.settings
+    app.put_edge_around(networks(settings.trusted_proxies), _origins(settings), services.counts.measures)
+    guards = _guards(services)
     ask, batch = _asking(services)
     app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
     app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, elsewhere=_LOOKED_AT_ELSEWHERE)
@@ -240,7 +248,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     routers = _routers(services, app, place)
     for router in routers:
         app.include_router(router)
-    app.add_middleware(Permissions, permit=access, limits=services.rate_limits, routes=_parameters(routers))
+    app.add_middleware(Permissions, permit=services.access, limits=services.rate_limits, routes=_parameters(routers))
     app.add_middleware(Authentication, guards=guards)
     describe(app, _SCHEMAS)
     return app

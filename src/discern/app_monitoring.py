@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
-from discern.alerts.ports import Unread
+from discern.access.store import WorkspaceStore
 from discern.alerts.service_running import Alerts
-from discern.alerts.types import METRICS as ALERT_METRICS
 from discern.app_alerts import alerts_of
 from discern.audit.service import AuditTrail
+from discern.audit.store import AuditStore
 from discern.core.breakers import Breakers
+from discern.core.counts import Counts
+from discern.core.errors import StorageUnavailable
 from discern.core.loops import Loop
+from discern.core.workspace import DEFAULT_WORKSPACE
+from discern.detection.jobs.store import JobStore
+from discern.detection.store_tallies import TallyStore
 from discern.monitoring.health.service import BreakerWatch, HealthService
 from discern.monitoring.health.service_happenings import HappeningLog
 from discern.monitoring.health.store import HappeningStore
-from discern.monitoring.health.types import METRICS as HEALTH_METRICS
 from discern.monitoring.metrics.catalogue import CATALOGUE
+from discern.monitoring.metrics.service import Metrics
+from discern.monitoring.metrics.service_process import ProcessMetrics
+from discern.monitoring.metrics.sources_host import Host
+from discern.monitoring.metrics.sources_ledger import audit_samples, job_samples, verdict_samples
 from discern.monitoring.ports import Collector
 from discern.settings import Settings
 from discern.store.database import Database
+from discern.store.turns import Turn
+
+_FOLD_SECONDS = 1.0
+_TIDY_SECONDS = 60.0
+
+
+class Pings(NamedTuple):
+    """What asks a part whether it answers, by its name: parts that are `needed`, and those `beside`."""
+
+    needed: Mapping[str, Callable[[], None]]
+    beside: Mapping[str, Callable[[], None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,48 +50,79 @@ class Watchmen:
 
     breakers: Breakers
     happenings: HappeningLog
-    watch: BreakerWatch
 
 
 @dataclass(frozen=True, slots=True)
 class Monitoring:
     """The parts that watch. `collectors` read what is exported, `loops` run in every server process."""
 
+    collectors: tuple[Collector, ...]
+    loops: tuple[Loop, ...]
     alerts: Alerts
     happenings: HappeningLog
     health: HealthService
-    collectors: tuple[Collector, ...]
-    loops: tuple[Loop, ...]
+    metrics: Metrics
+    tallies: TallyStore
 
     def close(self) -> None:
         """Write down what waits, and let others go on."""
         self.alerts.close()
         self.happenings.flush()
+        self.metrics.close()
 
 
-def watchmen_of(database: Database) -> Watchmen:
+def watchmen_of(database: Database, counts: Counts) -> Watchmen:
     """Return what is given to those that are watched."""
     breakers, happenings = Breakers(), HappeningLog(HappeningStore(database))
-    return Watchmen(breakers, happenings, BreakerWatch(breakers, happenings))
+    BreakerWatch(breakers, happenings, counts.measures)
+    return Watchmen(breakers, happenings)
 
 
 def monitoring_of(
     settings: Settings,
     database: Database,
-    audit: AuditTrail,
     watchmen: Watchmen,
-    needed: Mapping[str, Callable[[], None]],
-    beside: Mapping[str, Callable[[], None]],
+    counts: Counts,
+    trail: AuditTrail,
+    audit: AuditStore,
+    jobs: JobStore,
+    pings: Pings,
 ) -> Monitoring:
-    """Put the parts together; `needed` and `beside` are pings of parts, by their names."""
+    """Put the parts together."""
     happenings = watchmen.happenings
-    metrics = [*CATALOGUE.values(), *HEALTH_METRICS, *ALERT_METRICS]
-    alerts = alerts_of(settings, database, audit, metrics, Unread(), happenings, watchmen.breakers)
-    health = HealthService(needed, beside, watchmen.breakers, HappeningStore(database), settings.tls_certificate)
+    alerts = alerts_of(settings, database, trail, list(CATALOGUE.values()), happenings, watchmen.breakers)
+    tallies = TallyStore(database)
+    process = ProcessMetrics(counts.measures, counts)
+    health = HealthService(
+        pings.needed, pings.beside, watchmen.breakers, HappeningStore(database), settings.tls_certificate
+    )
+    collectors: tuple[Collector, ...] = (
+        alerts.collect,
+        partial(audit_samples, audit.counted),
+        health.samples,
+        Host(settings.home).samples,
+        partial(job_samples, lambda: jobs.waiting(DEFAULT_WORKSPACE)[0]),
+        partial(verdict_samples, tallies.ever),
+    )
+    named = partial(WorkspaceStore(database).first, settings.metrics_workspaces)
+    metrics = Metrics(process, collectors, named)
     return Monitoring(
         alerts=alerts,
+        collectors=collectors,
+        loops=(
+            *alerts.loops_over(metrics),
+            Loop("happenings", 1.0, happenings.flush),
+            Loop("metrics", _FOLD_SECONDS, process.fold),
+            Loop("tallies", _TIDY_SECONDS, partial(_tidy, Turn(database, "tallies", seconds=180), tallies)),
+        ),
         happenings=happenings,
         health=health,
-        collectors=(alerts.collect, health.samples, watchmen.watch.samples),
-        loops=(*alerts.loops, Loop("happenings", 1.0, happenings.flush)),
+        metrics=metrics,
+        tallies=tallies,
     )
+
+
+def _tidy(turn: Turn, tallies: TallyStore) -> None:
+    with suppress(StorageUnavailable):  # tried again
+        if turn.take():
+            tallies.tidy()

@@ -36,6 +36,7 @@ METRICS = (
     Metric("requests_total", "counter", "", ("status",)),
     Metric("up", "gauge", "", ("part",)),
     Metric("local_up", "gauge", "", ("part",), scope="machine"),
+    Metric("local_total", "counter", "", ("part",), scope="machine"),
     Metric("level", "gauge", "", ("name",)),
     Metric("seconds", "histogram", "", ("route",), (0.1, 1.0, 10.0)),
 )

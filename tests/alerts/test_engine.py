@@ -195,8 +195,9 @@ def test_an_alert_is_of_the_workspace_it_names_where_there_is_one(make: Make) ->
         summary="",
     )
     watch = make(table(said))
-    watch.turn()
-    watch.turn(*[Sample("failures_total", (name, "x"), 5) for name in ("other", "nobody")])
+    names = ("other", "nobody")
+    watch.turn(*[Sample("failures_total", (name, "x"), 0) for name in names])
+    watch.turn(*[Sample("failures_total", (name, "x"), 5) for name in names])
     found = {one.labels["workspace"]: (one.workspace, one.everywhere) for one in watch.alerts()}
     assert found == {"other": ("other", False), "nobody": ("default", True)}
 

@@ -51,8 +51,10 @@ def test_a_series_that_comes_up_began_at_nought_but_not_at_the_first_reading() -
     said = rule(function="increase", above=0.5, **COUNTED)
     assert observed(said, [counter(1000)]) == {}
     assert of(observed(said, [counter(1000)], [counter(1000)]), "a") == 0
-    found = observed(said, [], [counter(3)])
-    assert of(found, "a") == pytest.approx(3)
+    assert of(observed(said, [counter(7, "b")], [counter(7, "b"), counter(3)]), "a") == pytest.approx(3)
+    assert of(observed(said, [], [counter(3)]), "a") is None, "all of it may have been late"
+    local = rule(function="increase", above=0.5, summary="", metric=Selector("local_total"), by=("part",))
+    assert observed(local, [], [Sample("local_total", ("x",), 3)])[(("part", "x"),)] == pytest.approx(3)
     late = Memory([said], KNOWN)
     late.add(1000.0, [])
     late.add(1500.0, [counter(1000)])

@@ -11,11 +11,11 @@ from discern.alerts.rules_matching import matches, parsed
 from discern.alerts.rules_times import seconds_of, shown, time_of
 from discern.alerts.rules_wording import filled, templated
 from discern.alerts.sources import AlertTable, shipped
-from discern.alerts.types import METRICS, Rule, Table
+from discern.alerts.types import Rule, Table
 from discern.core.errors import InvalidSettings, MalformedRequest
 from discern.monitoring.metrics.catalogue import CATALOGUE
 
-KNOWN = Known([*CATALOGUE.values(), *METRICS])
+KNOWN = Known(CATALOGUE.values())
 OWN = """
 [rules.disk-low]
 below = 5e9

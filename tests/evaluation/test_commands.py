@@ -231,3 +231,10 @@ def test_the_other_commands_load_nothing_of_it() -> None:
         "print(sorted({'scipy', 'statsmodels', 'sklearn', 'jinja2', 'pyarrow', 'mlflow'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_evaluating_loads_no_part_of_scipy_that_takes_long() -> None:
+    script = (
+        "import sys, discern.evaluation.service; print(sorted({'scipy.stats', 'scipy.optimize'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -61,6 +61,62 @@ def test_the_true_positive_rate_is_the_largest_within_the_false_positive_rate() 
     assert found.value == pytest.approx(hits[alarms <= 0.05].max())
 
 
+@pytest.mark.parametrize("groups", [None, np.arange(400) % 60], ids=["alone", "in groups"])
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_rates_from_shared_resamples_are_those_that_each_has_by_itself(decimals: int, groups: Any) -> None:
+    labels, scores = sample(17, decimals=decimals)
+    rates = (0.1, 0.01, 0.001)
+    shared = metrics.error_rates(labels, scores, groups, at=rates, seed=3, draws=60)
+    one_by_one = [
+        metrics.equal_error_rate(labels, scores, groups, seed=3, draws=60),
+        *(metrics.true_positive_rate_at(rate, labels, scores, groups, seed=3, draws=60) for rate in rates),
+    ]
+    assert list(shared) == one_by_one
+    assert metrics.error_rates([1] * 9, [0.5] * 9, at=rates, seed=3) == (
+        metrics.equal_error_rate([1] * 9, [0.5] * 9, seed=3),
+        *(metrics.true_positive_rate_at(rate, [1] * 9, [0.5] * 9, seed=3) for rate in rates),
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "groups"),
+    [
+        ([0] * 200 + [1] * 200, [0.1] * 200 + [0.9] * 200, None),
+        ([0, 1] * 200, np.linspace(0, 1, 400), np.arange(400) % 2),
+    ],
+    ids=["classes that do not overlap", "one group a class"],
+)
+def test_shared_resamples_say_as_much_where_nothing_varies(labels: Any, scores: Any, groups: Any) -> None:
+    shared = metrics.error_rates(labels, scores, groups, at=(0.1,), seed=3, draws=60)
+    assert list(shared) == [
+        metrics.equal_error_rate(labels, scores, groups, seed=3, draws=60),
+        metrics.true_positive_rate_at(0.1, labels, scores, groups, seed=3, draws=60),
+    ]
+
+
+def test_midranks_are_scipys() -> None:
+    random = Generator(PCG64(18))
+    for count, kinds in ((0, 1), (1, 1), (7, 2), (500, 20), (500, 10_000)):
+        values = random.integers(0, kinds, count) / kinds
+        assert metrics.midranks(values).tolist() == stats.rankdata(values).tolist()
+
+
+def test_rows_are_grouped_alike_whatever_their_groups_are_called() -> None:
+    groups = np.array([4, 1, 4, 9, 1])
+    for named in (
+        groups,
+        groups.astype(np.int16),
+        groups * 10**12,
+        groups - 5,
+        groups.astype(float),
+        groups.astype(str),
+    ):
+        rows = rows_of([0, 1, 0, 1, 1], [0.1, 0.2, 0.3, np.nan, 0.5], named)
+        assert (rows.groups.tolist(), rows.group_count) == ([1, 0, 1, 0], 2)
+        assert rows.groups.dtype == np.int64
+        assert (rows.groups_with(True), rows.groups_with(False)) == (1, 1)
+
+
 def test_the_variance_of_an_area_is_delongs_and_groups_of_copies_change_nothing() -> None:
     labels, scores = sample(5, 60)
     positive, negative = scores[labels == 1], scores[labels == 0]

@@ -36,6 +36,7 @@ def result(
         "stage_scores": score[:, None],
         "decided_by": np.zeros(count, np.int16),
         "decision": codes,
+        "alone": codes,
         "errors": {},
     }
     return video_result(Scored(**(usual | changes)), rule, THRESHOLDS, seed=1, draws=200)

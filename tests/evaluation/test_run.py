@@ -64,7 +64,7 @@ def scored(
 
 def result(parts: Parts, out: Path, *data: Path, watch: Callable[[Progress], None] = nothing) -> Result:
     question = asked(out, *data)
-    return run(question, look(question, parts), parts, out, watch)[0]
+    return run(question, look(question, parts), parts, Journal(out), watch)[0]
 
 
 def test_exits_that_are_told_from_the_scores_are_those_of_the_cascade_itself() -> None:
@@ -227,13 +227,13 @@ def test_a_file_that_changes_while_it_is_measured_ends_the_run(parts: Parts, pic
     looked = look(question, parts)
     flat(pictures / "dark" / "0007.png", 250, 99)
     with pytest.raises(DatasetRefused, match=r"not what was frozen, 0 gone: dark/0007\.png"):
-        run(question, looked, parts, tmp_path / "out", nothing)
+        run(question, looked, parts, Journal(tmp_path / "out"), nothing)
     (pictures / "dark" / "0007.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     with pytest.raises(DatasetRefused, match=r"0 gone: dark/0007\.png"):
-        run(question, looked, parts, tmp_path / "out", nothing)
+        run(question, looked, parts, Journal(tmp_path / "out"), nothing)
     (pictures / "dark" / "0007.png").unlink()
     with pytest.raises(DatasetRefused, match=r"1 gone: dark/0007\.png"):
-        run(question, looked, parts, tmp_path / "out", nothing)
+        run(question, looked, parts, Journal(tmp_path / "out"), nothing)
 
 
 def test_two_processes_never_write_one_run(tmp_path: Path) -> None:
@@ -313,9 +313,8 @@ def test_a_clip_is_judged_by_the_frames_that_its_manifest_names(parts: Parts, tm
             for item, content in zip(piece.items, piece.contents, strict=True)
         ]
         judged[frames] = [len(one.seconds) for one in taken]
-        assert (
-            run(question, look(question, parts), parts, tmp_path / str(frames), nothing)[0].datasets[0].not_scored == {}
-        )
+        made, _ = run(question, look(question, parts), parts, Journal(tmp_path / str(frames)), nothing)
+        assert made.datasets[0].not_scored == {}
     assert judged[1] == [1, 1]
     assert judged[12] == [12, 12]
     assert judged[None] not in (judged[1], judged[12])

@@ -53,6 +53,15 @@ def test_facts_of_an_image() -> None:
     assert (facts.face, facts.face_box, facts.frames, facts.seconds) == (None, None, None, None)
 
 
+def test_an_image_is_sketched_unless_nobody_asks_for_it() -> None:
+    content = media.encoded(media.picture(), "PNG")
+    plain = prepare_media(content, image_spec(), None, LIMITS, media.FixedLocator(None), sketched=False)
+    ready = prepared(content)
+    assert ready.sketch is not None
+    assert plain.sketch is None
+    assert (plain.facts, plain.tensor.tolist()) == (ready.facts, ready.tensor.tolist())
+
+
 def test_width_and_height_are_of_the_upright_picture() -> None:
     facts = prepared(media.encoded(media.picture(), "JPEG", exif=media.exif(6))).facts
     assert (facts.width, facts.height) == (30, 40)

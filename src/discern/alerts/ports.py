@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from discern.alerts.types import Notice
-from discern.monitoring.types import Sample
 
 
 class Sent(NamedTuple):
@@ -25,11 +24,3 @@ class Sender(Protocol):
     def send(self, notice: Notice, key: str) -> Sent:
         """Send a notice. `key` is the same for every attempt at this notice by this channel."""
         ...
-
-
-class Unread:
-    """Readings without anything in them, for an installation that measures nothing."""
-
-    def read(self) -> list[Sample]:
-        """Return nothing."""
-        return []

@@ -1,8 +1,9 @@
 """What the functions of rules make of readings. Pure but for the memory of past readings.
 
 - A counter that falls was reset: what it has from there on is added (as Prometheus does).
-- A series that was not there a reading ago began at nought; at the first reading, and at one that comes after a long
-  pause, it is not known what went before.
+- A series that was not there a reading ago began at nought. It is not known what went before at the first reading, at
+  one that comes after a long pause, and of a metric of the database of which nothing was there, which may have been
+  late.
 - What cannot be measured has no value: a metric that is not there, a window with one reading. Where there was too
   little to judge, nothing to divide by, the value is no number, which is over no threshold and under none.
 - Times are of a monotonic clock. Of each series some dozen points are kept, whatever the window.
@@ -82,8 +83,10 @@ def _between(one: tuple[float, float], other: tuple[float, float], at: float) ->
 class _Past:
     """The series of one selector over the longest window that is asked of it."""
 
-    def __init__(self, selector: Selector, names: tuple[str, ...]) -> None:
+    def __init__(self, selector: Selector, names: tuple[str, ...], *, is_of_the_machine: bool) -> None:
         self.selector = selector
+        self._is_never_late = is_of_the_machine
+        self._was_there = False
         self.names = names
         self.window = 0.0
         self.spacing = math.inf
@@ -95,10 +98,10 @@ class _Past:
         self.window = max(self.window, window + offset)
         self.spacing = min(self.spacing, window / _POINTS)
 
-    def add(self, at: float, samples: Iterable[tuple[Series, float]]) -> None:
-        """Take a reading."""
+    def add(self, at: float, samples: Iterable[tuple[Series, float]], *, is_there: bool) -> None:
+        """Take a reading; `is_there` says whether it has anything of the metric, be it of other series."""
         keep = self.window + self.spacing
-        is_known = at - self._read_at <= _PAUSE
+        is_known = at - self._read_at <= _PAUSE and (self._was_there or self._is_never_late)
         for labels, value in samples:
             track = self.tracks.get(labels)
             if track is not None:
@@ -107,7 +110,7 @@ class _Past:
                 self.tracks[labels] = _Track(self._read_at, 0.0) if is_known else _Track(at, value)
                 if is_known:
                     self.tracks[labels].add(at, value, 0.0, keep)
-        self._read_at = at
+        self._read_at, self._was_there = at, is_there
         for labels in [one for one, track in self.tracks.items() if at - track.at > self.window + _FORGOTTEN]:
             del self.tracks[labels]
 
@@ -133,7 +136,9 @@ class Memory:
             present.setdefault(sample.name, []).append(sample)
         self._present, self._at = present, at
         for past in self._pasts.values():
-            past.add(at, ((sample.labels, sample.value) for sample in self._selected(past.selector, past.names)))
+            selected = self._selected(past.selector, past.names)
+            is_there = past.selector.metric in present
+            past.add(at, ((sample.labels, sample.value) for sample in selected), is_there=is_there)
 
     def observe(self, rule: Rule) -> dict[Labels, float]:
         """Return what a rule measures, by the values of the labels it goes by."""
@@ -143,7 +148,9 @@ class Memory:
         # Windows of very different lengths are kept apart, or the short one would make the long one dear.
         key = (selector, rule.window > 1800)
         if key not in self._pasts:
-            self._pasts[key] = _Past(selector, self._known.labels(selector.metric) or ())
+            is_of_the_machine = self._known.scope(selector.metric) == "machine"
+            names = self._known.labels(selector.metric) or ()
+            self._pasts[key] = _Past(selector, names, is_of_the_machine=is_of_the_machine)
         return self._pasts[key]
 
     def _selected(self, selector: Selector, names: tuple[str, ...]) -> list[Sample]:

@@ -58,34 +58,34 @@ class Alerts:
         database: Database,
         trail: Trail,
         metrics: Sequence[Metric],
-        readings: Readings,
         happenings: Happenings,
         breakers: Breakers,
     ) -> None:
         self._said = said
         self.known = Known(metrics)
         self.file = AlertTable(said.file, self.known)
+        self._happenings = happenings
         self._store = AlertStore(database, trail)
         self._turns = Turns(database)
         self._deliveries = Deliveries(
             self._store.notices, self.senders, self._turns.lead, happenings, breakers, give_up=said.give_up
         )
         self._emergency = Emergency(self.open, self.senders, said.home / "alerts.lock")
-        self._engine = Engine(
+        self.desk = AlertDesk(self._store, trail, self.open, self.senders, self._deliveries)
+
+    def loops_over(self, readings: Readings) -> tuple[Loop, ...]:
+        """Return what evaluates readings and sends, to run in every server process."""
+        engine = Engine(
             self._store,
             self.open,
             self.known,
             readings,
             self._turns,
             self._emergency,
-            happenings,
-            keep=said.keep,
+            self._happenings,
+            keep=self._said.keep,
         )
-        self.desk = AlertDesk(self._store, trail, self.open, self.senders, self._deliveries)
-        self.loops = (
-            Loop("alerts", said.seconds, self._engine.turn),
-            Loop("notices", _LOOK_SECONDS, self._deliveries.turn),
-        )
+        return Loop("alerts", self._said.seconds, engine.turn), Loop("notices", _LOOK_SECONDS, self._deliveries.turn)
 
     def open(self) -> Table:
         """Return the table, read when it is first asked for. Raises InvalidSettings."""

@@ -1,10 +1,10 @@
 """One server process below the supervisor.
 
-    python -m discern.cli.worker LISTENER READY LIFE COUNTS SLOT WORKERS [EPITAPH]
+    python -m discern.cli.worker LISTENER READY LIFE COUNTS SLOT WORKERS METRICS [EPITAPH]
 
 The first four are open file descriptors: the socket it listens on, where it says that it is ready, what closes when
-the supervisor ends, and the supervisor's counts. The epitaph says of the process whose place this one takes how it
-ended: `died PID EXIT` or `hung PID EXIT`.
+the supervisor ends, and the supervisor's counts. METRICS is the folder of the metrics. The epitaph says of the process
+whose place this one takes how it ended: `died PID EXIT` or `hung PID EXIT`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import threading
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from discern.app import build_services
 from discern.cli.logs import configure_logging
@@ -40,12 +41,14 @@ def main(arguments: list[str]) -> int:
     services.open()
     try:
         threading.Thread(target=services.catalogue.load_all, name="load-detectors", daemon=True).start()
-        if len(arguments) > 6:
-            manner, pid, code = arguments[6].split()
+        if len(arguments) > 7:
+            manner, pid, code = arguments[7].split()
             services.monitoring.happenings.tell(
                 "worker.replaced", f"worker {slot}", manner=manner, pid=int(pid), exit=int(code)
             )
-        place = Place(slot=slot, supervised=supervised.read, beat=partial(supervised.beat, slot))
+        place = Place(
+            slot=slot, supervised=supervised.read, metrics=Path(arguments[6]), beat=partial(supervised.beat, slot)
+        )
         serve(services, socket.socket(fileno=listener_fd), place, lambda: _say_ready(ready_fd))
     finally:
         services.close()

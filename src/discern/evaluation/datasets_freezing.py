@@ -12,7 +12,7 @@ import numpy as np
 from discern.core.errors import DatasetRefused
 from discern.evaluation.datasets_contents import Fact, digests_of, facts_of, needs_extra
 from discern.evaluation.layouts.events import Found, events_below
-from discern.evaluation.layouts.reading import some
+from discern.evaluation.layouts.reading import check_utf_8, some
 from discern.evaluation.rules_datasets import caveats_of, contradictory
 from discern.evaluation.types import Item
 from discern.evaluation.types_datasets import FoundItem, FoundMedia, FoundTable, FrozenManifest, TableFacts
@@ -28,6 +28,7 @@ def frozen_table(root: Path, found: FoundTable, name: str, layout: str, options:
     needs_extra()
     from discern.evaluation import datasets_tables as tables  # noqa: PLC0415 - needs an extra
 
+    check_utf_8(found.paths)
     table = tables.Table(root, found.paths, found.conditions, found.join)
     tables.check_columns(found.columns, found.conditions, tables.names_of(table))
     roles = tables.read_roles(table, found.columns)
@@ -67,6 +68,7 @@ def frozen_media(
 ) -> FrozenManifest:
     """Return what pins a dataset of images or videos. Raises DatasetRefused."""
     listed = sorted(found.items, key=lambda item: item.path)
+    check_utf_8(item.path for item in listed)
     _refuse_twice([item.path for item in listed])
     _refuse_torn(listed)
     told = Found({}, (), ()) if found.kind == "image" else events_below(root, [item.path for item in listed])

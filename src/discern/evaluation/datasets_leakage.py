@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -201,7 +202,7 @@ def _of_records(both: Sequence[tuple[FrozenManifest, Path]], split: str | None) 
     names = _names(both)
     common = _fields(both)
     hashes: list[NDArray[np.uint64]] = []
-    labels, sides, groups, ids = [], [], [], []
+    labels, sides, groups, group_names, ids = [], [], [], [], []
     for name, (manifest, root) in zip(names, both, strict=True):
         roles = roles_of(manifest, root)
         own = sides_of(manifest, roles)
@@ -209,24 +210,35 @@ def _of_records(both: Sequence[tuple[FrozenManifest, Path]], split: str | None) 
         hashes.append(tables.row_hashes(table_of(manifest, root), common)[taken])
         labels.append(roles.labels[taken])
         sides.append(own if len(both) == 1 else np.full(len(taken), name, np.object_))
-        groups.append(np.array(roles.group_names, np.object_)[roles.groups[taken]])
-        named = roles.ids(manifest.table.paths if manifest.table else ())
-        ids.append([named[row] for row in taken.tolist()])
+        groups.append(roles.groups[taken])
+        group_names.append(roles.group_names)
+        ids.append(roles.ids(manifest.table.paths if manifest.table else ()).taken(taken))
     every_side, every_hash = np.concatenate(sides), np.concatenate(hashes)
-    every_id = [one for part in ids for one in part]
+    every_id = ids[0] if len(ids) == 1 else [one for part in ids for one in part]
     rows = _first_of_each(every_hash, every_side)
-    found = shared("same_row", *_taken(every_hash.astype("U20"), every_id, every_side, rows))
+    found = shared("same_row", [str(one) for one in every_hash[rows]], *_taken(every_id, every_side, rows))
     contradicting = _contradicting(every_hash, np.concatenate(labels), every_id)
     if contradicting:
         found.append(finding("contradicting_labels", ("", ""), contradicting))
-    every_group = np.concatenate(groups)
-    at = _first_of_each(np.unique(every_group.astype(str), return_inverse=True)[1], every_side)
-    grouped, why_not = _groups(both, *_taken(every_group, every_id, every_side, at))
+    every_group, every_name = _of_one_numbering(groups, group_names)
+    at = _first_of_each(every_group, every_side)
+    grouped, why_not = _groups(both, [every_name[one] for one in every_group[at]], *_taken(every_id, every_side, at))
     not_checked = {} if why_not is None else {"same_group": why_not}
     if why_not == _NO_SIDES:
         not_checked["same_row"] = _NO_SIDES
     checked = [kind for kind in ("same_row", "contradicting_labels", "same_group") if kind not in not_checked]
     return _leakage(both, every_side.tolist(), checked, not_checked, [*found, *grouped], {})
+
+
+def _of_one_numbering(
+    groups: Sequence[NDArray[np.int64]], names: Sequence[Sequence[str]]
+) -> tuple[NDArray[np.int64], Sequence[str]]:
+    """Return the group of each row of all tables as a position in names that they share, and these."""
+    if len(groups) == 1:
+        return groups[0], names[0]
+    numbers: dict[str, int] = {}
+    own = [np.array([numbers.setdefault(name, len(numbers)) for name in part], np.int64) for part in names]
+    return np.concatenate([part[rows] for part, rows in zip(own, groups, strict=True)]), list(numbers)
 
 
 def _fields(both: Sequence[tuple[FrozenManifest, Path]]) -> list[str]:
@@ -245,19 +257,22 @@ def _fields(both: Sequence[tuple[FrozenManifest, Path]]) -> list[str]:
     return sorted(common)
 
 
-def _first_of_each(values: NDArray[np.generic], sides: NDArray[np.object_]) -> NDArray[np.int64]:
+def _first_of_each(values: NDArray[np.integer[Any]], sides: NDArray[np.object_]) -> NDArray[np.int64]:
     """Return the first row of each value on each side, of values that are on several sides."""
-    coded = np.unique(np.where(sides == None, "", sides).astype(str), return_inverse=True)[1]  # noqa: E711 - elementwise
+    codes: dict[object, int] = {}
+    coded = np.fromiter((codes.setdefault(side, len(codes)) for side in sides.tolist()), np.int64, len(sides))
+    if len(codes) < 2:
+        return np.zeros(0, np.int64)
     number = np.unique(values, return_inverse=True)[1].astype(np.int64)
-    _, first = np.unique(number * (coded.max() + 1) + coded, return_index=True)
+    _, first = np.unique(number * len(codes) + coded, return_index=True)
     several = np.bincount(number[first])[number[first]] > 1
     return np.sort(first[several])
 
 
 def _taken(
-    values: NDArray[np.generic], ids: Sequence[str], sides: NDArray[np.object_], rows: NDArray[np.int64]
-) -> tuple[list[str], list[str], list[str | None]]:
-    return [str(value) for value in values[rows]], [ids[row] for row in rows], sides[rows].tolist()
+    ids: Sequence[str], sides: NDArray[np.object_], rows: NDArray[np.int64]
+) -> tuple[list[str], list[str | None]]:
+    return [ids[row] for row in rows.tolist()], sides[rows].tolist()
 
 
 def _contradicting(hashes: NDArray[np.uint64], labels: NDArray[np.int8], ids: Sequence[str]) -> list[tuple[str, str]]:

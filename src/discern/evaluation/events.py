@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from discern.evaluation.statistics import FEW_GROUPS, LEVEL, counted, joined, mean, proportion, rate_of_events
 from discern.evaluation.statistics_bootstrap import DRAWS, by_bootstrap
@@ -145,6 +144,8 @@ def pairs_of(true: Sequence[Event], found: Sequence[Event], least_overlap: float
     An overlap (intersection over union) counts when it is above 0 and at least `least_overlap`. The assignment is the
     Hungarian method's, where each pair weighs more than all overlaps together.
     """
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - datasets without events do without
+
     overlap = overlaps(true, found)
     enough = (overlap > 0) & (overlap >= least_overlap)
     worth = np.where(enough, overlap + min(overlap.shape, default=0) + 1, 0.0)

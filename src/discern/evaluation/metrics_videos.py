@@ -17,6 +17,7 @@ import numpy as np
 from discern.detectors.scoring import DECISIONS, UNDECIDED
 from discern.evaluation import metrics
 from discern.evaluation.metrics import OperatingPoint
+from discern.evaluation.rules_datasets import numbered
 from discern.evaluation.types import Estimate
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def video_result(
     examples = scored.examples
     if examples.videos is None:
         return None
-    names, position = np.unique(examples.videos.astype(str), return_inverse=True)
+    position, names = numbered([str(video) for video in examples.videos])
     ones = np.bincount(position, examples.labels, len(names))
     frames = np.bincount(position, minlength=len(names))
     torn = (ones > 0) & (ones < frames)

@@ -25,7 +25,11 @@ from discern.evaluation.types_platforms import PlatformTable
 
 
 class DetectorFacts(msgspec.Struct, frozen=True):
-    """The bundle that was measured. `signed_by` is None where no key that this installation trusts signed it."""
+    """The bundle that was measured.
+
+    `banded_by` is the field of the record that the thresholds depend on, and the two that stand here are then those
+    below the first band. `signed_by` is None where no key that this installation trusts signed it.
+    """
 
     name: str
     version: str
@@ -36,6 +40,7 @@ class DetectorFacts(msgspec.Struct, frozen=True):
     stages: tuple[str, ...]
     review_from: float
     flag_from: float
+    banded_by: str | None
     signed_by: str | None
 
 

@@ -29,7 +29,6 @@ from discern.detectors.bundle import Bundle
 from discern.evaluation.cascades import cascade_latency
 from discern.evaluation.conditions.service import ITEMS, ConditionsAsked, Windows, measure_conditions
 from discern.evaluation.datasets import read_manifest
-from discern.evaluation.journal import Journal
 from discern.evaluation.ports import Progress, Watcher
 from discern.evaluation.results import DatasetResult, Result, StageTime, Timings
 from discern.evaluation.service_results import Picture, compared, crossed, dataset_result, facts_of, verdict
@@ -43,6 +42,7 @@ from discern.inputs.types import InputLimits
 
 if TYPE_CHECKING:
     from discern.evaluation.datasets_freezing import Watch
+    from discern.evaluation.journal import Journal
     from discern.evaluation.types import Scored
     from discern.evaluation.types_datasets import FrozenManifest
     from discern.inputs.faces import FaceLocator
@@ -161,9 +161,8 @@ def look(asked: Evaluation, parts: Parts, watch: Watch | None = None) -> Looked:
     return Looked(bundle, other, sources, trained_on)
 
 
-def run(asked: Evaluation, looked: Looked, parts: Parts, out: Path, watch: Watcher) -> tuple[Result, Timings]:
-    """Score what was looked at and return what it comes to; what is scored so far is kept below `out`."""
-    journal = Journal(out)
+def run(asked: Evaluation, looked: Looked, parts: Parts, journal: Journal, watch: Watcher) -> tuple[Result, Timings]:
+    """Score what was looked at and return what it comes to; what is scored so far is kept in `journal`."""
     bundles = [looked.bundle, *([] if looked.other is None else [looked.other])]
     clocked = _Clocked(parts)
     everything: list[list[Scored]] = []
@@ -210,11 +209,6 @@ def _conditions(
     return found
 
 
-def finish(out: Path) -> None:
-    """Remove what was kept for going on: the report is written."""
-    Journal(out).remove()
-
-
 class _Clocked:
     """What the run took."""
 
@@ -252,7 +246,7 @@ def _scored(
     scoring = Scoring(detector, parts.limits, parts.locator, parts.threads)
     for source in looked.sources:
         started = time.monotonic()
-        with journal.sheet(detector.digest, f"{source.manifest_sha256} {source.split}") as sheet:
+        with journal.sheet(detector.digest, source.manifest_sha256, source.split, parts.limits) as sheet:
             scored, resumed = score_source(source, scoring, sheet, watch)
         name = f"{detector.manifest.name} {detector.manifest.version} on {source.name}"
         clocked.note(name, time.monotonic() - started, len(scored.score), resumed)

@@ -74,6 +74,7 @@ def facts_of(bundle: Bundle) -> DetectorFacts:
         stages=tuple(stage.name for stage in manifest.stages),
         review_from=manifest.decision.review_from,
         flag_from=manifest.decision.flag_from,
+        banded_by=None if manifest.decision.bands is None else manifest.decision.bands.field,
         signed_by=bundle.signer,
     )
 
@@ -94,7 +95,6 @@ def dataset_result(
     labels, groups = examples.labels, examples.groups
     rows = rows_of(labels, scored.score, groups)
     draws = draws_for(len(labels))
-    thresholds = manifest.decision.thresholds
     by_windows = kind == "video" and manifest.video is not None and manifest.video.pool == "windows"
     told = () if manifest.stream is None else tuple(one.name for one in manifest.stream.events)
     tables, unsaid = event_tables(scored, told, seed=seed, draws=draws) if examples.events else (None, ())
@@ -122,8 +122,8 @@ def dataset_result(
         precision_recall=precision_recall(rows),
         calibration=calibration(labels, scored.score, groups, seed=seed, draws=draws),
         histogram=histogram(rows),
-        cascade=cascade_flow(scored, thresholds) if len(scored.stages) > 1 and not by_windows else None,
-        videos=video_result(scored, manifest.video, thresholds, seed=seed, draws=draws),
+        cascade=cascade_flow(scored) if len(scored.stages) > 1 and not by_windows else None,
+        videos=video_result(scored, manifest.video, manifest.decision.thresholds, seed=seed, draws=draws),
         events=tables,
         subgroups=_subgroups(scored),
         mistakes=_mistakes(scored, picture),
@@ -187,13 +187,17 @@ def verdict(detector: DetectorFacts, datasets: Sequence[DatasetResult], found: S
         return f"What {name} is worth cannot be told: {datasets[0].metrics['auc'].caveat}."
     worst = min(known, key=lambda one: one.metrics["auc"].value or 0.0)
     negative, positive = worst.operating.negative, worst.operating.positive
-    where = f"on {worst.name}" if len(datasets) == 1 else f"on {worst.name}, the worst of {len(datasets)} datasets,"
+    untold = [one.name for one in datasets if one.metrics["auc"].value is None]
+    among = f"the worst of {len(known)} datasets{' with both classes' if untold else ''},"
+    where = f"on {worst.name}" if len(datasets) == 1 else f"on {worst.name}, {among}"
     first = (
         f"{name} has an AUC of {_said(worst.metrics['auc'])} {where} and flags {percent(positive.flag.value)} of "
         f"{detector.positive} and {percent(negative.flag.value)} of {detector.negative} there; it clears "
         f"{percent(positive.clear.value)} of {detector.positive}."
     )
     sentences = [first]
+    if untold:
+        sentences.append(f"Of {', '.join(untold)} it cannot be told.")
     unjudged = sum(sum(one.not_scored.values()) for one in datasets)
     if unjudged:
         sentences.append(f"{unjudged:,} of {sum(one.items for one in datasets):,} items could not be judged.")
@@ -214,10 +218,10 @@ def _metrics(scored: Scored, seed: int, draws: int) -> dict[str, Estimate]:
     found = {
         "auc": metrics.area_under_roc(labels, scores, groups),
         "average_precision": metrics.average_precision(labels, scores, groups),
-        "eer": metrics.equal_error_rate(labels, scores, groups, seed=seed, draws=draws),
     }
-    for name, rate in _FALSE_POSITIVE_RATES.items():
-        found[name] = metrics.true_positive_rate_at(rate, labels, scores, groups, seed=seed, draws=draws)
+    rates = tuple(_FALSE_POSITIVE_RATES.values())
+    shared = metrics.error_rates(labels, scores, groups, at=rates, seed=seed, draws=draws)
+    found |= zip(("eer", *_FALSE_POSITIVE_RATES), shared, strict=True)
     if examples.cards is not None and examples.days is not None:
         found[f"card_precision_at_{CARDS_A_DAY}"] = card_precision(
             labels, scores, examples.cards, examples.days, seed=seed, draws=draws

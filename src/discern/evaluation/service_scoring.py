@@ -23,7 +23,7 @@ from discern.core.verdict import StageReading
 from discern.detectors.assessment import conclude, samples_of
 from discern.detectors.cascade import RowOutcome
 from discern.detectors.pooling import pool
-from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED, Scores
+from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED, Scores, decisions_at
 from discern.detectors.timeline import events_of
 from discern.evaluation.datasets import changed
 from discern.evaluation.journal import Judged, Scoresheet
@@ -96,6 +96,7 @@ def score_source(source: Labelled, scoring: Scoring, sheet: Scoresheet, watch: W
             stage_scores=_joined([judged.stage_scores for judged in kept], np.empty((0, stages))),
             decided_by=_joined([judged.decided_by for judged in kept], np.empty(0, np.int16)),
             decision=_joined([judged.decision for judged in kept], np.empty(0, np.int8)),
+            alone=_joined([judged.alone for judged in kept], np.empty(0, np.int8)),
             errors=errors,
             milliseconds=_joined([judged.milliseconds for judged in kept], np.empty((0, stages))),
             events=events,
@@ -127,7 +128,14 @@ class _Scorer:
         stage_scores[refused] = np.nan
         outcome = with_exits(stage_scores, self._manifest, piece.matrix)
         judged = Judged(
-            piece.start, outcome.score, stage_scores, outcome.decided_by, outcome.decision, {}, _shares(scores)
+            piece.start,
+            outcome.score,
+            stage_scores,
+            outcome.decided_by,
+            outcome.decision,
+            outcome.alone,
+            {},
+            _shares(scores),
         )
         self._note_failures(judged, scores, piece.refused)
         return judged
@@ -158,7 +166,8 @@ class _Scorer:
         locator = locator_for(item, self._locator)
         fault: CallerError | None = None
         try:
-            prepared = prepare_media(content, spec, self._manifest.video, self._limits, locator, item.frames)
+            video = self._manifest.video
+            prepared = prepare_media(content, spec, video, self._limits, locator, item.frames, sketched=False)
             digest = prepared.facts.sha256
         except CallerError as error:
             fault = error
@@ -174,6 +183,7 @@ class _Scorer:
         judged.stage_scores[places] = scores.stage_scores
         judged.decided_by[places] = outcome.decided_by
         judged.decision[places] = outcome.decision
+        judged.alone[places] = outcome.alone
         judged.milliseconds[places] = _shares(scores)
         for row in np.flatnonzero(np.isnan(outcome.score)).tolist():
             judged.errors[int(places[row])] = f"detector_failed: {scores.faults.get(row, 'no score')}"
@@ -197,6 +207,7 @@ class _Scorer:
         judged.score[row] = assessment.score
         judged.decided_by[row] = names.index(deciding_stage(assessment.decided_by, self._manifest))
         judged.decision[row] = DECISIONS.index(assessment.decision)
+        judged.alone[row] = decisions_at(judged.stage_scores[row, -1:], self._manifest.decision.thresholds)[0]
         judged.milliseconds[row] = _shares(scores).sum(axis=0)
         rule = self._manifest.stream
         if rule is not None and rule.events:
@@ -257,6 +268,7 @@ def _nothing(start: int, rows: int, stages: int) -> Judged:
         np.full(rows, np.nan),
         np.full((rows, stages), np.nan),
         np.zeros(rows, np.int16),
+        np.full(rows, UNDECIDED, np.int8),
         np.full(rows, UNDECIDED, np.int8),
         {},
         np.full((rows, stages), np.nan),

@@ -215,6 +215,12 @@ def _frozen_table(path: Path, name: str | None, detector: Manifest, asked: Asked
 
 
 def _check_fits(manifest: FrozenManifest, detector: Manifest) -> None:
+    negative, positive = manifest.classes
+    if (negative, positive) == (detector.classes.positive, detector.classes.negative):
+        raise CallerError(
+            f"{detector.name} takes {negative} for positive, {manifest.name} {positive}.",
+            mend="Freeze the dataset with the positive class of the detector.",
+        )
     takes_records = isinstance(detector.input, RecordSpec)
     if takes_records != (manifest.kind == "record") or (manifest.kind == "video" and detector.video is None):
         raise UnsupportedInput(

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -105,7 +107,7 @@ class Examples:
 
     dataset: str
     manifest_sha256: str
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     labels: NDArray[np.int8]
     groups: NDArray[np.int64]
     subgroups: dict[str, NDArray[np.object_]] = field(default_factory=dict)
@@ -123,9 +125,9 @@ class Scored:
     `score` float64 [n] is the cascade's calibrated score, NaN where there is none, and `errors` then says why.
     `stage_scores` float64 [n, s] holds every stage's calibrated score for every row, early exits off, NaN where a stage
     failed. `decided_by` int16 [n] is the position of the stage that decided with exits on, `decision` int8 [n] the
-    position in `discern.detectors.scoring.DECISIONS`, -1 without a score. `milliseconds` float64 [n, s] is what each
-    stage took, measured apart from the rest, or None. `events` holds by row what a detector that tells of events saw
-    in a clip.
+    position in `discern.detectors.scoring.DECISIONS`, -1 without a score; `alone` is what the last stage alone would
+    decide, at the same thresholds. `milliseconds` float64 [n, s] is what each stage took, measured apart from the rest,
+    or None. `events` holds by row what a detector that tells of events saw in a clip.
     """
 
     examples: Examples
@@ -137,6 +139,7 @@ class Scored:
     stage_scores: NDArray[np.float64]
     decided_by: NDArray[np.int16]
     decision: NDArray[np.int8]
+    alone: NDArray[np.int8]
     errors: dict[int, str]
     milliseconds: NDArray[np.float64] | None = None
     events: dict[int, ClipEvents] = field(default_factory=dict)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Container
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from discern.core.errors import CallerError, DiscernError, RateLimited
@@ -62,6 +64,8 @@ class DirectRoute:
         self._is_draining = is_draining
         self._elsewhere = elsewhere
         self._subjects = guards.subjects
+        self._noting = partial(guards.counts.measures.noting, "discern_http_request_duration_seconds", "POST", path)
+        self._note_answer = self._noting("200")
 
     def name_in(self, method: bytes, url: bytes) -> str | None:
         """Return the name in the path, or None for another request."""
@@ -85,7 +89,7 @@ class DirectRoute:
                 return False
         if self._limits.rules and not self._is_within(principal, exchange):
             return exchange.response_complete
-        answer = _answering(exchange, self._quotas, principal.workspace)
+        answer = self._answering(exchange, self._quotas, principal.workspace)
         return self._endpoint(exchange.name, principal, content_type, exchange.body, answer)
 
     def _is_within(self, principal: Principal, exchange: Exchange) -> bool:
@@ -96,25 +100,26 @@ class DirectRoute:
             self._limits.hit_here(self._route, exchange.address, None)
             exchange.standing = self._limits.hit_here(self._route, "", principal)
         except RateLimited as refused:
-            _answering(exchange, None, principal.workspace)(refused)
+            self._answering(exchange, None, principal.workspace)(refused)
             return False
         exchange.counted = True
         return True
 
+    def _answering(self, exchange: Exchange, quotas: Quotas | None, workspace: str) -> Done:
+        def answer(result: bytes | BaseException) -> None:
+            exchange.extra = standing_headers(exchange.standing, quotas, workspace)
+            if isinstance(result, bytes):
+                exchange.answer_json(result)
+                self._note_answer(time.perf_counter() - exchange.started)
+                return
+            if isinstance(result, DiscernError):
+                level = logging.INFO if isinstance(result, CallerError) else logging.ERROR
+                facts = {"detector": exchange.name, **told_in_the_log(result)}
+                log.log(level, "request_refused", extra=facts)
+                response = problem_response(result)
+            else:
+                response = defect_response(exchange.name, result)
+            exchange.answer(response.status_code, response.raw_headers, bytes(response.body))
+            self._noting(str(response.status_code))(time.perf_counter() - exchange.started)
 
-def _answering(exchange: Exchange, quotas: Quotas | None, workspace: str) -> Done:
-    def answer(result: bytes | BaseException) -> None:
-        exchange.extra = standing_headers(exchange.standing, quotas, workspace)
-        if isinstance(result, bytes):
-            exchange.answer_json(result)
-            return
-        if isinstance(result, DiscernError):
-            level = logging.INFO if isinstance(result, CallerError) else logging.ERROR
-            facts = {"detector": exchange.name, **told_in_the_log(result)}
-            log.log(level, "request_refused", extra=facts)
-            response = problem_response(result)
-        else:
-            response = defect_response(exchange.name, result)
-        exchange.answer(response.status_code, response.raw_headers, bytes(response.body))
-
-    return answer
+        return answer

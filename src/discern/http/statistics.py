@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -27,11 +28,13 @@ class Place:
     """Where a process stands: its slot, and what tells the deaths of processes and the seconds a slot had none.
 
     `beat` is called each time its event loop turns, several times a second.
+    `metrics` is the folder where the processes of one server put together what they measure.
     """
 
     slot: int = 0
     beat: Callable[[], None] = lambda: None
     supervised: Callable[[], tuple[int, float]] | None = None
+    metrics: Path | None = None
 
 
 def statistics_routes(counts: Counts, place: Place, *, principal_of: PrincipalReader) -> APIRouter:

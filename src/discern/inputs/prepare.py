@@ -40,12 +40,14 @@ def prepare_media(
     limits: InputLimits,
     locator: FaceLocator,
     frames: Sequence[int] | None = None,
+    *,
+    sketched: bool = True,
 ) -> Prepared:
     """An image, or the sampled frames of a video, as uint8 [rows, height, width, 3] RGB.
 
     Each row is cropped as `spec` says; for a video each frame on its own face. Where `spec.no_face` is "refuse", frames
     without a face are left out, and their times said in `unknown_seconds`. Of a video `frames` are taken by their
-    numbers, without it as `video` says.
+    numbers, without it as `video` says. With `sketched` an image has a sketch.
 
     Raises `EmptyInput`, `UnsupportedInput` (also for a video without a `video` section), `UnreadableInput`,
     `InputTooLarge` and `NoFaceFound`.
@@ -53,7 +55,7 @@ def prepare_media(
     with opened(content) as source:
         sniffed = sniff(source.head)
         if sniffed.kind == "image":
-            return _image(source, sniffed.format, spec, limits, locator)
+            return _image(source, sniffed.format, spec, limits, locator, sketched=sketched)
         if video is None:
             raise UnsupportedInput(
                 f"The input is a video ({sniffed.format.upper()}); this detector takes images only.",
@@ -84,7 +86,13 @@ def prepare_record_input(record: Mapping[str, object], spec: RecordSpec, limits:
 
 
 def _image(
-    source: Source, image_format: ImageFormat, spec: ImageSpec, limits: InputLimits, locator: FaceLocator
+    source: Source,
+    image_format: ImageFormat,
+    spec: ImageSpec,
+    limits: InputLimits,
+    locator: FaceLocator,
+    *,
+    sketched: bool,
 ) -> Prepared:
     source.check_bytes("image_bytes", limits.image_bytes)
     content = source.read()
@@ -106,7 +114,7 @@ def _image(
         face_locator=locator.name if _of_a_face(spec) else None,
     )
     cropped = _cropped(rgb, face, spec)
-    return Prepared(tensor=cropped[np.newaxis], facts=facts, sketch=sketch_of(cropped))
+    return Prepared(tensor=cropped[np.newaxis], facts=facts, sketch=sketch_of(cropped) if sketched else None)
 
 
 def _video(

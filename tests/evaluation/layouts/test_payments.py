@@ -51,6 +51,9 @@ def test_the_handbook_is_read_day_by_day(root: Path, form: str) -> None:
     examples = examples_of(manifest, root=root)
     assert examples.ids[0] == f"2018-04-01.{form}#0"
     assert examples.ids[-1] == f"2018-04-02.{form}#39"
+    assert len(examples.ids) == 80
+    assert list(examples.ids[39:41]) == [f"2018-04-01.{form}#39", f"2018-04-02.{form}#0"]
+    assert list(examples.ids) == [examples.ids[row] for row in range(80)]
     assert examples.labels.sum() == 8
     assert examples.days is not None
     assert examples.days.tolist() == [17622] * 40 + [17623] * 40

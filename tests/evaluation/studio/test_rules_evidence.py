@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.random import PCG64, Generator
 
 from discern.evaluation.studio import rules_evidence as evidence
+from discern.evaluation.studio.rules_cards import numbered
 from discern.evaluation.studio.rules_exits import choose, cost_of, decisions
 from discern.evaluation.studio.types import Chosen, Costs, Cuts, Goal, Sample
 
@@ -67,6 +70,64 @@ def test_thresholds_come_with_the_spread_of_their_choice() -> None:
     assert widths[3] < widths[1]
 
 
+def with_amounts(sample: Sample, seed: int) -> Sample:
+    """The same with amounts, and cards of ten items each over five days."""
+    random = Generator(PCG64(seed))
+    rows = len(sample.labels)
+    cards, days = np.arange(rows) // 10, random.integers(0, 5, rows)
+    return replace(sample, amounts=random.exponential(50, rows), days=days, card_days=numbered(cards, days))
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [GOAL, Goal(GOAL.costs, 0.05), Goal(GOAL.costs, None, 0.05), Goal(GOAL.costs, None, 0.1, upper_end=True)],
+    ids=["costs", "a limit of reviews", "a limit of false positives", "at its upper end"],
+)
+def test_thresholds_of_bands_come_with_the_spread_of_their_choice(goal: Goal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "DRAWS", 60)
+    starts = (20.0, 60.0)
+    widths = []
+    for groups in (100, 2000):
+        sample = with_amounts(drawn(Generator(PCG64(5)), groups), 3)
+        cuts = choose(sample, goal, starts).cuts
+        found = evidence.band_intervals(sample, goal, cuts, starts, 1)
+        assert [one.start for one in found] == [None, 20.0, 60.0]
+        assert found == evidence.band_intervals(sample, goal, cuts, starts, 1)
+        for one, cut in zip(found, cuts, strict=True):
+            for estimate, value in ((one.review_from, cut.review_from), (one.flag_from, cut.flag_from)):
+                assert estimate.value == value
+                assert estimate.low is not None
+                assert estimate.high is not None
+                assert estimate.low <= value <= estimate.high
+                assert "cluster bootstrap" in estimate.method
+                widths.append(estimate.high - estimate.low)
+    assert sum(widths[6:]) < sum(widths[:6])
+
+
+def test_a_limit_of_cards_is_kept_and_its_thresholds_have_a_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "DRAWS", 60)
+    sample = with_amounts(drawn(Generator(PCG64(7)), 600), 4)
+    goal = Goal(GOAL.costs, cards=0.1)
+    chosen = choose(sample, goal)
+    cards = evidence.cards_reviewed(chosen, sample, allowed=20.0, paying=200.0)
+    assert 15 < cards.reviewed <= 20
+    reviewed = decisions(chosen, sample)[0] == 1
+    assert sample.card_days is not None
+    assert sample.days is not None
+    by_day = [len(np.unique(sample.card_days[reviewed & (sample.days == day)])) for day in range(5)]
+    assert cards.busiest == max(by_day)
+    assert cards.reviewed == pytest.approx(200 * sum(by_day) / len(np.unique(sample.card_days)))
+    for found in evidence.threshold_intervals(sample, goal, chosen.cuts[0], 1):
+        assert found.low is not None
+        assert found.value is not None
+        assert found.high is not None
+        assert found.low <= found.value <= found.high
+        assert found.low < found.high
+    said = [one.assumption for one in evidence.what_if(sample, goal, (), chosen, 0.2)]
+    assert {"at most 0.05 of a day's cards are reviewed", "at most 0.2 of a day's cards are reviewed"} <= set(said)
+    assert not any("positive" in one for one in said)
+
+
 def test_the_curves_pass_through_what_was_chosen() -> None:
     sample = drawn(Generator(PCG64(6)), 300)
     chosen = choose(sample, GOAL)
@@ -84,3 +145,21 @@ def test_no_assumption_is_cheaper_with_the_chosen_thresholds_than_with_its_own()
     for one in rows:
         if "reviewed" not in one.assumption:  # there the chosen ones review more than would be allowed
             assert one.cost <= one.cost_of_chosen + 1e-9
+
+
+def test_a_cost_is_never_below_zero_and_a_resample_out_of_the_limit_takes_the_highest_cut() -> None:
+    labels = np.arange(400) < 40
+    costs = np.zeros(400)
+    costs[0] = 50.0
+    sample = Sample(labels, np.linspace(1, 0, 400).reshape(-1, 1), np.arange(400), np.ones(400))
+    found = evidence.mean_cost(costs, sample)
+    assert (found.value, found.low) == (0.125, 0.0)
+    # Two negatives have a score of 1, which no cut is above: one resample in many draws more of them than the limit.
+    scores = np.where(labels, 0.9, np.linspace(0, 0.5, 400))
+    scores[[398, 399]] = 1.0
+    ends = Sample(labels, scores.reshape(-1, 1), np.arange(400), np.ones(400))
+    goal = Goal(Costs(0.0, 1.0), 0.0, max_fpr=0.006)
+    cuts = choose(ends, goal).cuts[0]
+    _, flag = evidence.threshold_intervals(ends, goal, cuts, 1)
+    assert flag.low is not None
+    assert flag.low > 0.4

@@ -16,6 +16,7 @@ from discern.app import Services
 from discern.app_http import create_app
 from discern.core.breakers import Breakers
 from discern.core.errors import StorageUnavailable
+from discern.core.measures import Measures
 from discern.monitoring.health.rules import concluded
 from discern.monitoring.health.service import BreakerWatch, HealthService
 from discern.monitoring.health.service_happenings import KEPT, MOST_WAITING, HappeningLog
@@ -116,8 +117,8 @@ def test_a_certificate_s_end_is_a_metric(services: Services, tmp_path: Path) -> 
 
 def test_a_breaker_that_opens_is_a_happening_and_counted(two_workspaces: Services) -> None:
     log = HappeningLog(HappeningStore(two_workspaces.database), clock=lambda: NOW)
-    breakers = Breakers()
-    watch = BreakerWatch(breakers, log)
+    breakers, measures = Breakers(), Measures()
+    BreakerWatch(breakers, log, measures)
     guard = breakers.guard("stage", "toy/screen")
     for _ in range(5):
         guard.failed("it broke")
@@ -126,10 +127,9 @@ def test_a_breaker_that_opens_is_a_happening_and_counted(two_workspaces: Service
     assert [(one.kind, one.about, one.at, one.facts["reason"]) for one in found] == [
         ("breaker.opened", "stage toy/screen", NOW, "it broke")
     ]
-    assert {(sample.name, sample.value) for sample in watch.samples()} == {
-        ("discern_breaker_state", 2.0),
-        ("discern_breaker_openings_total", 1.0),
-    }
+    [tell] = measures.labelled
+    assert list(tell()) == [("discern_breaker_state", ("stage", "toy/screen"), 2.0)]
+    assert measures.counted() == {("discern_breaker_openings_total", ("stage", "toy/screen")): 1}
 
 
 def test_what_happened_to_one_workspace_another_does_not_see(two_workspaces: Services) -> None:

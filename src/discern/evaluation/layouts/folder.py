@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from discern.core.errors import DatasetRefused
 from discern.evaluation.layouts.reading import (
@@ -54,7 +54,7 @@ def find(root: Path, options: Mapping[str, str]) -> FoundMedia:
     levels = _levels(paths, options.get("levels"))
     table = _groups_of_table(root, options)
     pattern = _pattern(options.get("group-pattern"))
-    labelled = [_Placed(path, levels) for path in paths if len(PurePosixPath(path).parts) > len(levels)]
+    labelled = [_Placed(path, levels) for path in paths if path.count("/") >= len(levels)]
     beside = len(paths) - len(labelled)
     positive, negative = _classes({one.of["class"] for one in labelled}, options)
     items = [
@@ -81,7 +81,7 @@ class _Placed:
 
     def __init__(self, path: str, levels: tuple[str, ...]) -> None:
         self.path = path
-        parts = PurePosixPath(path).parts
+        parts = path.split("/")
         self.of = dict(zip(levels, parts, strict=False))
         # Videos of two classes or sides may have the same name.
         self.video = "/".join(parts[: levels.index("video") + 1]) if "video" in levels else None
@@ -115,7 +115,7 @@ def _levels(paths: list[str], asked: str | None) -> tuple[str, ...]:
                 f"The option levels is {asked[:100]!r}.", mend="Name `class` once, such as split/source/class."
             )
         return levels
-    first = {PurePosixPath(path).parts[0].lower() for path in paths}
+    first = {path.partition("/")[0].lower() for path in paths}
     return ("split", "class") if first <= _SPLITS else ("class",)
 
 

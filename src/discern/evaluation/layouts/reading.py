@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -50,17 +50,23 @@ def files_below(root: Path, suffixes: frozenset[str] | None = None) -> list[str]
     found: list[str] = []
     for folder, folders, names in os.walk(root, onerror=faults.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(folder).relative_to(root)
+        below = Path(folder).relative_to(root).as_posix()
+        before = "" if below == "." else f"{below}/"
         found += [
-            (below / name).as_posix()
+            f"{before}{name}"
             for name in names
-            if not name.startswith(".") and (suffixes is None or PurePosixPath(name).suffix.lower() in suffixes)
+            if not name.startswith(".") and (suffixes is None or _suffix(name) in suffixes)
         ]
     if faults:
         raise DatasetRefused(
             f"{faults[0].filename} cannot be listed: {faults[0].strerror}.", mend="See the path and its permissions."
         )
     return sorted(found)
+
+
+def _suffix(name: str) -> str:
+    before, dot, suffix = name.rpartition(".")
+    return f".{suffix}".lower() if before and dot else ""
 
 
 def some(names: Iterable[str]) -> str:
@@ -78,7 +84,7 @@ def json_of(root: Path, path: str) -> Any:  # noqa: ANN401 - whatever the file h
         return msgspec.json.decode((root / path).read_bytes())
     except OSError as error:
         raise DatasetRefused(f"{path} cannot be read: {error.strerror}.", mend="See the layout's page.") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise DatasetRefused(f"{path} is not JSON: {error}.", mend="See that the file is whole.") from error
 
 
@@ -95,6 +101,7 @@ def csv_rows(root: Path, path: str, needed: Iterable[str]) -> Iterator[dict[str,
     try:
         with (root / path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
+            check_once(path, reader.fieldnames or ())
             missing = sorted(set(needed) - set(reader.fieldnames or ()))
             if missing:
                 raise DatasetRefused(
@@ -110,6 +117,25 @@ def csv_rows(root: Path, path: str, needed: Iterable[str]) -> Iterator[dict[str,
         raise DatasetRefused(f"{path} cannot be read: {error.strerror}.", mend="See the path.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetRefused(f"{path} is not CSV in UTF-8: {error}.", mend="Convert it.") from error
+
+
+def check_once(path: str, names: Sequence[str]) -> None:
+    """Raise DatasetRefused where a table has two columns of one name: which of them is meant cannot be told."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DatasetRefused(f"{path} has the column {some(twice)} twice.", mend="Rename one of the two.")
+
+
+def check_utf_8(names: Iterable[str]) -> None:
+    """Raise DatasetRefused for names of files that no manifest can hold."""
+    wrong = []
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            wrong.append(os.fsencode(name).decode(errors="backslashreplace"))
+    if wrong:
+        raise DatasetRefused(f"{len(wrong):,} names are not UTF-8: {some(wrong)}.", mend="Rename what has them.")
 
 
 def below_root(path: str, where: str) -> str:

@@ -162,8 +162,12 @@ def _item(
         raise DatasetRefused(f"{where}: {error}.", mend="Frames, crops and amounts are numbers.") from error
     if amount is not None and not math.isfinite(amount):
         raise DatasetRefused(f"{where}: the amount is not finite.", mend="Correct it.")
-    if len(box) not in {0, 4}:
-        raise DatasetRefused(f"{where}: a crop has four numbers.", mend="Write left top width height.")
+    if len(box) not in {0, 4} or (box and min(box[2:]) <= 0):
+        raise DatasetRefused(
+            f"{where}: a crop has four numbers, the last two above zero.", mend="Write left top width height."
+        )
+    if min(frames, default=0) < 0:
+        raise DatasetRefused(f"{where}: a frame before the first is named.", mend="Count frames from 0.")
     return FoundItem(
         file,
         1 if label in classes[0] else 0,

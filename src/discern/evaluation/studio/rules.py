@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from discern.evaluation.statistics import FEW_HITS, proportion
-from discern.evaluation.studio.types import Costs, Cuts, Goal, Sample
+from discern.evaluation.studio.types import Costs, Goal, Sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 CLEAR, REVIEW, FLAG = 0, 1, 2
 _DIGITS = 6
-_PRICE_STEPS = 60
 
 
 class NotReachable(Exception):
@@ -105,29 +104,53 @@ class Pair:
 
 
 def best_pair(
-    steps: Ladder, price: Floats, weights: Floats, *, room: float | None = None, lowest_flag: int = 0
+    steps: Ladder,
+    price: Floats,
+    weights: Floats,
+    *,
+    room: float | None = None,
+    lowest_flag: int = 0,
+    lowest_review: Positions | None = None,
 ) -> Pair:
     """Return the cheapest pair of cuts.
 
-    At most the weight `room` is reviewed, None for any; the second cut stands at place `lowest_flag` or above.
+    At most the weight `room` is reviewed, None for any; the second cut stands at place `lowest_flag` or above, and the
+    first at the place that `lowest_review` has for the second, or above.
     """
     clear, review, flag = price * weights
     cleared = steps.summed_below(clear - review)
     flagging = flag - review
     flagged = float(np.sum(flagging[steps.order])) - steps.summed_below(flagging)
-    flags = np.arange(lowest_flag, len(steps.below))
+    seen = None if room is None else (steps.summed_below(weights), room)
+    review_at, flag_at, total = best_places(cleared, flagged, seen, lowest_flag, lowest_review)
+    return Pair(review_at, flag_at, float(np.sum(review[steps.order])) + total)
+
+
+def best_places(
+    cleared: Floats,
+    flagged: Floats,
+    seen: tuple[Floats, float] | None,
+    lowest_flag: int,
+    lowest_review: Positions | None,
+) -> tuple[int, int, float]:
+    """Return the two places that cost least, and that cost: what the first clears and the second flags, at each place.
+
+    `seen` is the weight below each place and how much of it may lie between the two. For the rest see `best_pair`.
+    """
+    flags = np.arange(lowest_flag, len(cleared))
     first = np.zeros(len(flags), np.int64)
-    if room is not None:
-        seen = steps.summed_below(weights)
+    if seen is not None:
+        below, room = seen
         # Sums of weights differ in their last digits by the order of addition.
-        slack = 1e-9 * max(1.0, float(seen[-1]))
-        first = np.minimum(np.searchsorted(seen, seen[flags] - room - slack, side="left"), flags).astype(np.int64)
+        slack = 1e-9 * max(1.0, float(below[-1]))
+        first = np.minimum(np.searchsorted(below, below[flags] - room - slack, side="left"), flags).astype(np.int64)
+    if lowest_review is not None:
+        first = np.maximum(first, lowest_review[flags])
     total = _least_between(cleared, first, flags) + flagged[flags]
     at = int(np.argmin(total))
     flag_at = int(flags[at])
     window = cleared[int(first[at]) : flag_at + 1]
-    review_at = flag_at - int(np.argmin(window[::-1]))
-    return Pair(review_at, flag_at, float(np.sum(review[steps.order])) + float(total[at]))
+    return flag_at - int(np.argmin(window[::-1])), flag_at, float(total[at])
 
 
 def _least_between(values: Floats, first: Positions, last: Positions) -> Floats:
@@ -154,7 +177,8 @@ def lowest_flag_place(steps: Ladder, sample: Sample, goal: Goal) -> int:
     negative = ~sample.labels
     count = int(np.count_nonzero(negative))
     flagged = count - steps.summed_below(negative.astype(np.float64))
-    kept = np.flatnonzero(flagged <= goal.max_fpr * count)
+    # A hair more, for 0.29 * 100 is a little less than 29.
+    kept = np.flatnonzero(flagged <= goal.max_fpr * count + 1e-9)
     if not len(kept):
         raise NotReachable(
             f"{int(flagged[-1])} of {count} negatives have a score of 1: their rate stays above the limit"
@@ -192,45 +216,3 @@ def band_of(starts: tuple[float, ...], amounts: Floats | None, rows: int) -> Pos
     if not starts or amounts is None:
         return np.zeros(rows, np.int64)
     return np.searchsorted(np.array(starts, np.float32), amounts.astype(np.float32), side="right").astype(np.int64)
-
-
-def choose_cuts(sample: Sample, goal: Goal, starts: tuple[float, ...] = ()) -> tuple[Cuts, ...]:
-    """Return the cheapest thresholds of the last stage, a pair for each band. Raises NotReachable.
-
-    Where bands share a limit of reviews, each review is given the price at which the limit holds: nothing cheaper
-    reviews as little.
-    """
-    scores = sample.stage_scores[:, -1]
-    price = prices(goal.costs, sample.labels, sample.amounts)
-    room = None if goal.reviews is None else goal.reviews * float(np.sum(sample.weights))
-    if not starts:
-        steps = ladder(scores)
-        place = lowest_flag_place(steps, sample, goal)
-        pair = best_pair(steps, price, sample.weights, room=room, lowest_flag=place)
-        return (Cuts(steps.value(pair.review), steps.value(pair.flag)),)
-    band = band_of(starts, sample.amounts, len(scores))
-    parts = [np.flatnonzero(band == number) for number in range(len(starts) + 1)]
-    ladders = [ladder(scores[rows]) for rows in parts]
-
-    def at(surcharge: float) -> tuple[list[Pair], float]:
-        dearer = price + np.array([[0.0], [surcharge], [0.0]])
-        pairs, reviewed = [], 0.0
-        for rows, steps in zip(parts, ladders, strict=True):
-            weights = sample.weights[rows]
-            pair = best_pair(steps, dearer[:, rows], weights)
-            seen = steps.summed_below(weights)
-            reviewed += float(seen[pair.flag] - seen[pair.review])
-            pairs.append(pair)
-        return pairs, reviewed
-
-    pairs, reviewed = at(0.0)
-    if room is not None and reviewed > room:
-        low, high = 0.0, float(price.max()) + 1.0
-        for _ in range(_PRICE_STEPS):
-            middle = (low + high) / 2
-            low, high = (low, middle) if at(middle)[1] <= room else (middle, high)
-        pairs, _ = at(high)
-    return tuple(
-        Cuts(steps.value(pair.review), steps.value(pair.flag), None if number == 0 else starts[number - 1])
-        for number, (steps, pair) in enumerate(zip(ladders, pairs, strict=True))
-    )

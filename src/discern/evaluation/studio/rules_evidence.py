@@ -16,28 +16,46 @@ import numpy as np
 
 from discern.evaluation.statistics import LEVEL, mean, proportion
 from discern.evaluation.statistics_bootstrap import resamples
+from discern.evaluation.studio import rules_cards as cards
 from discern.evaluation.studio.rules import (
     CLEAR,
     FLAG,
     REVIEW,
+    Ladder,
     NotReachable,
-    best_pair,
-    choose_cuts,
+    band_of,
     ladder,
     lowest_flag_place,
     prices,
 )
+from discern.evaluation.studio.rules_bands import BandedCuts, parts_of
+from discern.evaluation.studio.rules_cuts import best_within, choose_cuts
 from discern.evaluation.studio.rules_exits import choose, cost_of, decisions
-from discern.evaluation.studio.types import Chosen, CostPoint, Cuts, Flow, Goal, Sample, WhatIf
+from discern.evaluation.studio.types import (
+    BandThresholds,
+    CardsReviewed,
+    Chosen,
+    CostPoint,
+    Cuts,
+    Flow,
+    Goal,
+    Sample,
+    WhatIf,
+)
 from discern.evaluation.types import Estimate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
 
 FOLDS = 5
 DRAWS = 500
+_FEWEST_DRAWS = 100
+_DRAWN_ROWS = 80_000_000
+_OF_A_RESAMPLE = 1e-4
 _POINTS = 120
 
 
@@ -73,38 +91,99 @@ def expected_cost(sample: Sample, goal: Goal, starts: tuple[float, ...], seed: i
 def mean_cost(costs: Floats, sample: Sample) -> Estimate:
     """Return the weighted mean of costs with Student's interval over the sums of groups.
 
-    It covers better than resampling does: few groups hold the errors that cost most.
+    It covers better than resampling does: few groups hold the errors that cost most. No cost is below zero.
     """
-    return mean(costs * sample.weights / np.mean(sample.weights), sample.groups)
+    found = mean(costs * sample.weights / np.mean(sample.weights), sample.groups)
+    return found if found.low is None else msgspec.structs.replace(found, low=max(found.low, 0.0))
 
 
 def threshold_intervals(sample: Sample, goal: Goal, chosen: Cuts, seed: int) -> tuple[Estimate, Estimate]:
     """Return the two thresholds with the intervals of those that resamples choose."""
-    count, steps = int(sample.groups.max()) + 1, ladder(sample.stage_scores[:, -1])
+    steps = ladder(sample.stage_scores[:, -1])
     price = prices(goal.costs, sample.labels, sample.amounts)
     lowest = lowest_flag_place(steps, sample, goal)
     negative = (~sample.labels).astype(np.float64)
     flagged = float(negative.sum()) - steps.summed_below(negative)
     rate = float(flagged[lowest] / negative.sum())
-    found: list[tuple[int, int]] = []
-    for drawn in resamples(count, len(sample.labels), seed=seed, draws=DRAWS):
-        for counts in drawn:
-            times = counts[sample.groups]
-            weights = times * sample.weights
-            place = 0
-            if goal.max_fpr is not None:
-                seen = steps.summed_below(times * negative)
-                place = int(np.argmax(seen[-1:] - seen <= rate * float(np.sum(times * negative))))
-            room = None if goal.reviews is None else goal.reviews * float(np.sum(weights))
-            pair = best_pair(steps, price, weights, room=room, lowest_flag=place)
-            found.append((pair.review, pair.flag))
-    edges = np.quantile(np.array(found), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="nearest").astype(int)
-    name = f"cluster bootstrap, percentile, {DRAWS} draws, seed {seed}"
-    review_from, flag_from = (
-        Estimate(value, steps.value(int(low)), steps.value(int(high)), method=name)
-        for value, low, high in zip((chosen.review_from, chosen.flag_from), *edges, strict=True)
+
+    def places(times: Floats) -> list[tuple[int, int]]:
+        weights = times * sample.weights
+        place = 0
+        if goal.max_fpr is not None:
+            drawn = times * negative
+            all_of_them = float(np.sum(drawn))
+            within = all_of_them - steps.summed_below(drawn) <= rate * all_of_them + 1e-9
+            # Where scores of 1, which no cut is above, are more than that, the highest cut comes nearest.
+            place = int(np.argmax(within)) if within[-1] else len(within) - 1
+        room = None if goal.reviews is None else goal.reviews * float(np.sum(weights))
+        pair = best_within(steps, price, sample, goal, weights, room=room, lowest_flag=place)
+        return [(pair.review, pair.flag)]
+
+    draws = DRAWS if goal.cards is None else _draws_for(sample)
+    return _intervals([steps], (chosen,), _resampled(sample, seed, draws, places), seed)[0]
+
+
+def band_intervals(
+    sample: Sample, goal: Goal, cuts: tuple[Cuts, ...], starts: tuple[float, ...], seed: int
+) -> tuple[BandThresholds, ...]:
+    """Return the thresholds of each band with the intervals of those that resamples choose for all bands at once.
+
+    Where the limit of flagged negatives is one of an interval's upper end, a resample is held to the rate that was
+    chosen.
+    """
+    parts = parts_of(sample, band_of(starts, sample.amounts, len(sample.labels)), len(starts) + 1)
+    whole = BandedCuts(parts, sample, goal)
+    chosen = whole.filled(whole.places())
+    rate = whole.rate_of(chosen) if goal.upper_end and goal.max_fpr is not None else None
+
+    def places(times: Floats) -> list[tuple[int, int]]:
+        banded = BandedCuts(parts, sample, goal, times=times, rate=rate, like=whole, precision=_OF_A_RESAMPLE)
+        try:
+            return banded.filled(banded.places())
+        except NotReachable:
+            # A resample may hold more negatives that no cut parts from the positives.
+            return chosen
+
+    found = _resampled(sample, seed, _draws_for(sample), places)
+    estimates = _intervals([part.steps for part in parts], cuts, found, seed)
+    return tuple(BandThresholds(one.start, *pair) for one, pair in zip(cuts, estimates, strict=True))
+
+
+def _draws_for(sample: Sample) -> int:
+    """Return how many resamples are chosen on anew: fewer of many rows, each of which takes its time."""
+    return int(min(DRAWS, max(_FEWEST_DRAWS, _DRAWN_ROWS // len(sample.labels))))
+
+
+def _resampled(
+    sample: Sample, seed: int, draws: int, places: Callable[[Floats], list[tuple[int, int]]]
+) -> NDArray[np.int64]:
+    """Return the places that resamples of groups choose, int64 [draws, bands, 2]."""
+    count = int(sample.groups.max()) + 1
+    return np.array(
+        [
+            places(counts[sample.groups])
+            for drawn in resamples(count, len(sample.labels), seed=seed, draws=draws)
+            for counts in drawn
+        ]
     )
-    return review_from, flag_from
+
+
+def _intervals(
+    ladders: Sequence[Ladder], cuts: tuple[Cuts, ...], found: NDArray[np.int64], seed: int
+) -> list[tuple[Estimate, Estimate]]:
+    edges = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="nearest").astype(int)
+    name = f"cluster bootstrap, percentile, {len(found)} draws, seed {seed}"
+
+    def interval(value: float, steps: Ladder, low: int, high: int) -> Estimate:
+        return Estimate(value, steps.value(low), steps.value(high), method=name)
+
+    return [
+        (
+            interval(one.review_from, steps, int(low[0]), int(high[0])),
+            interval(one.flag_from, steps, int(low[1]), int(high[1])),
+        )
+        for one, steps, low, high in zip(cuts, ladders, *edges, strict=True)
+    ]
 
 
 def flows(decided: NDArray[np.int8], sample: Sample, names: tuple[str, str]) -> tuple[Flow, ...]:
@@ -125,6 +204,12 @@ def weighted_mean(values: Floats, sample: Sample) -> float:
 def reviews_of(chosen: Chosen, sample: Sample) -> float:
     """Return the share of items that is reviewed."""
     return weighted_mean((decisions(chosen, sample)[0] == REVIEW).astype(np.float64), sample)
+
+
+def cards_reviewed(chosen: Chosen, sample: Sample, allowed: float, paying: float) -> CardsReviewed:
+    """Return what becomes of the cards of a day of which `paying` pay where it runs."""
+    share, busiest = cards.reviewed(decisions(chosen, sample)[0] == REVIEW, sample)
+    return CardsReviewed(allowed, paying, share * paying, busiest)
 
 
 def what_if(
@@ -167,9 +252,16 @@ def _assumptions(sample: Sample, goal: Goal, prevalence: float, reviews: float) 
         ]
     for factor in (0.1, 0.5, 2.0, 10.0):
         share = prevalence * factor
-        if share < 1:
+        # Of another prevalence it is not known how many cards would have several payments.
+        if share < 1 and goal.cards is None:
             rows = sample.weighing(weights_at(sample.labels, share))
             made.append((f"{share:.3g} of the items are positive", goal, rows))
+    for factor in (0.5, 2.0):
+        if goal.cards is not None and goal.cards * factor <= 1:
+            share = goal.cards * factor
+            made.append((f"at most {share:.3g} of a day's cards are reviewed", change(goal, cards=share), sample))
+    if goal.cards is not None and goal.reviews is None:
+        return made
     base = goal.reviews if goal.reviews is not None else reviews
     for factor in (0.5, 2.0):
         if 0 < base * factor <= 1:

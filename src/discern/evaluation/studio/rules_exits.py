@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from discern.evaluation.studio.rules import CLEAR, FLAG, band_of, choose_cuts, ladder, prices
+from discern.evaluation.studio.rules import CLEAR, FLAG, band_of, ladder, prices
+from discern.evaluation.studio.rules_cuts import choose_cuts
 from discern.evaluation.studio.types import Chosen, Cuts, Goal, Sample, StageExits
 
 if TYPE_CHECKING:

@@ -30,9 +30,13 @@ from discern.evaluation.statistics import proportion
 from discern.evaluation.studio import rules_evidence as evidence
 from discern.evaluation.studio.rules import NotReachable
 from discern.evaluation.studio.rules_calibration import choose_calibration
+from discern.evaluation.studio.rules_cards import numbered
 from discern.evaluation.studio.rules_exits import choose, compute_of, cost_of, decisions, last_decisions
+from discern.evaluation.studio.service_asked import Asked, check, check_apart, check_nothing_shared
 from discern.evaluation.studio.sources import column_of
 from discern.evaluation.studio.types import (
+    BandThresholds,
+    CardsReviewed,
     Chosen,
     CostPoint,
     Costs,
@@ -63,29 +67,6 @@ _LIBRARIES = ("numpy", "onnxruntime", "scipy")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What was asked for. `reviews_a_day` is turned into a share by `items_a_day`, or by the days of the data."""
-
-    detector: str
-    data: Path
-    root: Path
-    split: str | None
-    costs: Costs | None
-    reviews_a_day: float | None = None
-    items_a_day: float | None = None
-    max_fpr: float | None = None
-    upper_end: bool = False
-    prevalence: float | None = None
-    amount_field: str | None = None
-    bands: int = 1
-    calibrate: str | None = None
-    exit_loss: float = 0.01
-    stage_costs: tuple[float, ...] = ()
-    seed: int = 1
-    command: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Looked:
     """The bundle and the data, opened and looked at, and nothing scored yet."""
 
@@ -95,26 +76,34 @@ class Looked:
     examples: Examples
     goal: Goal
     items_a_day: float | None
+    paying: float | None
+    shared: tuple[str, ...] = ()
 
 
 def look(asked: Asked, parts: Parts) -> Looked:
     """Open what was asked for. Raises what opening raises, and CallerError for what does not go together."""
-    _check(asked)
+    check(asked)
     bundle = parts.open_detector(asked.detector)
     manifest = bundle.manifest
     if asked.stage_costs and len(asked.stage_costs) != len(manifest.stages):
         raise CallerError(f"{manifest.name} has {len(manifest.stages)} stages.", mend="Give a cost for each.")
     frozen = read_manifest(asked.data)
-    _check_apart(asked, manifest, frozen)
+    check_apart(asked, manifest, frozen)
     source = side_of(frozen, asked.root, asked.split, manifest, parts.limits)
     examples = source.examples
+    shared = () if asked.calibrate is None else tuple(check_nothing_shared(asked, frozen, len(examples.labels)))
     items_a_day = asked.items_a_day or _items_a_day(examples)
-    return Looked(bundle, frozen, source, examples, _goal(asked, items_a_day), items_a_day)
+    paying = None if asked.cards_a_day is None else _paying(examples, items_a_day)
+    goal = _goal(asked, items_a_day, paying)
+    return Looked(bundle, frozen, source, examples, goal, items_a_day, paying, shared)
 
 
 def run(asked: Asked, looked: Looked, parts: Parts, out: Path, watch: Watcher) -> ThresholdChoice:
     """Score what was looked at, and return what was chosen. Raises CallerError where nothing can be."""
-    manifest, caveats = looked.bundle.manifest, list(looked.source.caveats)
+    manifest, caveats = looked.bundle.manifest, [*looked.source.caveats, *looked.shared]
+    caveats += _unknown_calibrations(asked, manifest, looked.frozen)
+    if not (looked.goal.costs.review or looked.goal.costs.reviewer_error) and looked.goal.reviews is None:
+        caveats.append("Reviews cost nothing here and nothing limits them: whatever is not sure is reviewed.")
     calibrations: tuple[StageCalibration, ...] = ()
     raw = _uncalibrated(manifest) if asked.calibrate is not None else _plain(manifest)
     if asked.calibrate is not None:
@@ -122,7 +111,7 @@ def run(asked: Asked, looked: Looked, parts: Parts, out: Path, watch: Watcher) -
     scored = _scored(raw, looked.source, looked, parts, out, watch)
     scored = replace(scored, stage_scores=_calibrated(scored.stage_scores, manifest, calibrations))
     amounts = None if asked.amount_field is None else column_of(looked.source, asked.amount_field)
-    sample = _sample(scored, amounts, asked.prevalence, caveats)
+    sample = _sample(scored, amounts, asked, caveats)
     starts = _starts(sample, asked.bands, caveats)
     try:
         chosen = choose(sample, looked.goal, starts)
@@ -144,13 +133,7 @@ def _put_together(
     manifest, goal = looked.bundle.manifest, looked.goal
     prevalence = asked.prevalence or float(np.mean(sample.labels))
     decided, decided_by = decisions(chosen, sample)
-    first = chosen.cuts[0]
-    note = "not resampled: the thresholds of bands have no intervals"
-    edges = Estimate(first.review_from, caveat=note), Estimate(first.flag_from, caveat=note)
-    curves: tuple[tuple[CostPoint, ...], tuple[CostPoint, ...]] = ((), ())
-    if not starts:
-        edges = evidence.threshold_intervals(sample, goal, first, asked.seed)
-        curves = evidence.cost_curves(sample, goal, first)
+    bands, edges, curves = _spread(asked, goal, sample, starts, chosen)
     if any(cuts.review_from == cuts.flag_from for cuts in chosen.cuts):
         caveats.append("The two thresholds coincide: nothing is sent to review there.")
     compute = evidence.weighted_mean(compute_of(decided_by, goal.stage_costs), sample) if goal.stage_costs else None
@@ -172,11 +155,13 @@ def _put_together(
         chosen=chosen,
         review_from=edges[0],
         flag_from=edges[1],
+        bands=bands,
         cost=evidence.expected_cost(sample, goal, starts, asked.seed),
         cost_here=evidence.weighted_mean(cost_of(decided, sample, goal), sample),
         cost_without_exits=evidence.weighted_mean(cost_of(last_decisions(chosen.cuts, sample), sample, goal), sample),
         cost_of_shipped=None if calibrations else _cost_of_shipped(manifest, sample, goal),
         reviews=evidence.reviews_of(chosen, sample),
+        cards=_cards_reviewed(asked, looked, chosen, sample),
         compute=compute,
         flows=evidence.flows(decided, sample, (manifest.classes.negative, manifest.classes.positive)),
         stages=tuple(
@@ -192,50 +177,32 @@ def _put_together(
     )
 
 
-def _check(asked: Asked) -> None:
-    costs = asked.costs or Costs()
-    amounts, numbers = (*_values(costs), *asked.stage_costs, asked.exit_loss), (asked.reviews_a_day, asked.items_a_day)
-    shares = (asked.max_fpr, asked.prevalence)
-    wrong = {
-        "A cost is zero or more, and finite.": any(not 0 <= value < float("inf") for value in amounts),
-        "The reviewers' errors are a share between 0 and 1.": costs.reviewer_error > 1,
-        "Errors that cost nothing choose nothing.": not (costs.false_alarm or costs.miss or costs.amount_share),
-        "A capacity and the items of a day are above zero.": any(one is not None and not one > 0 for one in numbers),
-        "A rate and a prevalence are between 0 and 1.": any(one is not None and not 0 < one < 1 for one in shares),
-        "Bands need --amount-field.": asked.bands > 1 and asked.amount_field is None,
-        "A limit of false positives holds for all items together and goes with no bands.": asked.bands > 1
-        and asked.max_fpr is not None,
-        "A loss of the amount needs --amount-field.": bool(costs.amount_share) and asked.amount_field is None,
-        "Nothing says what good thresholds are.": asked.costs is None
-        and asked.reviews_a_day is None
-        and asked.max_fpr is None,
-    }
-    for said, applies in wrong.items():
-        if applies:
-            raise CallerError(said, mend="See `discern thresholds --help`.")
+def _unknown_calibrations(asked: Asked, manifest: Manifest, frozen: FrozenManifest) -> list[str]:
+    """Return what cannot be known of calibrations that were fitted on the same data, frozen or split otherwise."""
+    if asked.calibrate is not None:
+        return []
+    return [
+        f"Stage {stage.name} was calibrated on another manifest of {frozen.name}: whether these items were among those "
+        f"cannot be told."
+        for stage in manifest.stages
+        if stage.calibration.fitted_by.get("dataset") == frozen.name
+        and stage.calibration.fitted_by.get("manifest_sha256") != frozen.sha256
+    ]
 
 
-def _values(costs: Costs) -> tuple[float, ...]:
-    return costs.false_alarm, costs.miss, costs.review, costs.reviewer_error, costs.amount_share
+def _spread(
+    asked: Asked, goal: Goal, sample: Sample, starts: tuple[float, ...], chosen: Chosen
+) -> tuple[tuple[BandThresholds, ...], tuple[Estimate, Estimate], tuple[tuple[CostPoint, ...], tuple[CostPoint, ...]]]:
+    """Return the thresholds of bands and of the first one with their intervals, and the cost over each threshold."""
+    if starts:
+        bands = evidence.band_intervals(sample, goal, chosen.cuts, starts, asked.seed)
+        return bands, (bands[0].review_from, bands[0].flag_from), ((), ())
+    first = chosen.cuts[0]
+    edges = evidence.threshold_intervals(sample, goal, first, asked.seed)
+    return (), edges, evidence.cost_curves(sample, goal, first)
 
 
-def _check_apart(asked: Asked, manifest: Manifest, frozen: FrozenManifest) -> None:
-    """Raise DatasetRefused where thresholds would be chosen on what a calibration was fitted on."""
-    if asked.calibrate is not None and (asked.split is None or asked.split == asked.calibrate):
-        raise DatasetRefused(
-            "A calibration is fitted on a side of its own.", mend="Name another side with --split, or make one."
-        )
-    for stage in manifest.stages:
-        fitted = stage.calibration.fitted_by
-        same = fitted.get("manifest_sha256") == frozen.sha256
-        if asked.calibrate is None and same and asked.split in {None, fitted.get("split")}:
-            raise DatasetRefused(
-                f"Stage {stage.name} was calibrated on this side of {frozen.name}.",
-                mend="Choose thresholds on another side.",
-            )
-
-
-def _goal(asked: Asked, items_a_day: float | None) -> Goal:
+def _goal(asked: Asked, items_a_day: float | None, paying: float | None) -> Goal:
     reviews = None
     if asked.reviews_a_day is not None:
         if items_a_day is None:
@@ -245,12 +212,30 @@ def _goal(asked: Asked, items_a_day: float | None) -> Goal:
     if costs is None:
         # A limit alone: as few positives as can be are missed, and within a capacity as few errors as can be are made.
         costs = Costs(false_alarm=0.0 if asked.max_fpr is not None else 1.0)
-        reviews = 0.0 if reviews is None else reviews
-    return Goal(costs, reviews, asked.max_fpr, asked.upper_end, asked.exit_loss, asked.stage_costs)
+        reviews = 0.0 if reviews is None and asked.cards_a_day is None else reviews
+    share = None if asked.cards_a_day is None or paying is None else min(1.0, asked.cards_a_day / paying)
+    return Goal(costs, reviews, asked.max_fpr, asked.upper_end, asked.exit_loss, asked.stage_costs, share)
 
 
 def _items_a_day(examples: Examples) -> float | None:
     return None if examples.days is None else len(examples.days) / len(np.unique(examples.days))
+
+
+def _paying(examples: Examples, items_a_day: float | None) -> float:
+    """Return how many cards pay on a day where it runs: as the data have it, more where more items come."""
+    if examples.cards is None or examples.days is None or items_a_day is None:
+        raise CallerError(
+            "The data do not say which card and which day an item is of.",
+            mend="Freeze the table with -O card=COLUMN and -O at=COLUMN.",
+        )
+    pairs = int(numbered(examples.cards, examples.days).max()) + 1
+    return pairs / len(examples.days) * items_a_day
+
+
+def _cards_reviewed(asked: Asked, looked: Looked, chosen: Chosen, sample: Sample) -> CardsReviewed | None:
+    if asked.cards_a_day is None or looked.paying is None:
+        return None
+    return evidence.cards_reviewed(chosen, sample, asked.cards_a_day, looked.paying)
 
 
 def _plain(manifest: Manifest) -> Manifest:
@@ -308,15 +293,14 @@ def _scored(
 ) -> Scored:
     bundle = replace(looked.bundle, manifest=manifest)
     detector = load_detector(bundle, threads=1)
-    raw = all(stage.calibration == Calibration() for stage in manifest.stages)
-    key = f"{source.manifest_sha256} {source.split or ''} {'raw' if raw else 'calibrated'}"
-    with Journal(out).sheet(bundle.digest, key) as sheet:
+    # Stages whose score a later one takes keep their calibration: it is not all or none.
+    calibrations = [stage.calibration.model_dump(mode="json") for stage in manifest.stages]
+    what = (source.manifest_sha256, source.split, parts.limits, "one pair of thresholds", calibrations)
+    with Journal(out).sheet(bundle.digest, *what) as sheet:
         return score_source(source, Scoring(detector, parts.limits, parts.locator, parts.threads), sheet, watch)[0]
 
 
-def _sample(
-    scored: Scored, amounts: NDArray[np.float64] | None, prevalence: float | None, caveats: list[str]
-) -> Sample:
+def _sample(scored: Scored, amounts: NDArray[np.float64] | None, asked: Asked, caveats: list[str]) -> Sample:
     there = ~np.isnan(scored.stage_scores).any(axis=1)
     if amounts is not None:
         there &= ~np.isnan(amounts)
@@ -336,7 +320,12 @@ def _sample(
             mend="Give more labelled items.",
         )
     groups = np.unique(scored.examples.groups[there], return_inverse=True)[1].astype(np.int64)
-    return Sample(labels, scored.stage_scores[there], groups, evidence.weights_at(labels, prevalence), amounts)
+    weights = evidence.weights_at(labels, asked.prevalence)
+    sample = Sample(labels, scored.stage_scores[there], groups, weights, amounts)
+    if asked.cards_a_day is None or scored.examples.cards is None or scored.examples.days is None:
+        return sample
+    days = scored.examples.days[there]
+    return replace(sample, days=days, card_days=numbered(scored.examples.cards[there], days))
 
 
 def _starts(sample: Sample, bands: int, caveats: list[str]) -> tuple[float, ...]:

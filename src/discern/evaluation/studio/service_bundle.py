@@ -52,7 +52,11 @@ def evidence(choice: ThresholdChoice) -> dict[str, Any]:
     """Return what the thresholds were chosen by: what was asked, on which data, and what it comes to."""
     goal = choice.goal
     asked = {key: value for key, value in msgspec.to_builtins(goal.costs).items() if value}
-    limits = {"max_reviews": goal.reviews, "max_false_positive_rate": goal.max_fpr}
+    limits = {
+        "max_reviews": goal.reviews,
+        "max_cards_a_day": None if choice.cards is None else choice.cards.allowed,
+        "max_false_positive_rate": goal.max_fpr,
+    }
     found: dict[str, Any] = {"costs": asked, **{key: value for key, value in limits.items() if value is not None}}
     if goal.upper_end:
         found["at_the_upper_end"] = True
@@ -69,6 +73,13 @@ def evidence(choice: ThresholdChoice) -> dict[str, Any]:
         "flag_from": _plain(choice.flag_from),
         "seed": choice.seed,
     }
+    if choice.cards is not None:
+        found["cards_a_day"] = {"paying": _short(choice.cards.paying), "reviewed": _short(choice.cards.reviewed)}
+    if choice.bands:
+        found["bands"] = [
+            {"from": one.start, "review_from": _plain(one.review_from), "flag_from": _plain(one.flag_from)}
+            for one in choice.bands
+        ]
     return found
 
 

@@ -36,8 +36,9 @@ class Costs(msgspec.Struct, frozen=True):
 class Goal(msgspec.Struct, frozen=True):
     """What is to be reached: the lowest expected cost within the limits.
 
-    `reviews` is the largest share of items that may be reviewed, None for any; `max_fpr` the largest share of negatives
-    that may be flagged, with `upper_end` at the upper end of its interval. Exits may add the share `exit_loss` of the
+    `reviews` is the largest share of items that may be reviewed, `cards` the largest share of the cards of a day that
+    may have a payment reviewed, as the mean of all days, None for any; `max_fpr` the largest share of negatives that
+    may be flagged, with `upper_end` at the upper end of its interval. Exits may add the share `exit_loss` of the
     expected cost; `stage_costs` are what each stage costs an item, empty where only their number counts.
     """
 
@@ -47,6 +48,7 @@ class Goal(msgspec.Struct, frozen=True):
     upper_end: bool = False
     exit_loss: float = 0.01
     stage_costs: tuple[float, ...] = ()
+    cards: float | None = None
 
 
 class Cuts(msgspec.Struct, frozen=True):
@@ -77,7 +79,8 @@ class Sample:
     """Items that every stage gave a score: n rows, s stages.
 
     `labels` bool [n], `stage_scores` float64 [n, s], `groups` int64 [n] numbered from 0 without gaps, `weights`
-    float64 [n] what a row counts, `amounts` float64 [n] or None.
+    float64 [n] what a row counts, `amounts` float64 [n] or None. `days` int64 [n] and `card_days` int64 [n], a number
+    for each card of a day, or None where reviews are not counted as cards.
     """
 
     labels: NDArray[np.bool_]
@@ -85,11 +88,20 @@ class Sample:
     groups: NDArray[np.int64]
     weights: NDArray[np.float64]
     amounts: NDArray[np.float64] | None = None
+    days: NDArray[np.int64] | None = None
+    card_days: NDArray[np.int64] | None = None
 
     def part(self, rows: NDArray[np.bool_]) -> Sample:
-        """Return some of the rows; their groups keep their numbers."""
-        amounts = None if self.amounts is None else self.amounts[rows]
-        return Sample(self.labels[rows], self.stage_scores[rows], self.groups[rows], self.weights[rows], amounts)
+        """Return some of the rows; their groups and cards keep their numbers."""
+        return Sample(
+            self.labels[rows],
+            self.stage_scores[rows],
+            self.groups[rows],
+            self.weights[rows],
+            None if self.amounts is None else self.amounts[rows],
+            None if self.days is None else self.days[rows],
+            None if self.card_days is None else self.card_days[rows],
+        )
 
     def weighing(self, weights: NDArray[np.float64]) -> Sample:
         """Return the same rows with other weights."""
@@ -111,6 +123,26 @@ class StageShare(msgspec.Struct, frozen=True):
 
     stage: str
     decided: Estimate
+
+
+class BandThresholds(msgspec.Struct, frozen=True):
+    """The thresholds of one band with the intervals of their choice; `start` as in `Cuts`."""
+
+    start: float | None
+    review_from: Estimate
+    flag_from: Estimate
+
+
+class CardsReviewed(msgspec.Struct, frozen=True):
+    """Cards a day where it runs: how many may be `allowed`, how many pay, of how many a payment is reviewed.
+
+    `busiest` is how many are reviewed on the busiest day of the data.
+    """
+
+    allowed: float
+    paying: float
+    reviewed: float
+    busiest: int
 
 
 class WhatIf(msgspec.Struct, frozen=True):
@@ -158,7 +190,8 @@ class ThresholdChoice(msgspec.Struct, frozen=True):
 
     `cost` is of an item, measured by cross-fitting: thresholds chosen on some groups, measured on others.
     `cost_here` is that of the chosen thresholds on the items they were chosen on, which flatters them. `review_from`
-    and `flag_from` hold the thresholds (those of the first band) with the interval of their choice.
+    and `flag_from` hold the thresholds (those of the first band) with the interval of their choice, `bands` those of
+    every band where there are several.
     """
 
     detector: str
@@ -178,11 +211,13 @@ class ThresholdChoice(msgspec.Struct, frozen=True):
     chosen: Chosen
     review_from: Estimate
     flag_from: Estimate
+    bands: tuple[BandThresholds, ...]
     cost: Estimate
     cost_here: float
     cost_without_exits: float
     cost_of_shipped: Estimate | None
     reviews: float
+    cards: CardsReviewed | None
     compute: float | None
     flows: tuple[Flow, ...]
     stages: tuple[StageShare, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from cryptography import x509
 from discern.core.breakers import Breakers, BreakerState
 from discern.core.clock import Clock, utc_now
 from discern.core.errors import DiscernError
+from discern.core.measures import Measures
 from discern.monitoring.health.rules import concluded
 from discern.monitoring.health.store import HappeningStore
 from discern.monitoring.health.types import (
@@ -101,26 +101,22 @@ class HealthService:
 
 
 class BreakerWatch:
-    """Tells of breakers that open and close, and counts how often they opened."""
+    """Tells of breakers that open and close, of the states they are in, and how often they opened."""
 
-    def __init__(self, breakers: Breakers, happenings: Happenings) -> None:
+    def __init__(self, breakers: Breakers, happenings: Happenings, measures: Measures) -> None:
         self._breakers = breakers
         self._happenings = happenings
-        self._lock = threading.Lock()
-        self._openings: dict[tuple[str, str], int] = {}
+        self._measures = measures
         breakers.listener = self._changed
+        measures.labelled.append(self._states)
 
-    def samples(self) -> Iterator[Sample]:
-        """Yield the metrics of the breakers of this process."""
+    def _states(self) -> Iterator[Sample]:
         for one in self._breakers.readings():
-            labels = one.part, one.name
-            yield Sample("discern_breaker_state", labels, float(STATES[one.state]))
-            yield Sample("discern_breaker_openings_total", labels, float(self._openings.get(labels, 0)))
+            yield Sample("discern_breaker_state", (one.part, one.name), float(STATES[one.state]))
 
     def _changed(self, part: str, name: str, state: BreakerState, reason: str) -> None:
         if state == "open":
-            with self._lock:
-                self._openings[part, name] = self._openings.get((part, name), 0) + 1
+            self._measures.count("discern_breaker_openings_total", part, name)
         kind = "breaker.opened" if state == "open" else "breaker.closed"
         self._happenings.tell(kind, f"{part} {name}", reason=reason, pid=os.getpid())
 

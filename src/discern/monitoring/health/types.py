@@ -22,6 +22,7 @@ METRICS = (
         ("part", "name"),
         of="health",
         scope="machine",
+        together="largest",
     ),
     Metric(
         "discern_breaker_openings_total",
