@@ -10,6 +10,10 @@ from typing import Any
 import msgspec
 import typer
 
+from discern.alerts.cli import PROMETHEUS_NOTE
+from discern.alerts.rules_prometheus import alert_name, expression, rule_file
+from discern.alerts.rules_times import time_of
+from discern.alerts.service_running import Alerts
 from discern.app import build_services
 from discern.app_http import create_app
 from discern.cli.main import build_cli
@@ -36,6 +40,8 @@ def pages() -> dict[str, str]:
         "reference/commands.md": _commands(),
         "reference/metrics.md": _metrics(),
         "reference/conditions.md": _conditions(),
+        "reference/alerts.md": _alerts(services.monitoring.alerts),
+        "../deploy/monitoring/discern-rules.yaml": _rule_file(services.monitoring.alerts),
         "reference/openapi.json": _json(create_app(services).openapi()),
         "reference/detector.schema.json": _json(manifest_schema()),
         "reference/verdict.schema.json": _json(msgspec.json.schema(Verdict)),
@@ -83,6 +89,35 @@ def _errors() -> str:
 def _conditions() -> str:
     intro = "What each strength does to an item; [how to use them](../how-to/conditions.md)."
     return f"# Conditions\n{_NOTE}\n\n{intro}\n\n{table()}"
+
+
+def _alerts(alerts: Alerts) -> str:
+    intro = (
+        "The rules that are shipped, and what each is told for. [How to change them](../how-to/alerts.md), and where "
+        "notices go."
+    )
+    lines = ["# Alerts", _NOTE, "", intro, ""]
+    for rule in alerts.file.shipped().rules:
+        keeps = [
+            f"for {time_of(rule.lasting)}" if rule.lasting else "at once",
+            *([f"back at {rule.clear:g}"] if rule.clear is not None else []),
+            *([f"goes on for {time_of(rule.keep_firing)}"] if rule.keep_firing else []),
+        ]
+        lines += [
+            f"## {rule.name}",
+            "",
+            f"{rule.severity}, {rule.kind}; {', '.join(keeps)}. In Prometheus: `{alert_name(rule.name)}`.",
+            "",
+            f"**{rule.summary}.** {rule.description}",
+            "",
+            f"    {expression(rule, alerts.known)}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _rule_file(alerts: Alerts) -> str:
+    return rule_file(alerts.file.shipped().rules, alerts.known, PROMETHEUS_NOTE)
 
 
 def _metrics() -> str:
@@ -161,7 +196,7 @@ def main() -> None:
     """Write the pages."""
     for name, text in pages().items():
         path = DOCS / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 

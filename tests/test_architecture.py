@@ -12,6 +12,7 @@ SOURCE = ROOT / "src" / "discern"
 FILES = sorted(path for path in SOURCE.rglob("*.py") if not {"subject_keys", "versions"} & {*path.parts})
 FEATURES = {
     "access",
+    "alerts",
     "audit",
     "compliance",
     "detection",
@@ -56,8 +57,9 @@ RANKS = (
     | {
         "http": 4,
         "app_storage": 5,
+        "app_alerts": 6,
         "app_jobs": 6,
-        "app_monitoring": 6,
+        "app_monitoring": 7,
         "app_people": 6,
         "app_evidence": 7,
         "app": 8,
@@ -123,6 +125,8 @@ OWNERS = {
         "/store.py",
         "detection/store_tallies.py",
         "access/store_users.py",
+        "alerts/store_notices.py",
+        "alerts/store_tables.py",
         "access/store_factors.py",
         "access/store_factor_tables.py",
         "access/store_federation.py",
@@ -136,6 +140,7 @@ OWNERS = {
     "ldap3": ("access/service_ldap.py",),
     "dbos": ("jobs/service_queue.py",),
     "alembic": ("store/migrations/",),
+    "apprise": ("alerts/service_channels.py",),
     "prometheus_client": ("monitoring/metrics/",),
     "psutil": ("metrics/sources_host.py",),
     "pynvml": ("metrics/sources_host.py",),

@@ -207,7 +207,7 @@ def build_services(settings: Settings) -> Services:
         subjects=subjects,
         privacy=Privacy(subjects, consents, verdicts, jobs, audit),
         counts=counts,
-        monitoring=monitoring_of(settings, database, watchmen, counts, audit_store, job_store, pings),
+        monitoring=monitoring_of(settings, database, watchmen, counts, audit, audit_store, job_store, pings),
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
     )

@@ -17,6 +17,8 @@ from discern.access.api_factors import FACTOR_SCHEMAS, factor_routes, reset_rout
 from discern.access.api_federation import SCHEMAS_FEDERATION, federation_routes
 from discern.access.api_users import HASHED_AT_A_TIME, SCHEMAS, session_routes, user_routes
 from discern.access.types import IssuedKey, Principal, Token
+from discern.alerts.api import SCHEMAS as ALERT_SCHEMAS
+from discern.alerts.api import alert_routes
 from discern.app import Services
 from discern.app_jobs import job_limits
 from discern.audit.api import audit_routes
@@ -66,6 +68,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
     *(Keeping, KeepingChange, Usage, Health),
+    *ALERT_SCHEMAS,
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS, *SCHEMAS_FEDERATION),
     *(
         SubjectRequest,
@@ -212,6 +215,7 @@ def _routers(services: Services, app: Application, place: Place) -> tuple[APIRou
         privacy_routes(services.privacy, principal_of=principal_of),
         usage_routes(services.quotas, principal_of=principal_of),
         retention_routes(services.retention, principal_of=principal_of),
+        alert_routes(services.monitoring.alerts.desk, principal_of=principal_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
         compliance_routes(services.compliance, access, principal_of=principal_of),
     )
@@ -219,8 +223,8 @@ def _routers(services: Services, app: Application, place: Place) -> tuple[APIRou
 
 def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
-    services.policies.open()  # a policy that is wrong, or no engine, stops the start
-    services.federation.open()
+    for check in (services.policies.open, services.federation.open, services.monitoring.alerts.open):
+        check()  # a file that is wrong, or no engine for policies, stops the start
     place = place or Place()
     app = Application(
         title="Discern",

@@ -9,6 +9,9 @@ from functools import partial
 from typing import NamedTuple
 
 from discern.access.store import WorkspaceStore
+from discern.alerts.service_running import Alerts
+from discern.app_alerts import alerts_of
+from discern.audit.service import AuditTrail
 from discern.audit.store import AuditStore
 from discern.core.breakers import Breakers
 from discern.core.counts import Counts
@@ -20,6 +23,7 @@ from discern.detection.store_tallies import TallyStore
 from discern.monitoring.health.service import BreakerWatch, HealthService
 from discern.monitoring.health.service_happenings import HappeningLog
 from discern.monitoring.health.store import HappeningStore
+from discern.monitoring.metrics.catalogue import CATALOGUE
 from discern.monitoring.metrics.service import Metrics
 from discern.monitoring.metrics.service_process import ProcessMetrics
 from discern.monitoring.metrics.sources_host import Host
@@ -54,13 +58,15 @@ class Monitoring:
 
     collectors: tuple[Collector, ...]
     loops: tuple[Loop, ...]
+    alerts: Alerts
     happenings: HappeningLog
     health: HealthService
     metrics: Metrics
     tallies: TallyStore
 
     def close(self) -> None:
-        """Write down what waits."""
+        """Write down what waits, and let others go on."""
+        self.alerts.close()
         self.happenings.flush()
         self.metrics.close()
 
@@ -77,18 +83,21 @@ def monitoring_of(
     database: Database,
     watchmen: Watchmen,
     counts: Counts,
+    trail: AuditTrail,
     audit: AuditStore,
     jobs: JobStore,
     pings: Pings,
 ) -> Monitoring:
     """Put the parts together."""
     happenings = watchmen.happenings
+    alerts = alerts_of(settings, database, trail, list(CATALOGUE.values()), happenings, watchmen.breakers)
     tallies = TallyStore(database)
     process = ProcessMetrics(counts.measures, counts)
     health = HealthService(
         pings.needed, pings.beside, watchmen.breakers, HappeningStore(database), settings.tls_certificate
     )
     collectors: tuple[Collector, ...] = (
+        alerts.collect,
         partial(audit_samples, audit.counted),
         health.samples,
         Host(settings.home).samples,
@@ -96,16 +105,19 @@ def monitoring_of(
         partial(verdict_samples, tallies.ever),
     )
     named = partial(WorkspaceStore(database).first, settings.metrics_workspaces)
+    metrics = Metrics(process, collectors, named)
     return Monitoring(
+        alerts=alerts,
         collectors=collectors,
         loops=(
+            *alerts.loops_over(metrics),
             Loop("happenings", 1.0, happenings.flush),
             Loop("metrics", _FOLD_SECONDS, process.fold),
             Loop("tallies", _TIDY_SECONDS, partial(_tidy, Turn(database, "tallies", seconds=180), tallies)),
         ),
         happenings=happenings,
         health=health,
-        metrics=Metrics(process, collectors, named),
+        metrics=metrics,
         tallies=tallies,
     )
 

@@ -130,6 +130,16 @@ class Settings:
     webhook_secret: str = _setting(
         "", "What webhooks are signed with; empty: the file `keys/webhook.secret`, made at the first.", secret=True
     )
+    alert_rules: Path | None = _setting(
+        None, "Rules, channels and routes of alerts; else `alerts.toml` in the home folder."
+    )
+    alert_seconds: float = _setting(
+        5.0, "Pause between two looks at the rules of alerts.", unit="seconds", minimum=0.2, maximum=60
+    )
+    alert_keep_days: int = _setting(30, "Days that alerts and notices are kept that are over.", unit="days", minimum=1)
+    alert_give_up_seconds: float = _setting(
+        21_600.0, "Time after which a notice is given up that a channel does not take.", unit="seconds", minimum=60
+    )
     tls_certificate: Path | None = _setting(None, "Certificate chain (PEM) to serve HTTPS with, TLS 1.3 alone.")
     tls_key: Path | None = _setting(None, "Private key (PEM) of that certificate.")
     tls_client_ca: Path | None = _setting(

@@ -14,14 +14,14 @@ from discern.core.errors import Forbidden, InvalidSettings
 READ: set[Action] = {"detectors.read", "verdicts.read"}
 ASK: set[Action] = READ | {"detect", "jobs.read", "jobs.cancel"}
 KEYS: set[Action] = {"keys.read", "keys.create", "keys.rotate", "keys.revoke"}
-WATCH: set[Action] = {"health.read", "statistics.read", "usage.read"}
+WATCH: set[Action] = {"alerts.read", "health.read", "statistics.read", "usage.read"}
 AUDIT: set[Action] = {"jobs.read", "keys.read", "users.read", "audit.read", "privacy.read", "retention.read"}
 AUDIT |= {"compliance.read"}
 # What concerns all workspaces, and is for those of the first one.
 OF_ALL: set[Action] = {"metrics.read"}
 MAY: dict[Role, set[Action]] = {
     "owner": set(ACTIONS),
-    "operator": ASK | WATCH | OF_ALL | KEYS | {"privacy.read", "privacy.consent", "privacy.export"},
+    "operator": ASK | WATCH | OF_ALL | KEYS | {"privacy.read", "privacy.consent", "privacy.export", "alerts.change"},
     "analyst": ASK | WATCH,
     "reviewer": READ,
     "auditor": READ | WATCH | OF_ALL | AUDIT,

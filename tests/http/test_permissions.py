@@ -19,6 +19,7 @@ from discern.core.ids import uuid7
 from discern.http.authentication import is_open
 from discern.http.permissions import NEEDS, Permissions
 from tests.access.test_policies import MAY
+from tests.alerts.parts import fires
 
 pytestmark = pytest.mark.system
 RECORD = {"a": 1, "b": 0.5, "c": -1}
@@ -84,6 +85,15 @@ ASKS: dict[str, Ask] = {
     "POST /v1/privacy/export": Ask(404, json={"subject": "nobody"}),
     "POST /v1/privacy/erase": Ask(404, json={"subject": "nobody"}),
     "GET /v1/usage": Ask(200),
+    "GET /v1/alerts": Ask(200),
+    "GET /v1/alerts/{alert_id}": Ask(200),
+    "POST /v1/alerts/{alert_id}/acknowledge": Ask(200, json={}),
+    "POST /v1/alerts/test": Ask(200, json={"channel": "log"}),
+    "GET /v1/silences": Ask(200),
+    "POST /v1/silences": Ask(201, json={"matchers": ['a="b"'], "comment": "c", "seconds": 60}),
+    "GET /v1/silences/{silence_id}": Ask(200),
+    "PATCH /v1/silences/{silence_id}": Ask(200, json={}),
+    "DELETE /v1/silences/{silence_id}": Ask(200),
     "GET /v1/retention": Ask(200),
     "PATCH /v1/retention": Ask(200, json={"kind": "runs", "days": 30}),
     "GET /v1/compliance/report": Ask(200),
@@ -120,6 +130,9 @@ class Two:
             password = "several words of a person"
             user = self.services.users.create(workspace, f"p.{workspace}", password, role="analyst")
             self.users[workspace] = str(user.id)
+        asked = {"matchers": ['a="b"'], "comment": "c", "seconds": 60}
+        silence = self.client.post("/v1/silences", json=asked, headers=owner).json()["id"]
+        alert = fires(self.services, "toy-record", workspace).id
         ids = {"user_id": self.users[workspace], "session_id": str(uuid7()), "factor_id": str(uuid7())}
         return ids | {
             "name": "toy-record",
@@ -127,6 +140,8 @@ class Two:
             "verdict_id": verdict,
             "job_id": job,
             "key_id": str(key),
+            "alert_id": str(alert),
+            "silence_id": silence,
         }
 
     @staticmethod

@@ -14,6 +14,8 @@ Role = Literal["owner", "operator", "analyst", "reviewer", "auditor", "device", 
 ROLES: tuple[Role, ...] = get_args(Role)
 
 Action = Literal[
+    "alerts.change",
+    "alerts.read",
     "audit.read",
     "compliance.read",
     "detect",

@@ -20,6 +20,7 @@ from discern.access.cli import access_commands, key_commands, known_workspace, t
 from discern.access.cli_federation import sign_in_commands
 from discern.access.cli_users import user_commands
 from discern.access.service_federation import Federation
+from discern.alerts.cli import alert_commands
 from discern.app import Services, build_services, bulk_parts, evaluation_parts
 from discern.app_storage import make_home
 from discern.audit.cli import audit_commands
@@ -155,6 +156,7 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
         )
     )
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store, is_known))
+    cli.add_typer(alert_commands(lambda: services().monitoring.alerts, lambda: opened().monitoring.alerts))
     cli.add_typer(quota_commands(lambda: opened().quotas, is_known))
     cli.add_typer(compliance_commands(lambda: opened().compliance, is_known))
     cli.add_typer(retention_commands(lambda: opened().retention, is_known))

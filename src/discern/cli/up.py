@@ -44,6 +44,7 @@ def up_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
         services.open()
         try:
             services.federation.open()  # what is wrong with it is said before anybody is told that we listen
+            services.monitoring.alerts.open()
             listeners = _bind(settings)
             _announce(services, listeners[0])
             if settings.workers == 1:

@@ -248,6 +248,24 @@ class UnknownKey(CallerError):
     code = "unknown_key"
 
 
+class UnknownAlert(CallerError):
+    """No alert that whoever asks may see has this id."""
+
+    code = "unknown_alert"
+
+
+class UnknownSilence(CallerError):
+    """No silence that whoever asks may see has this id."""
+
+    code = "unknown_silence"
+
+
+class UnknownChannel(CallerError):
+    """No channel that alerts are sent by has this name."""
+
+    code = "unknown_channel"
+
+
 class UnknownWorkspace(CallerError):
     """No workspace has this name."""
 

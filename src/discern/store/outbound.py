@@ -127,6 +127,16 @@ class Outbound:
         if not self.is_allowed(address):
             raise _not_public(str(address), address)
 
+    def check_host(self, host: str) -> None:
+        """Raise AddressRefused where a name means, at this moment, an address that is not called from here.
+
+        A name that means nothing passes: whoever calls it will notice.
+        """
+        try:
+            self._checked(host.strip("[]"), 0)
+        except OSError:
+            return
+
     def is_allowed(self, address: Address) -> bool:
         """Tell whether an address may be called."""
         meant = _meant(address)

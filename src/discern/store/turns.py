@@ -44,6 +44,13 @@ turns = Table(
 )
 
 
+def held_since(database: Database, since: datetime) -> set[str]:
+    """Return the names of the turns that somebody has had since, or has. Raises StorageUnavailable."""
+    query = select(turns.c.name).where(turns.c.workspace == DEFAULT_WORKSPACE, turns.c.held_until >= since)
+    with database.read() as connection:
+        return set(connection.execute(query).scalars())
+
+
 class Turn:
     """One thing that one process at a time does. `seconds` is what whoever died holding it is waited for."""
 

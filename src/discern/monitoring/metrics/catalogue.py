@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from discern.alerts.types import METRICS as ALERT_METRICS
 from discern.monitoring.health.types import METRICS as HEALTH_METRICS
 from discern.monitoring.types import Metric
 
@@ -277,6 +278,7 @@ _TABLES: tuple[Sequence[Metric], ...] = (
     _PROCESSES,
     _HOST,
     HEALTH_METRICS,
+    ALERT_METRICS,
 )
 # Those of the other parts of monitoring stand in their `types`.
 CATALOGUE: dict[str, Metric] = {metric.name: metric for table in _TABLES for metric in table}
