@@ -56,6 +56,7 @@ RANKS = (
     | {
         "http": 4,
         "app_storage": 5,
+        "app_drift": 5,
         "app_jobs": 6,
         "app_monitoring": 6,
         "app_people": 6,

@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from discern.access.store import WorkspaceStore
+from discern.app_drift import DriftParts
 from discern.audit.store import AuditStore
 from discern.core.breakers import Breakers
 from discern.core.counts import Counts
@@ -17,6 +18,7 @@ from discern.core.loops import Loop
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.detection.jobs.store import JobStore
 from discern.detection.store_tallies import TallyStore
+from discern.monitoring.drift.service import Drift
 from discern.monitoring.health.service import BreakerWatch, HealthService
 from discern.monitoring.health.service_happenings import HappeningLog
 from discern.monitoring.health.store import HappeningStore
@@ -54,6 +56,7 @@ class Monitoring:
 
     collectors: tuple[Collector, ...]
     loops: tuple[Loop, ...]
+    drift: Drift
     happenings: HappeningLog
     health: HealthService
     metrics: Metrics
@@ -80,6 +83,7 @@ def monitoring_of(
     audit: AuditStore,
     jobs: JobStore,
     pings: Pings,
+    drift: DriftParts,
 ) -> Monitoring:
     """Put the parts together."""
     happenings = watchmen.happenings
@@ -90,6 +94,7 @@ def monitoring_of(
     )
     collectors: tuple[Collector, ...] = (
         partial(audit_samples, audit.counted),
+        drift.drift.collect,
         health.samples,
         Host(settings.home).samples,
         partial(job_samples, lambda: jobs.waiting(DEFAULT_WORKSPACE)[0]),
@@ -99,10 +104,12 @@ def monitoring_of(
     return Monitoring(
         collectors=collectors,
         loops=(
+            *drift.loops,
             Loop("happenings", 1.0, happenings.flush),
             Loop("metrics", _FOLD_SECONDS, process.fold),
             Loop("tallies", _TIDY_SECONDS, partial(_tidy, Turn(database, "tallies", seconds=180), tallies)),
         ),
+        drift=drift.drift,
         happenings=happenings,
         health=health,
         metrics=Metrics(process, collectors, named),

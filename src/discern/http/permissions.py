@@ -74,6 +74,7 @@ NEEDS: dict[str, Action | None] = {
     "POST /v1/privacy/export": "privacy.export",
     "POST /v1/privacy/erase": "privacy.erase",
     "GET /v1/usage": "usage.read",
+    "GET /v1/drift": "drift.read",
     "GET /v1/retention": "retention.read",
     "PATCH /v1/retention": "retention.change",
     "GET /v1/compliance/report": "compliance.read",
