@@ -12,6 +12,7 @@ sample variances", 1979.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -112,9 +113,5 @@ def quantiles_of(kll: bytes, shares: Sequence[float]) -> tuple[float, ...]:
 
 
 def is_available() -> bool:
-    """Tell whether the library for sketches is installed."""
-    try:
-        import datasketches  # noqa: F401, PLC0415 - of an extra
-    except ImportError:
-        return False
-    return True
+    """Tell whether the library for sketches is installed, without importing it."""
+    return find_spec("datasketches") is not None
