@@ -102,6 +102,29 @@ def test_a_window_is_closed_by_number_and_time_and_not_by_a_clock_that_is_set_ba
     assert is_full(back, begin - timedelta(days=399), plan)
 
 
+def test_a_window_that_has_enough_is_closed_when_it_is_time_though_nothing_more_comes(rig: Rig) -> None:
+    plan = PLAN._replace(window_seconds=60.0)
+    rig.another_process(plan).fold()
+    rig.show(records(1, 250))
+    first = rig.another_process(plan)
+    first.fold()
+    rig.now += timedelta(seconds=59)
+    first.fold()
+    standing = rig.store.release(KEY)
+    assert standing is not None
+    assert standing.release.windows == 0
+    seen_at = standing.seen_at
+    rig.now += timedelta(seconds=1)
+    rig.another_process(plan).fold()  # one that looks for the first time, after the other has died
+    second = rig.another_process(plan)
+    second.fold()
+    second.fold()
+    standing = rig.store.release(KEY)
+    assert standing is not None
+    assert standing.release.windows == 1
+    assert standing.seen_at == seen_at
+
+
 def test_a_difference_that_is_sure_and_small_is_no_alarm(rig: Rig) -> None:
     rig.after(records(1, LEARNED))
     standing = rig.store.release(KEY)

@@ -60,6 +60,8 @@ class DriftWindows:
         self._happenings = happenings
         self._clock = clock
         self._tended_at: datetime | None = None
+        # Releases whose window has enough verdicts, and waits for its time.
+        self._due: set[ReleaseKey] = set()
 
     def look(self) -> None:
         """Take what was seen into windows, where it is this process's turn. Raises nothing."""
@@ -78,6 +80,8 @@ class DriftWindows:
                 self._fold(key, list(found))
             if len(waiting) < _PIECES:
                 break
+        for key in list(self._due):
+            self._fold(key, ())
         now = self._clock()
         if self._tended_at is None or abs(now - self._tended_at) >= _TEND:
             self._tended_at = now
@@ -86,6 +90,7 @@ class DriftWindows:
     def _fold(self, key: ReleaseKey, found: Sequence[WaitingPiece]) -> None:
         standing, now = self._store.release(key), self._clock()
         if standing is None:  # it was forgotten meanwhile
+            self._due.discard(key)
             self._store.discard([one.id for one in found])
             return
         past = self._store.windows(key, HISTORY + 1)
@@ -94,11 +99,17 @@ class DriftWindows:
         window = past.pop() if is_open else Window(number, now)
         progress = _Progress(standing.release, started(window, now))
         for one in found:
-            progress = self._with_piece(key, progress, past, one, now)
+            progress = progress._replace(window=with_piece(progress.window, one.piece, progress.release))
+            progress = self._advanced(key, progress, past, now)
+        if not found:
+            progress = self._advanced(key, progress, past, now)
+        self._note_due(key, progress.window)
+        if not found and not progress.windows:
+            return
         periods, gone = self._periods(key, found)
         fold = Fold(
             progress.release,
-            now,
+            now if found else standing.seen_at,
             [one.id for one in found],
             [*progress.windows, progress.window],
             max(0, progress.window.number - HISTORY),
@@ -109,13 +120,17 @@ class DriftWindows:
         if self._store.write(key, standing.revision, fold):
             self._tell(key, progress.changes)
 
-    def _with_piece(
-        self, key: ReleaseKey, before: _Progress, past: list[Window], one: WaitingPiece, now: datetime
-    ) -> _Progress:
-        window = with_piece(before.window, one.piece, before.release)
-        if not is_full(window, now, self._plan):
-            return before._replace(window=window)
-        found = closed(key, before.release, window, past, now, self._plan)
+    def _note_due(self, key: ReleaseKey, window: Window) -> None:
+        if window.verdicts >= self._plan.window_verdicts:
+            self._due.add(key)
+        else:
+            self._due.discard(key)
+
+    def _advanced(self, key: ReleaseKey, before: _Progress, past: list[Window], now: datetime) -> _Progress:
+        """Return the release after its open window was closed, where that is full."""
+        if not is_full(before.window, now, self._plan):
+            return before
+        found = closed(key, before.release, before.window, past, now, self._plan)
         past.append(found.window)
         del past[:-HISTORY]
         return _Progress(
@@ -150,6 +165,9 @@ class DriftWindows:
             log.info("drift_forgotten", extra={"detector": key.detector, "version": key.version})
         for key, standing in standings.items():
             self._silence(key, standing, now)
+            # What another process knew to be due when it ended.
+            for window in self._store.windows(key, 1):
+                self._note_due(key, window if window.ended_at is None else Window(0, now))
 
     def _silence(self, key: ReleaseKey, standing: Standing, now: datetime) -> None:
         found = silenced(key, standing.release, standing.seen_at, now)
