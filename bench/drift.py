@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from statistics import median
 from typing import Any
 
@@ -116,7 +117,7 @@ def main() -> None:
         settings = {"DISCERN_HOME": folder, "DISCERN_CACHE_ENTRIES": "0", "DISCERN_DRIFT_WINDOW_VERDICTS": "0"}
         services = build_services(load_settings(settings))
         services.open()
-        for line in (*on_the_way(services), *in_the_database(services, options.verdicts)):
+        for line in chain(on_the_way(services), in_the_database(services, options.verdicts)):
             print(line, flush=True)
         services.close()
 
