@@ -32,13 +32,12 @@ CALLER = Principal("key:1", "default")
 
 @pytest.fixture
 def watch(services: Services) -> DriftWatch:
-    (found,) = services.monitoring.watchers
-    assert isinstance(found, DriftWatch)
+    (found,) = (one for one in services.committer._watchers if isinstance(one, DriftWatch))
     return found
 
 
 def noted(watch: DriftWatch) -> list[LedgerEntry]:
-    return [entry for entries in watch._noted for entry in entries]
+    return watch._noted
 
 
 def record(number: float) -> Any:
@@ -194,9 +193,18 @@ def test_what_misses_is_counted_by_itself() -> None:
     assert values[:, [one.name for one in watched].index("missing:a")].tolist() == [0.0, 1.0, 1.0]
 
 
+def test_what_went_into_one_transaction_is_looked_at_by_release(rig: Rig) -> None:
+    other = KEY._replace(workspace="other")
+    known = entry([9.0, 9.0, 9.0])._replace(seen=None)
+    rig.watch.recorded([known, *(entry(row, 0.5, key) for key in (KEY, other) for row in records(1, 30)), known])
+    rig.watch.look()
+    rig.watch.write()
+    assert {(one.key, one.piece.verdicts) for one in rig.store.waiting(10)} == {(KEY, 30), (other, 30)}
+
+
 def test_more_than_is_looked_at_in_a_second_is_let_go(watch: DriftWatch) -> None:
     for _ in range(100):
-        watch.recorded([entry([1.0, 2.0, 3.0])] * 50)
+        watch.recorded([entry([1.0, 2.0, 3.0])] * 300)
     assert len(noted(watch)) == 1000
     pictures = entry([0.0] * 3)._replace(seen=np.zeros((8, 8, 3), np.uint8))
     watch.look()

@@ -1,7 +1,7 @@
 """What a process has seen: noted as it is answered, looked at in a thread, and written down every few seconds.
 
-- Noting costs an append. Of more than `_MOST_VERDICTS` a second, and of more pictures than take `_PICTURE` of these
-  each, the first of each second are looked at.
+- Noting costs an append a verdict. Of more than `_MOST_VERDICTS` a second, and of more pictures than take `_PICTURE`
+  of these each, the first of each second are looked at.
 - Nothing is written of fewer than `FEWEST` verdicts of a release together; until there are as many they wait here.
 - What waits is bounded; where the database does not answer for long, what comes after that is not looked at.
 - What a process has not written when it ends is not looked at.
@@ -66,7 +66,7 @@ class DriftWatch:
         self._clock = clock
         self._monotonic = monotonic
         # Filled by the event loop, emptied by `look`: a list is replaced whole.
-        self._noted: list[Sequence[LedgerEntry]] = []
+        self._noted: list[LedgerEntry] = []
         self._room = _MOST_VERDICTS if is_available() else 0
         self._held: dict[ReleaseKey, _Held] = {}
         self._unknown: set[ReleaseKey] = set()
@@ -74,13 +74,17 @@ class DriftWatch:
         self._write_at = 0.0
 
     def recorded(self, entries: Sequence[LedgerEntry]) -> None:
-        """Take note of verdicts of one release that are on the ledger."""
-        if self._room <= 0:
+        """Take note of verdicts that are on the ledger."""
+        room = self._room
+        if room <= 0:
             return
-        seen = entries[0].seen
-        if seen is not None:
-            self._room -= len(entries) if type(seen) is tuple else _PICTURE
-            self._noted.append(entries)
+        note = self._noted.append
+        for entry in entries:
+            seen = entry.seen
+            if seen is not None and room > 0:
+                room -= 1 if type(seen) is tuple else _PICTURE
+                note(entry)
+        self._room = room
 
     def look(self) -> None:
         """Look at what was noted, and write it down now and then, in a thread. Raises nothing."""
@@ -88,13 +92,12 @@ class DriftWatch:
             return
         noted, self._noted, self._room = self._noted, [], _MOST_VERDICTS
         by_release: dict[ReleaseKey, list[LedgerEntry]] = {}
-        for entry in (entry for entries in noted for entry in entries):
-            if entry.seen is not None:
-                verdict = entry.verdict
-                key = ReleaseKey(verdict.workspace, verdict.detector, verdict.version)
-                by_release.setdefault(key, []).append(entry)
+        for entry in noted:
+            verdict = entry.verdict
+            key = ReleaseKey(verdict.workspace, verdict.detector, verdict.version)
+            by_release.setdefault(key, []).append(entry)
         for key, entries in by_release.items():
-            self._hold(key, entries[:_MOST_VERDICTS])
+            self._hold(key, entries)
         if self._monotonic() >= self._write_at:
             self._write_at = self._monotonic() + _WRITE_SECONDS
             self.write()
