@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 _TOGETHER = 16
 _WARN_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.05
+_SAMPLE_SECONDS = 10.0
 _encode = msgspec.json.Encoder().encode
 
 Send = Callable[[bytes], Awaitable[None]]
@@ -90,6 +91,7 @@ class Stream:
         "_manifest",
         "_parts",
         "_room",
+        "_sampled_at",
         "_send",
         "_sequence",
         "_variant",
@@ -126,6 +128,7 @@ class Stream:
         self._dropped = 0
         self._gone = False
         self._warned_at = 0.0
+        self._sampled_at = -_SAMPLE_SECONDS
         self._closing = False
         self.principal = principal
         self.subject = subject
@@ -244,11 +247,24 @@ class Stream:
         try:
             return await self._parts.detect(
                 DetectionRequest(
-                    self.principal, manifest.name, item.content, manifest.version, subject=self.subject, is_live=True
+                    self.principal,
+                    manifest.name,
+                    item.content,
+                    manifest.version,
+                    subject=self.subject,
+                    is_live=True,
+                    is_sampled=self._is_sampled(item.at),
                 )
             )
         except DiscernError as error:
             return error
+
+    def _is_sampled(self, now: float) -> bool:
+        """Tell whether an input is to stand for those around it."""
+        if now < self._sampled_at + _SAMPLE_SECONDS:
+            return False
+        self._sampled_at = now
+        return True
 
     async def _tell(self, item: _Waiting, answer: Verdict | DiscernError) -> None:
         if isinstance(answer, DiscernError):
