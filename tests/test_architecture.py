@@ -22,6 +22,7 @@ FEATURES = {
     "quotas",
     "registry",
     "retention",
+    "review",
 }
 # Features inside a feature. They build on it, and it knows nothing of them.
 SUB_FEATURES = {"detection/bulk", "detection/jobs", "detection/streams", "evaluation/platforms", "evaluation/studio"}
@@ -59,6 +60,7 @@ RANKS = (
         "app_jobs": 6,
         "app_monitoring": 6,
         "app_people": 6,
+        "app_review": 6,
         "app_evidence": 7,
         "app": 8,
         "app_http": 9,

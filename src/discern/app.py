@@ -29,6 +29,7 @@ from discern.app_evidence import compliance_of
 from discern.app_jobs import bulk_parts_of, jobs_of
 from discern.app_monitoring import Monitoring, monitoring_of
 from discern.app_people import federation_of, proofs_of, second_factor_roles
+from discern.app_review import labels_of
 from discern.app_storage import (
     anchor_place,
     answer_cache,
@@ -71,6 +72,7 @@ from discern.quotas.store import QuotaStore
 from discern.registry.service import Catalogue
 from discern.registry.types import split_reference
 from discern.retention.service import Retention
+from discern.review.service import Labels
 from discern.settings import Settings
 from discern.store.database import Database
 
@@ -111,6 +113,7 @@ class Services:
     compliance: Compliance
     catalogue: Catalogue
     verdicts: VerdictStore
+    labels: Labels
     locator: FaceLocator
     plane: Plane
     batcher: Batcher
@@ -151,8 +154,7 @@ class Services:
 def build_services(settings: Settings) -> Services:
     """Put the parts together."""
     limits, database = _input_limits(settings), database_of(settings)
-    catalogue, counts = _catalogue(settings), Counts()
-    locator = face_locator(settings.face_model)
+    catalogue, counts, locator = _catalogue(settings), Counts(), face_locator(settings.face_model)
     batcher, cache = _batcher(settings, counts), answer_cache(settings, counts)
     replica, audit_store = replica_of(settings, database, counts), AuditStore(database)
     audit = AuditTrail(audit_store, anchor_place(settings), settings.audit_anchor_seconds)
@@ -161,6 +163,7 @@ def build_services(settings: Settings) -> Services:
     subjects = subjects_of(settings, consents)
     objects, rotation = objects_of(settings, database, subjects, audit)
     verdicts = VerdictStore(database, replica, subjects)
+    labels = labels_of(settings, database, audit, verdicts, catalogue, subjects)
     committer = Committer(verdicts, counts)
     quotas, job_store = Quotas(QuotaStore(database, audit)), JobStore(database)
     detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
@@ -168,8 +171,7 @@ def build_services(settings: Settings) -> Services:
     jobs = jobs_of(settings, job_store, objects, verdicts, detect, runs, subjects, counts)
     keys, policies = Keys(KeyStore(database, audit)), Policies(settings.home / "policies")
     users = Users(UserStore(database, audit), second_factor_roles=second_factor_roles(settings))
-    retention = retention_of(database, audit, jobs)
-    factors, proofs = FactorStore(database, audit), proofs_of(settings)
+    retention, factors, proofs = retention_of(database, audit, jobs), FactorStore(database, audit), proofs_of(settings)
     return Services(
         settings=settings,
         limits=limits,
@@ -194,6 +196,7 @@ def build_services(settings: Settings) -> Services:
         quotas=quotas,
         catalogue=catalogue,
         verdicts=verdicts,
+        labels=labels,
         locator=locator,
         plane=plane,
         batcher=batcher,
@@ -202,9 +205,9 @@ def build_services(settings: Settings) -> Services:
         jobs=jobs,
         job_store=job_store,
         subjects=subjects,
-        privacy=Privacy(subjects, consents, verdicts, jobs, audit),
+        privacy=Privacy(subjects, consents, verdicts, jobs, labels.store, audit),
         counts=counts,
-        monitoring=monitoring_of(),
+        monitoring=monitoring_of(settings, database, labels.store, catalogue),
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
     )

@@ -252,6 +252,46 @@ class Settings:
     drain_seconds: float = _setting(
         30.0, "Time a process that was told to stop takes to answer what is in work.", unit="seconds", minimum=1
     )
+    label_bytes: int = _setting(
+        10_000_000,
+        "Largest body of `POST /v1/labels`; its lines are as many as `batch_records` at most.",
+        unit="bytes",
+        minimum=1,
+    )
+    holdout_share: float = _setting(
+        0.0,
+        "Share of verdicts that are held out for labelling whatever was decided: `discern label wanted`; 0 for none.",
+        minimum=0,
+        maximum=1,
+    )
+    holdout_secret: str = _setting(
+        "",
+        "What tells which verdicts these are; empty: the file `keys/holdout.secret`, made at the first. A change holds "
+        "out others.",
+        secret=True,
+    )
+    quality_window_days: int = _setting(
+        1, "Length of the windows that quality is measured over, aligned to UTC.", unit="days", minimum=1, maximum=31
+    )
+    quality_days: int = _setting(90, "Time that quality looks back.", unit="days", minimum=1, maximum=730)
+    label_share: float = _setting(
+        0.9,
+        "Share of a window's labels that must have come before quality by labels is taken from it.",
+        minimum=0.5,
+        maximum=0.999,
+    )
+    quality_gap_odds: float = _setting(
+        1.25,
+        "Factor by which the odds of being positive may differ from what scores say before it counts as a gap.",
+        minimum=1,
+        maximum=10,
+    )
+    quality_false_alarms: float = _setting(
+        0.01,
+        "Chance that a release whose scores are right is ever said to have a gap, however often it is looked at.",
+        minimum=0.000_001,
+        maximum=0.5,
+    )
     s3_endpoint: str = _setting("", "S3 to read from where it is not Amazon's; else AWS_ENDPOINT_URL.")
     s3_region: str = _setting("", "Region of S3; else AWS_REGION or AWS_DEFAULT_REGION.")
     s3_access_key: str = _setting("", "Access key for S3; else AWS_ACCESS_KEY_ID.", secret=True)

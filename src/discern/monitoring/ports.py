@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Protocol
 
 from discern.core.workspace import DEFAULT_WORKSPACE
-from discern.monitoring.types import Sample, TallyRow
+from discern.monitoring.types import LabelledVerdict, Sample, TallyRow
 
 Collector = Callable[[], Iterable[Sample]]
 """Reads samples of what is known elsewhere than in a process: from the database, from the host. It may take a second,
@@ -52,3 +52,23 @@ class NothingHappens:
 
     def tell(self, kind: str, about: str, *, workspace: str = DEFAULT_WORKSPACE, **facts: Any) -> None:  # noqa: ANN401
         """Forget it."""
+
+
+class LabelledVerdicts(Protocol):
+    """What turned out to be true of verdicts. Down means StorageUnavailable: whoever reads goes on later."""
+
+    def labelled_verdicts(self, workspace: str, detector: str, since: datetime) -> Iterator[LabelledVerdict]:
+        """Yield what holds of every verdict of a detector since a time, where somebody could tell.
+
+        The order is that in which they were asked for. A label may come weeks later, and another may take its place:
+        read again from where labels are still expected.
+        """
+        ...
+
+
+class NoTallies:
+    """Counts nothing, for parts that are tried by themselves."""
+
+    def since(self, hour: datetime, workspace: str | None = None) -> list[TallyRow]:  # noqa: ARG002
+        """Return none."""
+        return []

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from discern.core.verdict import Decision
 
 from discern.core.verdict import Decision
 
@@ -74,3 +77,13 @@ class Happening(NamedTuple):
     at: datetime
     workspace: str
     facts: dict[str, Any]
+
+
+class LabelledVerdict(NamedTuple):
+    """A verdict of which somebody could tell: `label` is whether its input is of the positive class."""
+
+    verdict_id: UUID
+    score: float
+    decision: Decision
+    label: bool
+    labelled_at: datetime

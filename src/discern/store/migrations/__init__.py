@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from discern.core.errors import StorageUnavailable
 
-LATEST_REVISION = "0011"
+LATEST_REVISION = "0015"
 _FOLDER = Path(__file__).parent
 
 
