@@ -61,6 +61,7 @@ from discern.detectors.bundle import Bundle, open_bundle
 from discern.detectors.vetting import VettingLimits, vet
 from discern.inputs.faces import FaceLocator, face_locator, try_locator
 from discern.inputs.types import InputLimits
+from discern.monitoring.metrics.service_verdicts import VerdictTimes
 from discern.objects.service import SealedObjects
 from discern.objects.service_rotation import Rotation
 from discern.privacy.service import SubjectKeys
@@ -143,6 +144,7 @@ class Services:
         self.users.write_down_uses()
         self.quotas.settle()
         self.audit.close()
+        self.monitoring.metrics.close()
         self.batcher.close()
         self.committer.close()
         self.subjects.close()
@@ -164,7 +166,7 @@ def build_services(settings: Settings) -> Services:
     objects, rotation = objects_of(settings, database, subjects, audit)
     verdicts = VerdictStore(database, replica, subjects)
     labels = labels_of(settings, database, audit, verdicts, catalogue, subjects)
-    committer = Committer(verdicts, counts)
+    committer = Committer(verdicts, counts, [VerdictTimes(counts.measures)])
     quotas, job_store = Quotas(QuotaStore(database, audit)), JobStore(database)
     detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
     runs = partial(bulk_parts_of, settings, catalogue, limits, locator, RunStore(database), quotas)
@@ -185,7 +187,7 @@ def build_services(settings: Settings) -> Services:
         factors=Factors(users, factors, proofs),
         workspaces=Workspaces(WorkspaceStore(database, audit)),
         policies=policies,
-        access=Access(policies, partial(_record_denial, audit)),
+        access=Access(policies, partial(_record_denial, audit, counts)),
         rate_limits=RateLimits(settings.rate_limits, settings.redis_url, counts),
         audit=audit,
         audit_store=audit_store,
@@ -207,7 +209,7 @@ def build_services(settings: Settings) -> Services:
         subjects=subjects,
         privacy=Privacy(subjects, consents, verdicts, jobs, labels.store, audit),
         counts=counts,
-        monitoring=monitoring_of(settings, database, labels.store, catalogue),
+        monitoring=monitoring_of(settings, database, counts, audit_store, job_store, labels.store, catalogue),
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
     )
@@ -248,7 +250,10 @@ def _input_limits(settings: Settings) -> InputLimits:
     )
 
 
-def _record_denial(audit: AuditTrail, principal: Principal, action: str, resource: Resource, reason: str) -> None:
+def _record_denial(
+    audit: AuditTrail, counts: Counts, principal: Principal, action: str, resource: Resource, reason: str
+) -> None:
+    counts.add("access.denials", workspace=principal.workspace)
     audit.record(Act(principal.workspace, principal.id, action, str(resource), outcome="denied", reason=reason))
 
 

@@ -44,6 +44,7 @@ from discern.http.permissions import NEEDS, Permissions
 from discern.http.plain import Application, PlainRoute
 from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
+from discern.monitoring.metrics.api import metrics_routes
 from discern.monitoring.quality.api import quality_routes
 from discern.monitoring.quality.types import QualityReport
 from discern.privacy.api import ConsentRequest, PrivacyRequest, PrivacyState, SubjectRequest, privacy_routes
@@ -182,6 +183,20 @@ def _parameters(routers: Iterable[APIRouter]) -> dict[str, list[str]]:
     }
 
 
+def _guards(services: Services) -> Guards:
+    return Guards(
+        services.keys,
+        services.users,
+        services.tokens,
+        services.access,
+        services.rate_limits,
+        services.subjects,
+        services.quotas,
+        services.counts,
+        services.settings.metrics_token,
+    )
+
+
 def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
     services.policies.open()  # a policy that is wrong, or no engine, stops the start
@@ -195,19 +210,12 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    install_problem_handlers(app)
-    app.put_edge_around(networks(services.settings.trusted_proxies), _origins(services.settings))
+    install_problem_handlers(app, services.counts)
+    settings = services.settings
+    app.put_edge_around(networks(settings.trusted_proxies), _origins(settings), services.counts.measures)
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
     access = services.access
-    guards = Guards(
-        services.keys,
-        services.users,
-        services.tokens,
-        access,
-        services.rate_limits,
-        services.subjects,
-        services.quotas,
-    )
+    guards = _guards(services)
     ask, batch = _asking(services)
     app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
     app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, elsewhere=_LOOKED_AT_ELSEWHERE)
@@ -217,6 +225,7 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
     routers = (
         health_routes(parts, lambda: app.draining, {"objects": services.objects.ping}),
+        metrics_routes(services.monitoring.metrics),
         statistics_routes(services.counts, place or Place(), principal_of=principal_of),
         registry_routes(services.catalogue, access, principal_of=principal_of),
         ledger_routes(services.verdicts, access, principal_of=principal_of),

@@ -2,60 +2,82 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from discern.core.errors import BundleRefused, UnknownDetector
+from discern.access.store import WorkspaceStore
+from discern.app_review import quality_of
+from discern.audit.store import AuditStore
+from discern.core.counts import Counts
+from discern.core.errors import StorageUnavailable
 from discern.core.loops import Loop
-from discern.monitoring.ports import Collector, NoTallies, Tallies
+from discern.core.workspace import DEFAULT_WORKSPACE
+from discern.detection.jobs.store import JobStore
+from discern.detection.store_tallies import TallyStore
+from discern.monitoring.metrics.service import Metrics
+from discern.monitoring.metrics.service_process import ProcessMetrics
+from discern.monitoring.metrics.sources_host import Host
+from discern.monitoring.metrics.sources_ledger import audit_samples, job_samples, verdict_samples
+from discern.monitoring.ports import Collector
 from discern.monitoring.quality.service import SECONDS as QUALITY_SECONDS
 from discern.monitoring.quality.service import Quality
-from discern.monitoring.quality.sources import evidence_of
-from discern.monitoring.quality.store import QualityStore
-from discern.monitoring.quality.types import Evidence, QualityOptions
 from discern.registry.service import Catalogue
 from discern.review.store import LabelStore
 from discern.settings import Settings
 from discern.store.database import Database
 from discern.store.turns import Turn
 
+_FOLD_SECONDS = 1.0
+_TIDY_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Monitoring:
     """The parts that watch. `collectors` read what is exported, `loops` run in every server process."""
 
-    quality: Quality
     collectors: tuple[Collector, ...]
     loops: tuple[Loop, ...]
+    metrics: Metrics
+    quality: Quality
+    tallies: TallyStore
 
 
-def monitoring_of(settings: Settings, database: Database, labels: LabelStore, catalogue: Catalogue) -> Monitoring:
+def monitoring_of(
+    settings: Settings,
+    database: Database,
+    counts: Counts,
+    audit: AuditStore,
+    jobs: JobStore,
+    labels: LabelStore,
+    catalogue: Catalogue,
+) -> Monitoring:
     """Put the parts together."""
-    quality = quality_of(settings, database, NoTallies(), labels, catalogue)
+    tallies = TallyStore(database)
+    quality = quality_of(settings, database, tallies, labels, catalogue)
+    process = ProcessMetrics(counts.measures, counts)
+    collectors: tuple[Collector, ...] = (
+        partial(audit_samples, audit.counted),
+        Host(settings.home).samples,
+        partial(job_samples, lambda: jobs.waiting(DEFAULT_WORKSPACE)[0]),
+        partial(verdict_samples, tallies.ever),
+        quality.collect,
+    )
+    named = partial(WorkspaceStore(database).first, settings.metrics_workspaces)
     return Monitoring(
+        collectors=collectors,
+        loops=(
+            Loop("metrics", _FOLD_SECONDS, process.fold),
+            Loop("quality", QUALITY_SECONDS, quality.tend),
+            Loop("tallies", _TIDY_SECONDS, partial(_tidy, Turn(database, "tallies", seconds=180), tallies)),
+        ),
+        metrics=Metrics(process, collectors, named),
         quality=quality,
-        collectors=(quality.collect,),
-        loops=(Loop("quality", QUALITY_SECONDS, quality.tend),),
+        tallies=tallies,
     )
 
 
-def quality_of(
-    settings: Settings, database: Database, tallies: Tallies, labels: LabelStore, catalogue: Catalogue
-) -> Quality:
-    """Return what measures how good detectors are."""
-    options = QualityOptions(
-        window_days=settings.quality_window_days,
-        days=settings.quality_days,
-        label_share=settings.label_share,
-        gap_odds=settings.quality_gap_odds,
-        false_alarms=settings.quality_false_alarms,
-    )
-    turn = Turn(database, "quality", seconds=3 * QUALITY_SECONDS)
-    return Quality(QualityStore(database), tallies, labels, partial(_evidence, catalogue), options, turn)
-
-
-def _evidence(catalogue: Catalogue, detector: str, version: str) -> Evidence | None:
-    try:
-        return evidence_of(catalogue.find(detector, version).bundle)
-    except (UnknownDetector, BundleRefused):
-        return None
+def _tidy(turn: Turn, tallies: TallyStore) -> None:
+    with suppress(StorageUnavailable):  # tried again
+        if turn.take():
+            tallies.tidy()

@@ -152,6 +152,14 @@ class Settings:
         "",
         "Requests a time, with commas: `key 100/second, workspace 5000/minute, address 50/second`.",
     )
+    metrics_token: str = _setting(
+        "", "What Prometheus sends as `Authorization: Bearer ...` to read `/metrics`; empty: an API key.", secret=True
+    )
+    metrics_workspaces: int = _setting(
+        100,
+        "Workspaces that `/metrics` names, those that have been there longest; the others are told together.",
+        minimum=0,
+    )
     probing_alike: int = _setting(
         64,
         "Near duplicates among 256 questions of one key to a detector that are put on the audit log as probing; 0 for "

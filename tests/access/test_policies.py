@@ -17,12 +17,14 @@ KEYS: set[Action] = {"keys.read", "keys.create", "keys.rotate", "keys.revoke"}
 WATCH: set[Action] = {"statistics.read", "usage.read"}
 AUDIT: set[Action] = {"jobs.read", "keys.read", "users.read", "audit.read", "privacy.read", "retention.read"}
 AUDIT |= {"compliance.read"}
+# What concerns all workspaces, and is for those of the first one.
+OF_ALL: set[Action] = {"metrics.read"}
 MAY: dict[Role, set[Action]] = {
     "owner": set(ACTIONS),
-    "operator": ASK | WATCH | KEYS | {"privacy.read", "privacy.consent", "privacy.export"},
+    "operator": ASK | WATCH | OF_ALL | KEYS | {"privacy.read", "privacy.consent", "privacy.export"},
     "analyst": ASK | WATCH,
     "reviewer": READ,
-    "auditor": READ | WATCH | AUDIT,
+    "auditor": READ | WATCH | OF_ALL | AUDIT,
     "service": ASK | {"privacy.consent"},
     "device": {"detect", "detectors.read"},
 }
@@ -47,9 +49,19 @@ def about(action: Action, workspace: str = "a", detector: str = "") -> Resource:
 def test_each_role_may_do_what_the_table_says_in_its_own_workspace_and_nothing_in_another(
     policies: Policies, role: Role, action: Action
 ) -> None:
-    principal = Principal("key:1", "a", role)
-    assert policies.allows(principal, action, about(action)) == (action in MAY[role])
+    principal = Principal("key:1", "default" if action in OF_ALL else "a", role)
+    assert policies.allows(principal, action, about(action, principal.workspace)) == (action in MAY[role])
     assert not policies.allows(principal, action, about(action, workspace="b"))
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("action", sorted(OF_ALL))
+def test_what_concerns_all_workspaces_is_for_nobody_of_another_or_with_single_detectors(
+    policies: Policies, role: Role, action: Action
+) -> None:
+    assert not policies.allows(Principal("key:1", "a", role), action, about(action, workspace="a"))
+    restricted = Principal("key:1", "default", role, ("card-fraud",))
+    assert not policies.allows(restricted, action, about(action, workspace="default"))
 
 
 @pytest.mark.parametrize("role", ROLES)

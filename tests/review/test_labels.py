@@ -145,7 +145,7 @@ def test_a_label_of_no_class_or_time_or_selection_is_refused_and_nothing_is_kept
         ({"label": "odd", "selected_by": "holdout"}, "not in the random hold-out"),
     ):
         with pytest.raises(CallerError, match=words):
-            services.labels.label(UUID(about.id), LabelRequest(**wrong), OWNER)  # type: ignore[arg-type]
+            services.labels.label(UUID(about.id), LabelRequest(**wrong), OWNER)
     assert said(services, about) == []
     assert acts(services) == []
     assert services.labels.store.counts() == []
@@ -185,7 +185,7 @@ def test_roles_that_may_label_do_and_the_others_do_not(services: Services) -> No
     about = kept(services)
     answers = {}
     for role in ("owner", "operator", "analyst", "reviewer", "service", "auditor", "device"):
-        door = key(services, role)  # type: ignore[arg-type]
+        door = key(services, role)
         answers[role] = door.post(f"/v1/verdicts/{about.id}/label", json={"label": "odd"}).status_code
     assert answers == {
         "owner": 201, "operator": 200, "analyst": 200, "reviewer": 200, "service": 200, "auditor": 403, "device": 403,

@@ -136,6 +136,12 @@ class WorkspaceStore:
             rows = connection.execute(select(workspaces).order_by(workspaces.c.workspace))
             return [Workspace(row.workspace, row.created_at) for row in rows]
 
+    def first(self, most: int) -> list[str]:
+        """Return the names of the workspaces that have been there longest, at most so many."""
+        query = select(workspaces.c.workspace).order_by(workspaces.c.created_at, workspaces.c.workspace).limit(most)
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
 
 def _live(workspace: str, key_id: UUID, now: datetime) -> tuple[Any, ...]:
     unexpired = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now)

@@ -24,6 +24,7 @@ Action = Literal[
     "keys.read",
     "keys.revoke",
     "keys.rotate",
+    "metrics.read",
     "privacy.change",
     "privacy.consent",
     "privacy.erase",

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    func,
     insert,
     select,
     type_coerce,
@@ -68,6 +70,8 @@ class AuditStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._counted: Counter[tuple[str, str]] = Counter()
+        self._counted_to: dict[str, int] = {}
 
     def append(self, connection: Connection, workspace: str, make: Callable[[Head | None], Entry]) -> None:
         """Put the entry that `make` returns after the head of the log, in the caller's transaction."""
@@ -131,6 +135,30 @@ class AuditStore:
         with self._database.read() as connection:
             body = connection.execute(query).scalar()
         return None if body is None else _decode(body).digest
+
+    def counted(self) -> dict[tuple[str, str], int]:
+        """Return how many entries there are of every act and outcome. For one thread at a time.
+
+        What was counted is not counted again: entries are numbered in the order they are written, and none goes.
+        """
+        heads = self.heads()
+        if any(heads.get(workspace, (0, ""))[0] < number for workspace, number in self._counted_to.items()):
+            self._counted, self._counted_to = Counter(), {}  # a backup was restored
+        for workspace, (number, _) in heads.items():
+            before = self._counted_to.get(workspace, 0)
+            if number == before:
+                continue
+            query = (
+                select(audit_entries.c.act, audit_entries.c.outcome, func.count().label("entries"))
+                .where(audit_entries.c.workspace == workspace)
+                .where(audit_entries.c.number > before, audit_entries.c.number <= number)
+                .group_by(audit_entries.c.act, audit_entries.c.outcome)
+            )
+            with self._database.read() as connection:
+                rows = connection.execute(query).all()
+            self._counted.update({(row.act, row.outcome): row.entries for row in rows})
+            self._counted_to[workspace] = number
+        return dict(self._counted)
 
     def workspaces(self) -> set[str]:
         """Return the names of all workspaces there are, and of those that have entries or a head without being one."""

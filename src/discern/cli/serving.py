@@ -12,8 +12,9 @@ import gc
 import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 
 import uvicorn
 from anyio import to_thread
@@ -30,6 +31,7 @@ from discern.http.web_sockets import WebSocketConnection, WebSocketLimits, web_s
 
 # How long open connections may bring one more request after the stop was asked for.
 _LAST_CALL_SECONDS = 1.0
+_IN_PROGRESS = "discern_http_requests_in_progress"
 _HOUSE_SECONDS = 5.0
 _REAPPLY_SECONDS = 3600.0
 _TEND_SECONDS = 60.0
@@ -125,6 +127,12 @@ async def _go_on(loop: Loop) -> None:
         await take_turn(loop.name, to_thread.run_sync(loop.turn, abandon_on_cancel=True))
 
 
+def _in_progress(connections: Collection[object]) -> int:
+    """Return how many requests wait for an answer. Any thread may ask."""
+    cycles = (one.cycle for one in list(connections) if isinstance(one, Connection))
+    return sum(cycle is not None and not cycle.response_complete for cycle in cycles)
+
+
 def _load(config: uvicorn.Config) -> None:
     """Have the certificates read. Raises InvalidSettings."""
     try:
@@ -174,6 +182,8 @@ def serve(
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
     server = Server(config, app, services, on_ready)
+    services.counts.measures.gauges[_IN_PROGRESS] = partial(_in_progress, server.server_state.connections)
+    services.monitoring.metrics.open(place.metrics, place.supervised)
     # uvicorn listens for these only once it runs, and raises what stopped it once more when it has drained. A stop that
     # comes before must not be lost, and the one that comes after changes nothing.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -84,9 +85,13 @@ class _Slot:
 
 
 class Supervisor:
-    """Runs a process for each listener until it is told to stop. `drain_seconds` is what they may take to end."""
+    """Runs a process for each listener until it is told to stop. `drain_seconds` is what they may take to end.
 
-    def __init__(self, listeners: Sequence[socket.socket], drain_seconds: float) -> None:
+    `metrics` is the folder where they put together what they measure.
+    """
+
+    def __init__(self, listeners: Sequence[socket.socket], drain_seconds: float, metrics: Path) -> None:
+        self._metrics = metrics
         self._slots = [_Slot(number, listener) for number, listener in enumerate(listeners)]
         self._drain_seconds = drain_seconds
         self._shared = SharedCounts()
@@ -188,7 +193,12 @@ class Supervisor:
     def _start(self, slot: _Slot) -> _Process:
         ready_read, ready_write = os.pipe()
         fds = (slot.listener.fileno(), ready_write, self._life_read, self._shared.fd)
-        command = [sys.executable, "-m", "discern.cli.worker", *map(str, (*fds, slot.number, len(self._slots)))]
+        command = [
+            sys.executable,
+            "-m",
+            "discern.cli.worker",
+            *map(str, (*fds, slot.number, len(self._slots), self._metrics)),
+        ]
         running = subprocess.Popen(command, pass_fds=fds)  # noqa: S603 - ourselves
         os.close(ready_write)
         return _Process(running, ready_read, time.monotonic())

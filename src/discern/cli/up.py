@@ -21,6 +21,7 @@ from discern.app_storage import no_subjects
 from discern.cli.logs import configure_logging
 from discern.core.errors import InvalidSettings
 from discern.core.workspace import DEFAULT_WORKSPACE
+from discern.monitoring.metrics.sources_processes import shared_folder
 from discern.settings import Settings
 
 # Connections the kernel holds for us; more only means more noise when none can be accepted.
@@ -52,7 +53,8 @@ def up_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
         if settings.workers > 1:
             from discern.cli.supervisor import Supervisor  # noqa: PLC0415 - other commands do without
 
-            raise typer.Exit(Supervisor(listeners, settings.drain_seconds).run())
+            with shared_folder(settings.home) as metrics:
+                raise typer.Exit(Supervisor(listeners, settings.drain_seconds, metrics).run())
 
 
 def _serve(services: Services, listener: socket.socket) -> None:

@@ -1,7 +1,9 @@
-"""One server process below the supervisor: `python -m discern.cli.worker LISTENER READY LIFE COUNTS SLOT WORKERS`.
+"""One server process below the supervisor.
+
+    python -m discern.cli.worker LISTENER READY LIFE COUNTS SLOT WORKERS METRICS
 
 The first four are open file descriptors: the socket it listens on, where it says that it is ready, what closes when
-the supervisor ends, and the supervisor's counts.
+the supervisor ends, and the supervisor's counts. The last is the folder of the metrics.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import socket
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 from discern.app import build_services
 from discern.cli.logs import configure_logging
@@ -24,7 +27,7 @@ from discern.settings import load_settings
 
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; return the exit code."""
-    listener_fd, ready_fd, life_fd, counts_fd, slot, workers = map(int, arguments)
+    listener_fd, ready_fd, life_fd, counts_fd, slot, workers = map(int, arguments[:-1])
     # The supervisor waits for these with them blocked, and a child inherits that.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -36,7 +39,7 @@ def main(arguments: list[str]) -> int:
     services.open()
     try:
         threading.Thread(target=services.catalogue.load_all, name="load-detectors", daemon=True).start()
-        place = Place(slot=slot, supervised=supervised.read)
+        place = Place(slot=slot, supervised=supervised.read, metrics=Path(arguments[-1]))
         serve(services, socket.socket(fileno=listener_fd), place, lambda: _say_ready(ready_fd))
     finally:
         services.close()

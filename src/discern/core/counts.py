@@ -3,17 +3,22 @@
 - A count never goes down.
 - Any thread may add.
 - What belongs to one workspace is counted for it too, so that nobody needs to be shown what others do.
+
+Durations and sizes are noted beside the counts (`measures.py`): whoever is given the one has the other.
 """
 
 from __future__ import annotations
 
 import threading
 
+from discern.core.measures import Measures
+
 
 class Counts:
     """Named counts. Names are dotted, from the part to the event: `batches.idle`, `cache.hits`."""
 
     def __init__(self) -> None:
+        self.measures = Measures()
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self._of: dict[str, dict[str, int]] = {}

@@ -30,7 +30,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 import numpy as np
 
 from discern.core.counts import Counts
-from discern.core.errors import DiscernError, Overloaded
+from discern.core.errors import DetectorFailed, DiscernError, Overloaded
 from discern.core.verdict import InputFacts
 from discern.detection.ports import Answering
 from discern.detectors.assessment import Assessment, Detector
@@ -120,6 +120,9 @@ class Batcher:
         self._deadline = deadline_seconds
         self._most_waiting_rows = most_waiting_rows
         self._counts = counts
+        self._note_rows = counts.measures.noting("discern_batch_rows")
+        self._note_waiting = counts.measures.noting("discern_waiting_seconds")
+        counts.measures.gauges["discern_waiting_rows"] = lambda: self._rows
         self._queues: dict[tuple[int, bool], _Queue] = {}
         self._rows = 0
         self._turn: asyncio.AbstractEventLoop | None = None
@@ -131,13 +134,13 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Assessed] = loop.create_future()
-        self._enqueue(detector, _Waiting(item, answer, loop.time()), loop)
+        self._enqueue(detector, _Waiting(item, answer, time.monotonic()), loop)
         return await answer
 
     def submit(self, detector: Detector, item: RecordRow | Media, answer: Answering[Assessed]) -> None:
         """Do the same for `answer`. Raises Overloaded, and then `answer` gets nothing."""
         loop = asyncio.get_running_loop()
-        self._enqueue(detector, _Waiting(item, answer, loop.time()), loop)
+        self._enqueue(detector, _Waiting(item, answer, time.monotonic()), loop)
 
     def _enqueue(self, detector: Detector, waiting: _Waiting, loop: asyncio.AbstractEventLoop) -> None:
         # What is a batch already must not stand in the way of rows that the event loop runs itself.
@@ -159,7 +162,7 @@ class Batcher:
         """Return what `call` returns, which runs in a lane: a batch that is one already. Raises likewise."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
-        self._enqueue(detector, _Waiting(Whole(call, rows), answer, loop.time()), loop)
+        self._enqueue(detector, _Waiting(Whole(call, rows), answer, time.monotonic()), loop)
         return await answer
 
     def close(self) -> None:
@@ -171,8 +174,8 @@ class Batcher:
         self._turn = None
         for quick in [queue for queue in self._queues.values() if queue.waiting and _is_quick(queue)]:
             self._run_here(quick, loop)
-        while (queue := self._next(loop.time())) is not None and self._has_room_for(queue):
-            reason = self._reason(queue, loop.time())
+        while (queue := self._next(time.monotonic())) is not None and self._has_room_for(queue):
+            reason = self._reason(queue, time.monotonic())
             # With several lanes what waits is shared out among them: two halves end sooner than one whole.
             share = -(-queue.rows // self._threads)
             batch = self._take(queue, min(queue.most_rows, share, _worthwhile(queue, _LANE_BATCH_MILLISECONDS)))
@@ -183,7 +186,7 @@ class Batcher:
                 done.add_done_callback(partial(self._left_the_lane, loop, queue, batch))
 
     def _run_here(self, queue: _Queue, loop: asyncio.AbstractEventLoop) -> None:
-        reason = self._reason(queue, loop.time())
+        reason = self._reason(queue, time.monotonic())
         batch = self._take(queue, min(queue.most_rows, _worthwhile(queue, _INLINE_BATCH_MILLISECONDS)))
         if queue.waiting:  # the rest in the next turn: the sockets are looked after in between
             self._schedule(loop)
@@ -268,6 +271,8 @@ class Batcher:
             row_milliseconds if before is None else before + _WEIGHT_OF_THE_LATEST * (row_milliseconds - before)
         )
         for waiting, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, DetectorFailed | list):
+                self._count_failures(queue.detector, outcome)
             if waiting.answer.done():
                 continue
             if isinstance(outcome, DiscernError):
@@ -296,6 +301,18 @@ class Batcher:
         # Sizes are counted by the power of two they reach.
         self._counts.add(f"batches.rows_to_{1 << (rows - 1).bit_length()}")
         self._counts.add("rows", rows)
+        self._note_rows(rows)
+        now = time.monotonic()
+        for waiting in batch:
+            self._note_waiting(now - waiting.since)
+
+    def _count_failures(self, detector: Detector, outcome: DetectorFailed | list[object]) -> None:
+        """Count inputs that come to no verdict, for their first stage failed; of others the verdict tells."""
+        failed = sum(isinstance(one, DetectorFailed) for one in (outcome if isinstance(outcome, list) else [outcome]))
+        if failed:
+            manifest = detector.manifest
+            stage = manifest.stages[0].name
+            self._counts.measures.count("discern_stage_failures_total", manifest.name, stage, amount=failed)
 
 
 class _Ran(NamedTuple):

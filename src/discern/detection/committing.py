@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -46,6 +47,7 @@ class Committer:
         self._ledger = ledger
         self._watchers = watchers
         self._counts = counts
+        self._note_commit = counts.measures.noting("discern_ledger_commit_duration_seconds")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._gathered: list[_Group] = []
         self._writing = False
@@ -115,17 +117,21 @@ class Committer:
         return now - self._refused_since < _PATIENCE_SECONDS
 
     def _written_here(self, entries: Entries, loop: asyncio.AbstractEventLoop) -> bool:
-        started = loop.time()
-        if len(entries) > _MOST_ROWS_HERE or started < self._here_from or not self._ledger.append_at_once(entries):
+        if len(entries) > _MOST_ROWS_HERE or loop.time() < self._here_from:
             return False
-        if loop.time() - started > _SLOW_SECONDS:
+        started = time.perf_counter()
+        if not self._ledger.append_at_once(entries):
+            return False
+        took = time.perf_counter() - started
+        self._note_commit(took)
+        if took > _SLOW_SECONDS:
             self._here_from = loop.time() + _PAUSE_SECONDS
         return True
 
     def _write(self, groups: list[_Group], loop: asyncio.AbstractEventLoop) -> None:
         entries = [entry for group in groups for entry in group.entries]
         done = self._thread.submit(self._ledger.append, entries)
-        done.add_done_callback(partial(self._left_the_thread, loop, groups, len(entries)))
+        done.add_done_callback(partial(self._left_the_thread, loop, groups, len(entries), time.perf_counter()))
 
     def _finish_tidying(self, loop: asyncio.AbstractEventLoop) -> None:
         """See to it that no transaction begins before the rest is done; what comes meanwhile gathers."""
@@ -148,9 +154,11 @@ class Committer:
         self._thread.submit(call).add_done_callback(done)
 
     def _left_the_thread(
-        self, loop: asyncio.AbstractEventLoop, groups: list[_Group], rows: int, done: Future[None]
+        self, loop: asyncio.AbstractEventLoop, groups: list[_Group], rows: int, started: float, done: Future[None]
     ) -> None:
         """Runs in the writing thread: everything else is done on the event loop."""
+        if done.exception() is None:
+            self._note_commit(time.perf_counter() - started)
         if loop.is_closed():  # whoever asked is gone, and the loop with them
             self._writing = False
             return

@@ -4,6 +4,7 @@
 - Reading a page costs the same however many verdicts there are: it continues after an id, on an index.
 - On PostgreSQL the ledger is in a part for each month (`store/partitions.py`), and what is said here of an index holds
   of each: a page is read off the newest parts, one verdict off its own.
+- What is written is counted in the same transaction (`store_tallies.py`).
 - Every index is paid for with every verdict, so there is one beside the primary key: a page that is filtered by less
   than it holds is put together from as many stretches of it as there are detectors and decisions.
 """
@@ -43,6 +44,7 @@ from discern.core.errors import StorageUnavailable
 from discern.core.months import least_id
 from discern.core.sealing import key_id_of, opened, sealed
 from discern.core.verdict import Decision, Verdict
+from discern.detection.store_tallies import ADDS, Tallying
 from discern.detection.types import LedgerEntry, VerdictPage, VerdictQuery
 from discern.privacy.ports import NoSubjects, Seals
 from discern.privacy.types import Subject
@@ -103,15 +105,17 @@ class VerdictStore:
         self._database = database
         self._pages: Reader = pages or database
         self._seals = seals or NoSubjects()
+        self._tallying = Tallying()
 
     def append(self, entries: Sequence[LedgerEntry]) -> None:
         """Write verdicts with their principals in one transaction, or raise StorageUnavailable and write none."""
         if self._database.dialect == "sqlite":
-            self._database.write_statements(_statements(entries))
+            self._database.write_statements(self._statements(entries))
             return
         about = [_link(entry.verdict, entry.subject) for entry in entries if entry.subject is not None]
         with self._database.write() as connection:
             connection.execute(insert(verdicts), [_row(entry) for entry in entries])
+            connection.exec_driver_sql(ADDS["postgresql"], [tuple(row) for row in self._tallying.values(entries)])
             if about:
                 connection.execute(insert(verdict_subjects), about)
 
@@ -122,7 +126,12 @@ class VerdictStore:
 
     def append_at_once(self, entries: Sequence[LedgerEntry]) -> bool:
         """Write verdicts where nobody and nothing has to be waited for; tell whether they were written."""
-        return self._database.is_quick and self._database.write_at_once(_statements(entries))
+        return self._database.is_quick and self._database.write_at_once(self._statements(entries))
+
+    def _statements(self, entries: Sequence[LedgerEntry]) -> Iterator[tuple[str, list[Any]]]:
+        yield from _inserts(entries)
+        for number, hour, *rest in self._tallying.values(entries):
+            yield ADDS["sqlite"], [number, _as_sqlite_has_it(hour), *rest]
 
     def tidy(self) -> None:
         """Do the work that writing leaves, as far as it goes beside further writing."""
@@ -296,7 +305,7 @@ def _as_sqlite_has_it(moment: datetime) -> str:
     return utc.isoformat(" ", "microseconds")[:26]
 
 
-def _statements(entries: Sequence[LedgerEntry]) -> Iterator[tuple[str, list[Any]]]:
+def _inserts(entries: Sequence[LedgerEntry]) -> Iterator[tuple[str, list[Any]]]:
     start = 0
     for size, sql in _INSERTS.items():
         while len(entries) - start >= size:

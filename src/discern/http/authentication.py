@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from anyio import to_thread
 from starlette.requests import HTTPConnection
@@ -23,6 +23,7 @@ from discern.access.service_users import csrf_token
 from discern.access.types import Principal
 from discern.core.errors import DiscernError, MissingCsrfToken, StorageUnavailable, Unauthenticated
 from discern.core.origin import origin
+from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.http.guards import Guards
 from discern.http.problems import problem_response
 
@@ -34,9 +35,21 @@ OPEN_PATHS = (
     | _SIGNING_IN
     | _HEALTH
 )
+_METRICS = "/metrics"
+# What `metrics_token` makes of whoever sends it, for that path alone.
+_SCRAPER = Principal("metrics", DEFAULT_WORKSPACE, "auditor")
 _BEARER_OFFER = "bearer."
 KeyCheck = Callable[[], Awaitable[bool]]
 OPEN_FOLDERS = ("/docs/files/", _SIGN_IN)
+
+
+class _Shown(NamedTuple):
+    """What a request shows of who asks, what tells whether that is good, and the secret or the cookie that it is."""
+
+    kind: Literal["key", "token", "certificate", "session", "none"]
+    ask: Callable[[], Principal]
+    secret: str | None = None
+    cookie: str = ""
 
 
 class Authentication:
@@ -45,6 +58,7 @@ class Authentication:
     def __init__(self, app: ASGIApp, guards: Guards) -> None:
         self._app = app
         self._keys, self._users, self._tokens, self._limits = guards.keys, guards.users, guards.tokens, guards.limits
+        self._counts, self._metrics_token = guards.counts, guards.metrics_token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 unless the path is open or the key is good."""
@@ -57,32 +71,45 @@ class Authentication:
                     return
             await self._app(scope, receive, send)
             return
-        secret = _bearer(scope) or _offered(scope)
-        certificate: str | None = scope.get("state", {}).get("certificate")
-        ask = partial(self._keys.authenticate, secret)
-        cookie = session_cookie(scope) if secret is None and scope["type"] == "http" else None
-        if secret is None and certificate is not None:
-            ask = partial(self._keys.authenticate_certificate, certificate)
-        elif secret is not None and looks_like_a_token(secret):
-            ask = partial(self._tokens.authenticate, secret)
-        elif cookie is not None:
-            ask = partial(self._users.authenticate, cookie)
+        shown = self._shown(scope)
         try:
             if self._limits.rules and not was_counted(scope):
                 await self._limits.hit("", origin().address, None)
-            principal = self._keys.remembered(secret) or await to_thread.run_sync(ask)
-            if cookie is not None and certificate is None:
-                _check_csrf(scope, cookie)
-            elif secret is None and certificate is not None:
+            principal = self._keys.remembered(shown.secret) or await to_thread.run_sync(shown.ask)
+            if shown.kind == "session":
+                _check_csrf(scope, shown.cookie)
+            elif shown.kind == "certificate":
                 _check_site(scope)
         except DiscernError as error:
+            if isinstance(error, Unauthenticated | MissingCsrfToken):
+                self._counts.add(f"authentication.{shown.kind if isinstance(error, Unauthenticated) else 'csrf'}")
             await refuse(error, scope, receive, send)
             return
         state = scope.setdefault("state", {})
         state["principal"] = principal
         if scope["type"] == "websocket":
-            state["key_is_good"] = partial(self._is_good, ask)
+            state["key_is_good"] = partial(self._is_good, shown.ask)
         await self._app(scope, receive, send)
+
+    def _shown(self, scope: Scope) -> _Shown:
+        """Return what a request shows: a key or a token before a client certificate, and that before a cookie."""
+        secret = _bearer(scope) or _offered(scope)
+        if secret is not None and scope["path"] == _METRICS and self._is_the_metrics_token(secret):
+            return _Shown("token", lambda: _SCRAPER)
+        if secret is not None and looks_like_a_token(secret):
+            return _Shown("token", partial(self._tokens.authenticate, secret), secret)
+        if secret is not None:
+            return _Shown("key", partial(self._keys.authenticate, secret), secret)
+        certificate: str | None = scope.get("state", {}).get("certificate")
+        if certificate is not None:
+            return _Shown("certificate", partial(self._keys.authenticate_certificate, certificate))
+        cookie = session_cookie(scope) if scope["type"] == "http" else None
+        if cookie is not None:
+            return _Shown("session", partial(self._users.authenticate, cookie), cookie=cookie)
+        return _Shown("none", partial(self._keys.authenticate, None))
+
+    def _is_the_metrics_token(self, secret: str) -> bool:
+        return bool(self._metrics_token) and hmac.compare_digest(secret.encode(), self._metrics_token)
 
     @staticmethod
     async def _is_good(ask: Callable[[], Principal]) -> bool:

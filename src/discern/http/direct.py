@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Container
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from discern.core.errors import CallerError, DiscernError, RateLimited
+from discern.core.measures import Note
 from discern.http.authentication import principal_at_once
 from discern.http.permissions import DETECT, resource_of, standing_headers
 from discern.http.problems import defect_response, problem_response, told_in_the_log
@@ -62,6 +65,8 @@ class DirectRoute:
         self._is_draining = is_draining
         self._elsewhere = elsewhere
         self._subjects = guards.subjects
+        self._noting = partial(guards.counts.measures.noting, "discern_http_request_duration_seconds", "POST", path)
+        self._times: dict[int, Note] = {}
 
     def name_in(self, method: bytes, url: bytes) -> str | None:
         """Return the name in the path, or None for another request."""
@@ -85,7 +90,7 @@ class DirectRoute:
                 return False
         if self._limits.rules and not self._is_within(principal, exchange):
             return exchange.response_complete
-        answer = _answering(exchange, self._quotas, principal.workspace)
+        answer = self._answering(exchange, self._quotas, principal.workspace)
         return self._endpoint(exchange.name, principal, content_type, exchange.body, answer)
 
     def _is_within(self, principal: Principal, exchange: Exchange) -> bool:
@@ -96,25 +101,32 @@ class DirectRoute:
             self._limits.hit_here(self._route, exchange.address, None)
             exchange.standing = self._limits.hit_here(self._route, "", principal)
         except RateLimited as refused:
-            _answering(exchange, None, principal.workspace)(refused)
+            self._answering(exchange, None, principal.workspace)(refused)
             return False
         exchange.counted = True
         return True
 
+    def _answering(self, exchange: Exchange, quotas: Quotas | None, workspace: str) -> Done:
+        def answer(result: bytes | BaseException) -> None:
+            exchange.extra = standing_headers(exchange.standing, quotas, workspace)
+            if isinstance(result, bytes):
+                exchange.answer_json(result)
+                self._note(200, exchange.started)
+                return
+            if isinstance(result, DiscernError):
+                level = logging.INFO if isinstance(result, CallerError) else logging.ERROR
+                facts = {"detector": exchange.name, **told_in_the_log(result)}
+                log.log(level, "request_refused", extra=facts)
+                response = problem_response(result)
+            else:
+                response = defect_response(exchange.name, result)
+            exchange.answer(response.status_code, response.raw_headers, bytes(response.body))
+            self._note(response.status_code, exchange.started)
 
-def _answering(exchange: Exchange, quotas: Quotas | None, workspace: str) -> Done:
-    def answer(result: bytes | BaseException) -> None:
-        exchange.extra = standing_headers(exchange.standing, quotas, workspace)
-        if isinstance(result, bytes):
-            exchange.answer_json(result)
-            return
-        if isinstance(result, DiscernError):
-            level = logging.INFO if isinstance(result, CallerError) else logging.ERROR
-            facts = {"detector": exchange.name, **told_in_the_log(result)}
-            log.log(level, "request_refused", extra=facts)
-            response = problem_response(result)
-        else:
-            response = defect_response(exchange.name, result)
-        exchange.answer(response.status_code, response.raw_headers, bytes(response.body))
+        return answer
 
-    return answer
+    def _note(self, status: int, started: float) -> None:
+        note = self._times.get(status)
+        if note is None:
+            note = self._times[status] = self._noting(str(status))
+        note(time.perf_counter() - started)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from discern.core.errors import Forbidden
 from discern.core.ids import uuid7_text
+from discern.core.measures import Measures
 from discern.core.origin import Origin, set_origin
 from discern.http.authentication import refuse
 
@@ -41,6 +43,8 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
 )
+_DURATION = "discern_http_request_duration_seconds"
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 STANDING_HEADERS = (("x-content-type-options", "nosniff"),)
 """What the server adds to every answer."""
 
@@ -54,7 +58,8 @@ def standing_headers(*, tls: bool, subdomains: bool) -> list[tuple[str, str]]:
 class Edge:
     """ASGI application around another."""
 
-    def __init__(self, app: ASGIApp, trusted: Sequence[Network], origins: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, trusted: Sequence[Network], origins: Iterable[str], measures: Measures) -> None:
+        self._measures = measures
         self._trusted = trusted
         allowed = tuple(origins)
         self._app = app
@@ -70,7 +75,26 @@ class Edge:
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and see to its answer."""
+        """Pass a request on, see to its answer, and note how long it took."""
+        if scope["type"] != "http":
+            await self._pass_on(scope, receive, send)
+            return
+        started, status = time.perf_counter(), ""
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self._pass_on(scope, receive, send_noted)
+        finally:
+            if status:
+                method = scope["method"] if scope["method"] in _METHODS else ""
+                self._measures.noting(_DURATION, method, _route_of(scope), status)(time.perf_counter() - started)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -106,6 +130,14 @@ class Edge:
             await refuse(error, scope, receive, send_hardened)
             return
         await self._app(scope, receive, send_hardened)
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the template of the route that a request met; nothing of what the caller wrote."""
+    if "plain_route" in scope:
+        path: str = scope["plain_route"][0].path
+        return path
+    return str(scope.get("refused_route") or getattr(scope.get("route"), "path", ""))
 
 
 def client_address(peer: str, forwarded: bytes, trusted: Sequence[Network]) -> str:

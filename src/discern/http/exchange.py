@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -58,10 +59,12 @@ class Exchange:
         "name",
         "response_complete",
         "standing",
+        "started",
     )
 
     def __init__(self, line: Line, name: str, headers: list[Header], *, keep_alive: bool) -> None:
         self._line = line
+        self.started = time.perf_counter()
         self.name = name
         self.headers = headers
         self.keep_alive = keep_alive

@@ -9,12 +9,16 @@ from discern.access.service import Keys
 from discern.access.service_limits import RateLimits
 from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
+from discern.core.counts import Counts
 from discern.privacy.ports import Subjects
 from discern.quotas.service import Quotas
 
 
 class Guards(NamedTuple):
-    """What stands before a route: who comes in, what they may do and how often and how much, and about whom."""
+    """What stands before a route: who comes in, what they may do and how often and how much, and about whom.
+
+    `metrics_token` lets in to the metrics alone; empty, nobody comes in by it.
+    """
 
     keys: Keys
     users: Users
@@ -23,3 +27,5 @@ class Guards(NamedTuple):
     limits: RateLimits
     subjects: Subjects
     quotas: Quotas
+    counts: Counts
+    metrics_token: str

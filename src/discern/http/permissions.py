@@ -65,6 +65,7 @@ NEEDS: dict[str, Action | None] = {
     "GET /v1/jobs/{job_id}/events": "jobs.read",
     "GET /v1/jobs/{job_id}/result": "jobs.read",
     "POST /v1/jobs/{job_id}/cancel": "jobs.cancel",
+    "GET /metrics": "metrics.read",
     "GET /v1/statistics": "statistics.read",
     "GET /v1/keys": "keys.read",
     "POST /v1/keys": "keys.create",
@@ -254,6 +255,7 @@ class Permissions:
                 await check(self._permit, principal_of(scope), route, action, found.groupdict().get("name"))
                 check_query(scope, parameters)
             except DiscernError as error:
+                scope["refused_route"] = route.partition(" ")[2]
                 await refuse(error, scope, receive, send)
                 return
             await self._app(scope, receive, telling)

@@ -19,6 +19,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discern.core.errors import CallerError, DiscernError, NoSuchStream
+from discern.core.measures import Measures
 from discern.http.authentication import Authentication, principal_of, refuse
 from discern.http.direct import DirectRoute
 from discern.http.edge import Edge, Network
@@ -63,9 +64,9 @@ class Application(FastAPI):
         ]
         self._in_front = ServerErrorMiddleware(Authentication(self._answer, guards), handler=answer_defect)
 
-    def put_edge_around(self, trusted: Sequence[Network], origins: Iterable[str]) -> None:
+    def put_edge_around(self, trusted: Sequence[Network], origins: Iterable[str], measures: Measures) -> None:
         """Have every request come in over an edge."""
-        self._edge = Edge(self._route, trusted, origins)
+        self._edge = Edge(self._route, trusted, origins, measures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from discern.core import errors
+from discern.core.counts import Counts
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -132,9 +133,23 @@ def told_in_the_log(error: errors.DiscernError) -> dict[str, str]:
     return {"code": error.code, "detail": str(error)}
 
 
-def install_problem_handlers(app: FastAPI) -> None:
+_NOT_LET_IN: dict[type[Exception], str] = {
+    errors.WrongPassword: "password",
+    errors.WrongFactor: "second_factor",
+    errors.SignInRefused: "identity_provider",
+}
+
+
+def install_problem_handlers(app: FastAPI, counts: Counts) -> None:
     """Make every error of `app`, the framework's own included, a problem document."""
-    app.add_exception_handler(errors.DiscernError, _answer_ours)
+
+    async def answer_ours(request: Request, error: Exception) -> Response:
+        reason = _NOT_LET_IN.get(type(error))
+        if reason is not None:
+            counts.add(f"authentication.{reason}")
+        return await _answer_ours(request, error)
+
+    app.add_exception_handler(errors.DiscernError, answer_ours)
     app.add_exception_handler(HTTPException, _answer_framework)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(Exception, answer_defect)

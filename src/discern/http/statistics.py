@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -24,10 +25,14 @@ _OPERATORS: frozenset[Role] = frozenset({"owner", "operator"})
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a process stands: its slot, and what tells the deaths of processes and the seconds a slot had none."""
+    """Where a process stands: its slot, and what tells the deaths of processes and the seconds a slot had none.
+
+    `metrics` is the folder where the processes of one server put together what they measure.
+    """
 
     slot: int = 0
     supervised: Callable[[], tuple[int, float]] | None = None
+    metrics: Path | None = None
 
 
 def statistics_routes(counts: Counts, place: Place, *, principal_of: PrincipalReader) -> APIRouter:

@@ -9,8 +9,6 @@ from uuid import UUID
 
 from discern.core.verdict import Decision
 
-from discern.core.verdict import Decision
-
 MetricKind = Literal["counter", "gauge", "histogram"]
 Scope = Literal["installation", "machine"]
 

@@ -113,7 +113,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says_where_selection_is_cor
         assert found["false_positive_rate"] < 0.2
 
 
-def _truth(named: np.ndarray, expected: Mapping[Decision, float]) -> dict[Measure, float]:  # type: ignore[type-arg]
+def _truth(named: np.ndarray, expected: Mapping[Decision, float]) -> dict[Measure, float]:
     from discern.monitoring.quality.rules_drawing import measures_of
 
     verdicts = {one: int((named == one).sum()) for one in DECISIONS}

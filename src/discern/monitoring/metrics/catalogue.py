@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from discern.monitoring.quality.types import METRICS as QUALITY
 from discern.monitoring.types import Metric
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -63,7 +64,7 @@ _VERDICTS = (
         "histogram",
         "The same of each verdict.",
         ("detector",),
-        _SHORT_SECONDS + (2.5, 5.0, 10.0, 30.0),
+        (*_SHORT_SECONDS, 2.5, 5.0, 10.0, 30.0),
         of="verdicts",
         scope="machine",
     ),
@@ -275,6 +276,7 @@ _TABLES: tuple[Sequence[Metric], ...] = (
     _JOBS,
     _PROCESSES,
     _HOST,
+    QUALITY,
 )
 # Those of the other parts of monitoring stand in their `types`.
 CATALOGUE: dict[str, Metric] = {metric.name: metric for table in _TABLES for metric in table}

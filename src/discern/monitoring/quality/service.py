@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
 from discern.core.clock import Clock, utc_now
+from discern.core.errors import StorageUnavailable
 from discern.monitoring.ports import Tallies
 from discern.monitoring.quality.ports import EvidenceOf, Turn
 from discern.monitoring.quality.rules import (
@@ -38,6 +40,7 @@ from discern.monitoring.types import Sample
 from discern.review.ports import JudgedVerdicts
 from discern.review.types import Judged
 
+log = logging.getLogger(__name__)
 SECONDS = 60.0
 _WHOLE = timedelta(hours=1)
 _Labels = dict[datetime, list[Judged]]
@@ -73,9 +76,12 @@ class Quality:
         self._whole_at: datetime | None = None
 
     def tend(self) -> None:
-        """Measure, if it is the turn of this process. Raises StorageUnavailable."""
-        if self._turn.take():
-            self.refresh()
+        """Measure, if it is the turn of this process. Raises nothing: what cannot be read is read the next time."""
+        try:
+            if self._turn.take():
+                self.refresh()
+        except StorageUnavailable as error:
+            log.warning("quality_waits", extra={"detail": str(error)})
 
     def refresh(self) -> None:
         """Measure every release, and write down what has changed. Raises StorageUnavailable."""
