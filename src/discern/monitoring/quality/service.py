@@ -110,7 +110,7 @@ class Quality:
         may: Callable[[str], bool] = lambda _: True,
     ) -> QualityReport:
         """Return what was measured in a workspace last; `may` tells of a detector whether it may be seen."""
-        since = self._clock() - timedelta(days=days or self._options.days)
+        since = window_start(self._clock() - timedelta(days=days or self._options.days), self._options.window_days)
         found = [
             ReleaseQuality(
                 release.detector,
