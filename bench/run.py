@@ -39,6 +39,7 @@ _PARTS = {
     "durability": ("Durability", "bench.durability:rows"),
     "ledger": ("A full ledger", "bench.ledger_at_scale:rows"),
     "access": ("Permissions and keys", "bench.access:rows"),
+    "monitoring": ("Monitoring", "bench.monitoring:rows"),
     "bulk": ("Bulk scoring", "bench.bulk:rows"),
     "evaluation": ("Evaluation", "bench.evaluation:rows"),
     "video": ("Video", "bench.serving:video"),

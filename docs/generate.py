@@ -19,6 +19,8 @@ from discern.core.verdict import Verdict
 from discern.detectors.schema import manifest_schema
 from discern.evaluation.conditions.registry import table
 from discern.http.problems import FRAMEWORK_PROBLEMS, PROBLEMS
+from discern.monitoring.metrics.catalogue import CATALOGUE
+from discern.monitoring.types import Metric
 from discern.settings import PREFIX, Settings, load_settings
 
 DOCS = Path(__file__).parent
@@ -32,6 +34,7 @@ def pages() -> dict[str, str]:
         "reference/settings.md": _settings(),
         "reference/errors.md": _errors(),
         "reference/commands.md": _commands(),
+        "reference/metrics.md": _metrics(),
         "reference/conditions.md": _conditions(),
         "reference/openapi.json": _json(create_app(services).openapi()),
         "reference/detector.schema.json": _json(manifest_schema()),
@@ -80,6 +83,30 @@ def _errors() -> str:
 def _conditions() -> str:
     intro = "What each strength does to an item; [how to use them](../how-to/conditions.md)."
     return f"# Conditions\n{_NOTE}\n\n{intro}\n\n{table()}"
+
+
+def _metrics() -> str:
+    lines = [
+        "# Metrics",
+        _NOTE,
+        "",
+        "What `/metrics` tells; [how to read it](../how-to/monitor.md). Histograms are classic: each has a series for",
+        "every bound.",
+        "",
+        "What is known of the *machine* that answers is summed over its processes; add it up over machines. What is",
+        "known of the *installation* stands in its database: every machine tells the same, so take the `max`.",
+    ]
+    parts: dict[str, list[Metric]] = {}
+    for metric in CATALOGUE.values():
+        parts.setdefault(metric.of, []).append(metric)
+    for part, metrics in parts.items():
+        lines += ["", f"## {part[0].upper()}{part[1:]}", "", "| metric | kind | labels | of the | what |"]
+        lines.append("|---|---|---|---|---|")
+        for one in metrics:
+            labels = ", ".join(f"`{label}`" for label in one.labels)
+            bounds = f" Bounds: {', '.join(f'{bound:g}' for bound in one.buckets)}." if one.buckets else ""
+            lines.append(f"| `{one.name}` | {one.kind} | {labels} | {one.scope} | {one.help}{bounds} |")
+    return "\n".join(lines) + "\n"
 
 
 def _commands() -> str:

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -154,7 +155,8 @@ def test_what_is_written_while_rows_are_put_together_is_counted(two_workspaces: 
     thread.start()
     try:
         for hours in range(1, 30):
-            TallyStore(two_workspaces.database, lambda ahead=hours: NOW + timedelta(hours=ahead)).tidy()
+            later = NOW + timedelta(hours=hours)
+            TallyStore(two_workspaces.database, partial(lambda moment: moment, later)).tidy()
     finally:
         stop.set()
         thread.join()

@@ -75,7 +75,9 @@ class ProcessFiles:
     def close(self) -> None:
         """Let go of this process's file: its counts stay."""
         self._own.close()
-        os.close(self._held)
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     def _is_over(self, path: Path) -> bool:
         """Tell whether the process of a file has ended; its counts are then in the file `gone`, and the file is not."""

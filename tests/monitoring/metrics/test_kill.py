@@ -1,0 +1,147 @@
+"""Metrics, ledger and audit log agree to the last verdict after workers were killed under load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import func, select
+
+from discern.app import build_services
+from discern.detection.store import verdicts
+from discern.settings import load_settings
+from tests.cli.test_workers import Load, Running, until
+
+pytestmark = pytest.mark.system
+KILLS = 2
+TOKEN = "a word that only Prometheus knows"
+Found = dict[tuple[str, ...], float]
+
+
+@pytest.fixture
+def environment(request: pytest.FixtureRequest, home: Path) -> dict[str, str]:
+    """What the servers and the test see; on SQLite unless a test says otherwise."""
+    given = {"DISCERN_HOME": str(home)}
+    if getattr(request, "param", "sqlite") == "postgresql":
+        given["DISCERN_DATABASE_URL"] = request.getfixturevalue("postgresql_url")
+    return given
+
+
+@pytest.fixture
+def running(environment: dict[str, str]) -> Iterator[Running]:
+    services = build_services(load_settings(environment))
+    services.open()
+    secret = services.keys.issue("default", "test", role="owner").secret
+    services.close()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    more = {"DISCERN_PORT": str(port), "DISCERN_CACHE_ENTRIES": "0", "DISCERN_METRICS_TOKEN": TOKEN}
+    more |= {"PATH": "", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "discern.cli.main", "up", "--workers", "2"],
+        env=environment | more,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    found = Running(process, port, Path(environment["DISCERN_HOME"]), secret)
+    try:
+        until(lambda: read(found).get("discern_workers") == {(): 2})
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+
+
+def read(running: Running) -> dict[str, Found]:
+    """Every sample, by its name and the values of its labels in the order of their names; nothing while it starts."""
+    try:
+        answer = httpx2.get(f"{running.url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+    except httpx2.TransportError:
+        return {}
+    found: dict[str, Found] = {}
+    for family in text_string_to_metric_families(answer.raise_for_status().text):
+        for sample in family.samples:
+            labels = tuple(value for _, value in sorted(sample.labels.items()))
+            found.setdefault(sample.name, {})[labels] = sample.value
+    return found
+
+
+@pytest.mark.parametrize("environment", ["sqlite", "postgresql"], indirect=True)
+def test_after_kills_under_load_nothing_differs(running: Running, environment: dict[str, str]) -> None:
+    load = Load(running)
+
+    def kill_some() -> None:
+        for number in range(KILLS):
+            os.kill(running.workers()[number % 2], signal.SIGKILL)
+            dead = number + 1
+            until(lambda: read(running).get("discern_worker_deaths_total") == {(): dead})  # noqa: B023 - asked at once
+            until(lambda: read(running).get("discern_workers") == {(): 2})
+            time.sleep(0.2)
+
+    load.during(kill_some)
+    assert len(load.answered) > 50
+    services = build_services(load_settings(environment))
+    services.open()
+    try:
+        with services.database.read() as connection:
+            rows = select(verdicts.c.decision, func.count().label("verdicts")).group_by(verdicts.c.decision)
+            ledger = {row.decision: row.verdicts for row in connection.execute(rows)}
+        tallied = Counter[str]()
+        for row in services.monitoring.tallies.ever():
+            tallied[row.decision] += row.verdicts
+        audit = Counter((one.act.act, one.act.outcome) for one in services.audit_store.all("default"))
+    finally:
+        services.close()
+    assert tallied == ledger
+    # What was answered is on the ledger; what was cut off may be.
+    total = sum(ledger.values())
+    assert len(load.answered) <= total <= len(load.answered) + len(load.broken)
+    time.sleep(1.1)  # what was read a moment ago is told again for a second
+    found = read(running)
+    assert {labels[0]: value for labels, value in found["discern_verdicts_total"].items()} == ledger
+    assert sum(found["discern_stage_exits_total"].values()) == total
+    assert found["discern_audit_entries_total"] == audit
+    # What is no more than noted may lack the last second of each that was killed, and never has too much.
+    noted = sum(found["discern_verdict_duration_seconds_count"].values())
+    assert 0 < noted <= total
+    assert found["discern_http_requests_in_progress"][()] >= 1
+    assert found["discern_waiting_rows"] == {(): 0}
+    assert len(list((running.home / "metrics").glob("*/*.db"))) == 3  # of two that live, and of all that are dead
+
+
+def test_replaced_processes_leave_what_they_counted(running: Running) -> None:
+    load, before = Load(running), set(running.workers())
+
+    def replace_all() -> None:
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: len(running.workers()) == 2 and not before & set(running.workers()))
+        until(lambda: read(running).get("discern_workers") == {(): 2})
+
+    load.during(replace_all)
+    assert (load.broken, load.refused) == ([], [])
+    time.sleep(2.2)  # what was noted is added up after a second, and told again for another
+    found = read(running)
+    answered = float(len(load.answered))
+    assert sum(found["discern_verdicts_total"].values()) == answered
+    assert sum(found["discern_verdict_duration_seconds_count"].values()) == answered
+    ok = found["discern_http_request_duration_seconds_count"]["POST", "/v1/detectors/{name}/verdicts", "200"]
+    assert ok == answered
+    assert found["discern_worker_deaths_total"] == {(): 0}
+
+
+def test_the_folder_goes_with_the_server(running: Running) -> None:
+    assert len(list((running.home / "metrics").iterdir())) == 1
+    running.process.terminate()
+    assert running.process.wait(30) == 0
+    assert list((running.home / "metrics").iterdir()) == []
