@@ -41,7 +41,7 @@ _PICTURES = 100
 
 
 class Window(NamedTuple):
-    """Judged inputs: scores float64 [n], decisions int [n] as positions in `DECISIONS`, and whether each is positive."""
+    """Judged inputs: scores float64 [n], decisions int [n] as positions in `DECISIONS`, whether each is positive."""
 
     scores: NDArray[np.float64]
     codes: NDArray[np.int64]
