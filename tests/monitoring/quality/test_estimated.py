@@ -16,7 +16,7 @@ from discern.detectors.scoring import DECISIONS as CODES
 from discern.monitoring.quality.rules_estimated import deviation, doubt_of, estimated, typical_log_odds
 from discern.monitoring.quality.sources import evidence_of
 from discern.monitoring.quality.types import CalibrationDoubt, Figure, Group, Measure
-from tests.monitoring.quality.worlds import Flags, Floats, coverage, decided, groups_of, sigmoid, truth_of
+from tests.monitoring.quality.worlds import Flags, Floats, coverage, decided, groups_of, recalibrated, sigmoid, truth_of
 
 RANDOM = np.random.default_rng(11)
 START = RANDOM.bit_generator.state
@@ -86,7 +86,7 @@ def test_the_doubt_about_the_calibration_is_in_the_interval_where_the_bundle_tel
     """A detector whose calibration was fitted on 1,000 inputs, asked about 40,000 others."""
     with_doubt, without = ([], [])  # type: ignore[var-annotated]
     for _ in range(100):
-        off = fitted(1000)
+        off = recalibrated(RANDOM, 1000)
         log_odds = RANDOM.normal(-3.5, 2.5, 40_000)
         positive = RANDOM.random(len(log_odds)) < sigmoid(log_odds)
         scores = sigmoid((log_odds - off[0]) / off[1])
@@ -102,20 +102,6 @@ def test_the_doubt_about_the_calibration_is_in_the_interval_where_the_bundle_tel
     assert covered.min() > 0.85, covered
     assert covered.mean() > 0.91
     assert np.mean(without, axis=0).mean() < 0.75
-
-
-def fitted(items: int) -> tuple[float, float]:
-    """Intercept and slope of a logistic recalibration fitted by Newton's method, against log odds that are right."""
-    log_odds = RANDOM.normal(-3, 2.5, items)
-    positive = RANDOM.random(items) < sigmoid(log_odds)
-    design = np.stack([np.ones(items), log_odds], axis=1)
-    at = np.array([0.0, 1.0])
-    for _ in range(12):
-        share = sigmoid(design @ at)
-        information = (design * (share * (1 - share))[:, None]).T @ design
-        at = at + np.linalg.solve(information, design.T @ (positive - share))
-    # What is served is the inverse: scores by which the world is off.
-    return -at[0] / at[1], 1 / at[1]
 
 
 def test_the_doubt_is_the_one_a_logistic_fit_has() -> None:

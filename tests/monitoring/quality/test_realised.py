@@ -12,7 +12,7 @@ from discern.monitoring.quality.rules_drawing import DECISIONS
 from discern.monitoring.quality.rules_realised import Stratum, realised, stratum
 from discern.monitoring.quality.types import Figure, Measure
 from discern.review.types import Judged
-from tests.monitoring.quality.worlds import coverage, decided, judged, sigmoid, truth_of
+from tests.monitoring.quality.worlds import coverage, decided, judged, measured_truth, sigmoid, truth_of
 
 RANDOM = np.random.default_rng(5)
 START = RANDOM.bit_generator.state
@@ -100,7 +100,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says_where_selection_is_cor
         verdicts = {one: int(np.sum(named == one)) if corrected else len(there[one]) for one in DECISIONS}
         # What the detector does on such inputs, not only on these.
         expected = {one: float(chance[named == one].sum()) for one in DECISIONS}
-        return realised(verdicts, strata), _truth(named, expected)
+        return realised(verdicts, strata), measured_truth(named, expected)
 
     found = coverage(300, one_window)
     assert len(found) == 7
@@ -111,14 +111,6 @@ def test_the_interval_holds_the_truth_as_often_as_it_says_where_selection_is_cor
         assert found["precision"] > 0.91
         assert found["true_positive_rate"] < 0.2
         assert found["false_positive_rate"] < 0.2
-
-
-def _truth(named: np.ndarray, expected: Mapping[Decision, float]) -> dict[Measure, float]:
-    from discern.monitoring.quality.rules_drawing import measures_of
-
-    verdicts = {one: int((named == one).sum()) for one in DECISIONS}
-    return {one: float(value[0]) for one, value in
-            measures_of(verdicts, {which: np.array([many]) for which, many in expected.items()}).items()}  # fmt: skip
 
 
 def test_rare_positives_that_the_hold_out_did_not_meet_leave_the_interval_open() -> None:

@@ -202,9 +202,13 @@ def test_a_shift_of_meaning_shows_as_a_gap_and_a_good_release_has_none(services:
 
 def test_labels_of_other_versions_and_of_what_is_left_out_do_not_count(world: World) -> None:
     at = world.ask(2, scores_of(20))
-    world.labels.given = [judged(0.9, **{"positive": True, "verdict_at": at, **changes})
-                          for changes in ({"version": "2.0.0"}, {"cached": True}, {"decided_by": "fraction_above"},
-                                          {"positive": None})]  # fmt: skip
+    odd = judged(0.9, positive=True, verdict_at=at)
+    world.labels.given = [
+        odd._replace(version="2.0.0"),
+        odd._replace(cached=True),
+        odd._replace(decided_by="fraction_above"),
+        odd._replace(positive=None),
+    ]
     (window,) = world.report().releases[0].windows
     assert window.labels == 0
 
@@ -264,7 +268,7 @@ def test_a_database_that_is_down_leaves_quality_as_it_was(world: World) -> None:
     def down(*_: Any) -> Any:
         raise StorageUnavailable("It is down.")
 
-    world.tallies.since = down  # type: ignore[method-assign]
+    world.tallies.since = down  # type: ignore[assignment]
     world.quality.tend()
     assert world.quality.report("default") == before
 

@@ -56,6 +56,27 @@ def truth_of(positive: Flags, decisions: Iterable[Decision]) -> dict[Measure, fl
     return {measure: float(value[0]) for measure, value in measures_of(verdicts, counts).items()}
 
 
+def measured_truth(named: Any, expected: Mapping[Decision, float]) -> dict[Measure, float]:
+    """Every measure as it is expected on such inputs; `expected` has the positives of each decision."""
+    verdicts = {one: int((named == one).sum()) for one in DECISIONS}
+    counts = {which: np.array([many]) for which, many in expected.items()}
+    return {one: float(value[0]) for one, value in measures_of(verdicts, counts).items()}
+
+
+def recalibrated(random: np.random.Generator, items: int) -> tuple[float, float]:
+    """By how much, intercept and slope, a logistic recalibration is off that was fitted on so many items."""
+    log_odds = random.normal(-3, 2.5, items)
+    positive = random.random(items) < sigmoid(log_odds)
+    design = np.stack([np.ones(items), log_odds], axis=1)
+    at = np.array([0.0, 1.0])
+    for _ in range(12):  # Newton's method
+        share = sigmoid(design @ at)
+        information = (design * (share * (1 - share))[:, None]).T @ design
+        at = at + np.linalg.solve(information, design.T @ (positive - share))
+    # What is served is the inverse: scores by which the world is off.
+    return float(-at[0] / at[1]), float(1 / at[1])
+
+
 def covered(
     figures: Iterable[Figure], truth: Mapping[Measure, float], hits: Counter[Measure], all_: Counter[Measure]
 ) -> None:
