@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -178,11 +179,11 @@ class Committer:
         if error is None:
             self._counts.add("ledger.commits")
             self._untidy_rows += rows
-            for entries, _ in groups:
-                if entries:
-                    self._counts.add("ledger.verdicts", len(entries), workspace=entries[0].verdict.workspace)
-                    for watcher in self._watchers:
-                        watcher.recorded(entries)
+            entries = groups[0].entries if len(groups) == 1 else [entry for group in groups for entry in group.entries]
+            for workspace, count in Counter([entry.verdict.workspace for entry in entries]).items():
+                self._counts.add("ledger.verdicts", count, workspace=workspace)
+            for watcher in self._watchers:
+                watcher.recorded(entries)
         for group in groups:
             if group.written.done():
                 continue

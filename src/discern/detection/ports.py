@@ -76,7 +76,10 @@ class Watcher(Protocol):
     """Whoever takes note of what was answered. It costs next to nothing, and raises nothing."""
 
     def recorded(self, entries: Sequence[LedgerEntry]) -> None:
-        """Take note of verdicts that are on the ledger from here on. Called on the event loop, before they are sent."""
+        """Take note of verdicts that are on the ledger from here on, those of one transaction.
+
+        Called on the event loop, before they are sent.
+        """
         ...
 
 

@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from discern.core.errors import CallerError, DiscernError, RateLimited
-from discern.core.measures import Note
 from discern.http.authentication import principal_at_once
 from discern.http.permissions import DETECT, resource_of, standing_headers
 from discern.http.problems import defect_response, problem_response, told_in_the_log
@@ -66,7 +65,7 @@ class DirectRoute:
         self._elsewhere = elsewhere
         self._subjects = guards.subjects
         self._noting = partial(guards.counts.measures.noting, "discern_http_request_duration_seconds", "POST", path)
-        self._times: dict[int, Note] = {}
+        self._note_answer = self._noting("200")
 
     def name_in(self, method: bytes, url: bytes) -> str | None:
         """Return the name in the path, or None for another request."""
@@ -111,7 +110,7 @@ class DirectRoute:
             exchange.extra = standing_headers(exchange.standing, quotas, workspace)
             if isinstance(result, bytes):
                 exchange.answer_json(result)
-                self._note(200, exchange.started)
+                self._note_answer(time.perf_counter() - exchange.started)
                 return
             if isinstance(result, DiscernError):
                 level = logging.INFO if isinstance(result, CallerError) else logging.ERROR
@@ -121,12 +120,6 @@ class DirectRoute:
             else:
                 response = defect_response(exchange.name, result)
             exchange.answer(response.status_code, response.raw_headers, bytes(response.body))
-            self._note(response.status_code, exchange.started)
+            self._noting(str(response.status_code))(time.perf_counter() - exchange.started)
 
         return answer
-
-    def _note(self, status: int, started: float) -> None:
-        note = self._times.get(status)
-        if note is None:
-            note = self._times[status] = self._noting(str(status))
-        note(time.perf_counter() - started)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from discern.core.measures import Measures, Note
-from discern.core.verdict import Verdict
 from discern.detection.types import LedgerEntry
 
 
@@ -14,30 +13,30 @@ class VerdictTimes:
 
     def __init__(self, measures: Measures) -> None:
         self._measures = measures
-        self._notes: dict[str, Note] = {}
-        self._stages: dict[tuple[str, str], Note] = {}
+        # By detector, and what belongs to each of its stages.
+        self._notes: dict[str, tuple[Note, dict[str, Note]]] = {}
 
     def recorded(self, entries: Sequence[LedgerEntry]) -> None:
         """Take note of verdicts that are on the ledger."""
+        known = self._notes
         for entry in entries:
             verdict = entry.verdict
-            note = self._notes.get(verdict.detector) or self._of(verdict.detector)
+            note, stages = known.get(verdict.detector) or self._of(verdict.detector)
             note(verdict.milliseconds / 1000)
             if not verdict.cached:
-                self._note_stages(verdict)
+                for stage in verdict.stages:
+                    note_stage = stages.get(stage.name) or self._of_stage(verdict.detector, stage.name)
+                    note_stage(stage.milliseconds / 1000)
+                    if stage.error is not None:
+                        self._measures.count("discern_stage_failures_total", verdict.detector, stage.name)
             if verdict.input.kind == "stream":
                 self._measures.count("discern_stream_windows_total")
 
-    def _note_stages(self, verdict: Verdict) -> None:
-        for stage in verdict.stages:
-            key = verdict.detector, stage.name
-            note = self._stages.get(key)
-            if note is None:
-                note = self._stages[key] = self._measures.noting("discern_stage_duration_seconds", *key)
-            note(stage.milliseconds / 1000)
-            if stage.error is not None:
-                self._measures.count("discern_stage_failures_total", *key)
+    def _of(self, detector: str) -> tuple[Note, dict[str, Note]]:
+        found = self._notes[detector] = self._measures.noting("discern_verdict_duration_seconds", detector), {}
+        return found
 
-    def _of(self, detector: str) -> Note:
-        note = self._notes[detector] = self._measures.noting("discern_verdict_duration_seconds", detector)
+    def _of_stage(self, detector: str, stage: str) -> Note:
+        note = self._measures.noting("discern_stage_duration_seconds", detector, stage)
+        self._notes[detector][1][stage] = note
         return note
