@@ -120,7 +120,7 @@ def alarms() -> Iterator[str]:
 def _is_alarm(random: np.random.Generator, labels: int, odds: float, chance: float) -> bool:
     log_odds = random.normal(0, 2, labels)
     scores, positive = drawn(random, log_odds, math.log(odds))
-    items = [Item(NOON, *one) for one in zip(decided(scores), scores.tolist(), positive.tolist(), strict=True)]
+    items = [Item(NOON, 1, *one) for one in zip(decided(scores), scores.tolist(), positive.tolist(), strict=True)]
     return any(
         gap.is_alarm for gap in gaps(items, odds=1.25, doubts=dict.fromkeys(GAP_MEASURES, 0.0), false_alarms=chance)
     )

@@ -145,11 +145,15 @@ def _is_mature(strata: Mapping[Decision, Stratum | str], come: float | None, lab
 
 def gaps_of(
     measured: Sequence[Measured], groups: Iterable[Mapping[Decision, Group]], evidence: Evidence | None,
-    options: QualityOptions,
+    options: QualityOptions, began: datetime,
 ) -> tuple[Gap, ...]:  # fmt: skip
-    """Return what the labels of mature windows, oldest first, say against scores; `groups` are of all windows."""
+    """Return what the labels of mature windows, oldest first, say against scores; `groups` are of all windows.
+
+    `began` is the start of the first window of the release's life.
+    """
+    length = timedelta(days=options.window_days)
     items = [
-        Item(window.start, label.decision, label.score, bool(label.positive))
+        Item(window.start, (window.start - began) // length + 1, label.decision, label.score, bool(label.positive))
         for window, used in measured
         if window.is_mature
         for label in sorted(used, key=lambda one: one.label_id)
@@ -173,7 +177,9 @@ def _together(groups: Iterable[Group]) -> Group:
     return found
 
 
-def standing_of(windows: Sequence[QualityWindow], its_gaps: tuple[Gap, ...], evidence: Evidence | None) -> Standing:
+def standing_of(
+    windows: Sequence[QualityWindow], its_gaps: tuple[Gap, ...], evidence: Evidence | None, began: datetime
+) -> Standing:
     """Return how a release stands by its windows, oldest first."""
     figures = []
     for kind in KINDS:
@@ -185,7 +191,7 @@ def standing_of(windows: Sequence[QualityWindow], its_gaps: tuple[Gap, ...], evi
                 figure for one in there for figure in one.figures if (figure.kind, figure.measure) == (kind, which)
             )
             figures.append(next((one for one in values if one.value is not None), Figure(which, kind, why="none yet")))
-    return Standing(tuple(figures), its_gaps, _caveats(windows, evidence))
+    return Standing(began, tuple(figures), its_gaps, _caveats(windows, evidence))
 
 
 def _caveats(windows: Sequence[QualityWindow], evidence: Evidence | None) -> tuple[str, ...]:

@@ -91,6 +91,8 @@ class Quality:
             is_whole = self._whole_at is None or not timedelta(0) <= now - self._whole_at < _WHOLE
             self._count(first if is_whole else window_start(now, days) - timedelta(days=days), first)
             self._read_labels(first, anew=is_whole)
+            if is_whole:
+                self._standings = dict(self._store.standings())
             evidence = {
                 (one.detector, one.version): self._evidence_of(one.detector, one.version) for one in self._counts
             }
@@ -188,8 +190,10 @@ class Quality:
         self._measured[release] = after
         measured = [one for _, one in after.values()]
         groups = (counts.groups for counts in self._counts[release].values())
-        its_gaps = gaps_of(measured, groups, evidence, self._options)
-        standing = standing_of([one.window for one in measured], its_gaps, evidence)
+        known_before = self._standings.get(release)
+        began = min([*after, *([] if known_before is None else [known_before.began])])
+        its_gaps = gaps_of(measured, groups, evidence, self._options, began)
+        standing = standing_of([one.window for one in measured], its_gaps, evidence, began)
         changed = [one.window for start, (_, one) in after.items() if before.get(start) is not after[start]]
         if changed or self._standings.get(release) != standing:
             self._store.write(release, changed, standing)

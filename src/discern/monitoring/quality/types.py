@@ -135,8 +135,12 @@ class QualityReport(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a release stands: the figures of the last windows that have them, and its gaps."""
+    """How a release stands: the figures of the last windows that have them, and its gaps.
 
+    `began` is the start of the first window that there ever was of it.
+    """
+
+    began: _Utc
     figures: tuple[Figure, ...]
     gaps: tuple[Gap, ...]
     caveats: tuple[str, ...]
