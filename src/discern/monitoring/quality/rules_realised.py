@@ -61,7 +61,7 @@ def stratum(verdicts: int, labelled: Sequence[Judged], least: float) -> Stratum 
         [(one, one.held_out) for one in labelled if one.held_out],
         [(one, one.propensity) for one in labelled if one.propensity and one.selected_by != "holdout"],
     ]
-    found = [_weighted(verdicts, its) for its in drawn if its]
+    found = [_weighted(verdicts, its, least) for its in drawn if its]
     if not found:
         return f"it is not known how its {len(labelled)} labels came to be: none was drawn by chance"
     enough = [one for one, noise in found if one.stands_for + noise >= least]
@@ -71,12 +71,15 @@ def stratum(verdicts: int, labelled: Sequence[Judged], least: float) -> Stratum 
     return max(enough, key=lambda one: one.effective)
 
 
-def _weighted(verdicts: int, drawn: Sequence[tuple[Judged, float]]) -> tuple[Stratum, float]:
-    """Return what drawn labels say, each with its probability, and the noise of the share they stand for."""
+def _weighted(verdicts: int, drawn: Sequence[tuple[Judged, float]], least: float) -> tuple[Stratum, float]:
+    """Return what drawn labels say, each with its probability, and the noise of the share they stand for.
+
+    The noise is that of drawing, and twice that of which labels happen to be among the share that has come.
+    """
     weights = np.array([1 / probability for _, probability in drawn])
     positive = np.array([bool(one.positive) for one, _ in drawn])
     total = float(weights.sum())
-    noise = float(np.sqrt(np.sum(weights * (weights - 1)))) / verdicts
+    noise = float(np.sqrt(np.sum(weights * (weights - 1)))) / verdicts + 2 * (least * (1 - least) / len(drawn)) ** 0.5
     share, effective = float(weights @ positive) / total, total**2 / float(weights @ weights)
     return Stratum(share, effective, 0.0, total / verdicts, tuple(one for one, _ in drawn)), noise
 
