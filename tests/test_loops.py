@@ -141,7 +141,7 @@ def test_the_server_keeps_house_after_a_defect(
     turns = Turns()
     monkeypatch.setattr(getattr(services, part), work, turns)
     app = create_app(services)
-    server = serving.Server(uvicorn.Config(app), app, services, lambda: None)
+    server = serving.Server(uvicorn.Config(app), app, services, lambda: None, lambda: None)
     assert_goes_on(getattr(server, loop), turns)
 
 

@@ -27,7 +27,7 @@ from discern.access.store_users import UserStore
 from discern.access.types import LOCAL, Principal, Resource
 from discern.app_evidence import compliance_of
 from discern.app_jobs import bulk_parts_of, jobs_of
-from discern.app_monitoring import Monitoring, monitoring_of
+from discern.app_monitoring import Monitoring, Pings, Watched, Watchmen, monitoring_of, watchmen_of
 from discern.app_people import federation_of, proofs_of, second_factor_roles
 from discern.app_review import labels_of
 from discern.app_storage import (
@@ -49,7 +49,7 @@ from discern.core.errors import BundleUntrusted
 from discern.detection.batching import Batcher
 from discern.detection.bulk.store import RunStore
 from discern.detection.caching import AnswerCache
-from discern.detection.committing import Committer
+from discern.detection.committing import LEDGER_PATIENCE, Committer
 from discern.detection.jobs.service import Jobs
 from discern.detection.jobs.store import JobStore
 from discern.detection.service import Answer, Plane, from_cache, on_ledger, within_quota
@@ -143,6 +143,7 @@ class Services:
         self.keys.write_down_uses()
         self.users.write_down_uses()
         self.quotas.settle()
+        self.monitoring.close()
         self.audit.close()
         self.monitoring.metrics.close()
         self.batcher.close()
@@ -155,25 +156,25 @@ class Services:
 
 def build_services(settings: Settings) -> Services:
     """Put the parts together."""
-    limits, database = _input_limits(settings), database_of(settings)
-    catalogue, counts, locator = _catalogue(settings), Counts(), face_locator(settings.face_model)
+    limits, database, counts = _input_limits(settings), database_of(settings), Counts()
+    watchmen = watchmen_of(database, counts)
+    catalogue, locator = _catalogue(settings, watchmen), face_locator(settings.face_model)
     batcher, cache = _batcher(settings, counts), answer_cache(settings, counts)
     replica, audit_store = replica_of(settings, database, counts), AuditStore(database)
     audit = AuditTrail(audit_store, anchor_place(settings), settings.audit_anchor_seconds)
     plane = Plane(catalogue, limits, locator, batcher, ProbingWatch(settings.probing_alike, audit, counts))
-    consents = ConsentStore(database, audit)
-    subjects = subjects_of(settings, consents)
-    objects, rotation = objects_of(settings, database, subjects, audit)
-    verdicts = VerdictStore(database, replica, subjects)
+    consents, subjects, objects, rotation = _sealing(settings, database, audit)
+    verdicts, job_store = VerdictStore(database, replica, subjects), JobStore(database)
+    committer, quotas = _committer(verdicts, counts, watchmen), Quotas(QuotaStore(database, audit))
     labels = labels_of(settings, database, audit, verdicts, catalogue, subjects)
-    committer = Committer(verdicts, counts, [VerdictTimes(counts.measures)])
-    quotas, job_store = Quotas(QuotaStore(database, audit)), JobStore(database)
     detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
-    runs = partial(bulk_parts_of, settings, catalogue, limits, locator, RunStore(database), quotas)
-    jobs = jobs_of(settings, job_store, objects, verdicts, detect, runs, subjects, counts)
+    pings, runs = _pings(database, catalogue, objects), RunStore(database)
+    parts = partial(bulk_parts_of, settings, catalogue, limits, locator, runs, quotas)
+    jobs = jobs_of(settings, job_store, objects, verdicts, detect, parts, subjects, counts)
     keys, policies = Keys(KeyStore(database, audit)), Policies(settings.home / "policies")
-    users = Users(UserStore(database, audit), second_factor_roles=second_factor_roles(settings))
-    retention, factors, proofs = retention_of(database, audit, jobs), FactorStore(database, audit), proofs_of(settings)
+    users, proofs = _users(settings, database, audit), proofs_of(settings)
+    retention, factors = retention_of(database, audit, jobs), FactorStore(database, audit)
+    watched = Watched(audit_store, job_store, pings, labels.store, catalogue)
     return Services(
         settings=settings,
         limits=limits,
@@ -209,13 +210,35 @@ def build_services(settings: Settings) -> Services:
         subjects=subjects,
         privacy=Privacy(subjects, consents, verdicts, jobs, labels.store, audit),
         counts=counts,
-        monitoring=monitoring_of(settings, database, counts, audit_store, job_store, labels.store, catalogue),
+        monitoring=monitoring_of(settings, database, watchmen, counts, watched),
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
     )
 
 
-def _catalogue(settings: Settings) -> Catalogue:
+def _sealing(
+    settings: Settings, database: Database, audit: AuditTrail
+) -> tuple[ConsentStore, SubjectKeys, SealedObjects, Rotation]:
+    """Return what people have said, their keys, and what is sealed with these and others."""
+    consents = ConsentStore(database, audit)
+    subjects = subjects_of(settings, consents)
+    return consents, subjects, *objects_of(settings, database, subjects, audit)
+
+
+def _users(settings: Settings, database: Database, audit: AuditTrail) -> Users:
+    return Users(UserStore(database, audit), second_factor_roles=second_factor_roles(settings))
+
+
+def _committer(verdicts: VerdictStore, counts: Counts, watchmen: Watchmen) -> Committer:
+    guard = watchmen.breakers.guard("store", "ledger", LEDGER_PATIENCE)
+    return Committer(verdicts, counts, [VerdictTimes(counts.measures)], guard)
+
+
+def _pings(database: Database, catalogue: Catalogue, objects: SealedObjects) -> Pings:
+    return Pings({"database": database.ping, "detectors": catalogue.ping}, {"objects": objects.ping})
+
+
+def _catalogue(settings: Settings, watchmen: Watchmen) -> Catalogue:
     return Catalogue(
         builtin=BUILTIN,
         home=settings.home,
@@ -226,6 +249,8 @@ def _catalogue(settings: Settings) -> Catalogue:
         ),
         inference_threads=settings.inference_threads,
         variants=settings.variant == "served",
+        breakers=watchmen.breakers,
+        happenings=watchmen.happenings,
     )
 
 

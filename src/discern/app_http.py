@@ -44,6 +44,8 @@ from discern.http.permissions import NEEDS, Permissions
 from discern.http.plain import Application, PlainRoute
 from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
+from discern.monitoring.health.api import health_page_routes
+from discern.monitoring.health.types import Health
 from discern.monitoring.metrics.api import metrics_routes
 from discern.monitoring.quality.api import quality_routes
 from discern.monitoring.quality.types import QualityReport
@@ -66,7 +68,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
-    *(Keeping, KeepingChange, Usage, *LABEL_SCHEMAS, QualityReport),
+    *(Keeping, KeepingChange, Usage, Health, *LABEL_SCHEMAS, QualityReport),
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS, *SCHEMAS_FEDERATION),
     *(
         SubjectRequest,
@@ -197,36 +199,15 @@ def _guards(services: Services) -> Guards:
     )
 
 
-def create_app(services: Services, place: Place | None = None) -> Application:
-    """Return the HTTP application over `services`, which the caller has opened and closes."""
-    services.policies.open()  # a policy that is wrong, or no engine, stops the start
-    services.federation.open()
-    app = Application(
-        title="Discern",
-        version=discern.__version__,
-        description="Verdicts on images, videos and records, each on record before it is answered.",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
-    )
-    install_problem_handlers(app, services.counts)
-    settings = services.settings
-    app.put_edge_around(networks(settings.trusted_proxies), _origins(settings), services.counts.measures)
+def _routers(services: Services, app: Application, place: Place) -> tuple[APIRouter, ...]:
+    """Return the routes that the framework answers."""
+    access, hashing = services.access, CapacityLimiter(HASHED_AT_A_TIME)
     parts = {"database": services.database.ping, "detectors": services.catalogue.ping}
-    access = services.access
-    guards = _guards(services)
-    ask, batch = _asking(services)
-    app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
-    app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, elsewhere=_LOOKED_AT_ELSEWHERE)
-    streams = _streams(services)
-    app.put_streams_in_front("/v1/detectors/{name}/stream", streams, guards, streams.drain)
-    hashing = CapacityLimiter(HASHED_AT_A_TIME)
-    services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
-    routers = (
+    return (
         health_routes(parts, lambda: app.draining, {"objects": services.objects.ping}),
         metrics_routes(services.monitoring.metrics),
-        statistics_routes(services.counts, place or Place(), principal_of=principal_of),
+        statistics_routes(services.counts, place, principal_of=principal_of),
+        health_page_routes(services.monitoring.health, place.slot, place.supervised, principal_of=principal_of),
         registry_routes(services.catalogue, access, principal_of=principal_of),
         ledger_routes(services.verdicts, access, principal_of=principal_of),
         *_judgement_routes(services),
@@ -245,9 +226,36 @@ def create_app(services: Services, place: Place | None = None) -> Application:
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),
         compliance_routes(services.compliance, access, principal_of=principal_of),
     )
+
+
+def create_app(services: Services, place: Place | None = None) -> Application:
+    """Return the HTTP application over `services`, which the caller has opened and closes."""
+    services.policies.open()  # a policy that is wrong, or no engine, stops the start
+    services.federation.open()
+    place = place or Place()
+    app = Application(
+        title="Discern",
+        version=discern.__version__,
+        description="Verdicts on images, videos and records, each on record before it is answered.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    install_problem_handlers(app, services.counts)
+    settings = services.settings
+    app.put_edge_around(networks(settings.trusted_proxies), _origins(settings), services.counts.measures)
+    guards = _guards(services)
+    ask, batch = _asking(services)
+    app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)
+    app.direct = DirectRoute(_VERDICTS, ask.at_once, guards, lambda: app.draining, elsewhere=_LOOKED_AT_ELSEWHERE)
+    streams = _streams(services)
+    app.put_streams_in_front("/v1/detectors/{name}/stream", streams, guards, streams.drain)
+    services.rate_limits.check_routes({*NEEDS, "GET /v1/detectors/{name}/stream"})
+    routers = _routers(services, app, place)
     for router in routers:
         app.include_router(router)
-    app.add_middleware(Permissions, permit=access, limits=services.rate_limits, routes=_parameters(routers))
+    app.add_middleware(Permissions, permit=services.access, limits=services.rate_limits, routes=_parameters(routers))
     app.add_middleware(Authentication, guards=guards)
     describe(app, _SCHEMAS)
     return app

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from discern.access.store import WorkspaceStore
 from discern.app_review import quality_of
 from discern.audit.store import AuditStore
+from discern.core.breakers import Breakers
 from discern.core.counts import Counts
 from discern.core.errors import StorageUnavailable
 from discern.core.loops import Loop
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.detection.jobs.store import JobStore
 from discern.detection.store_tallies import TallyStore
+from discern.monitoring.health.service import BreakerWatch, HealthService
+from discern.monitoring.health.service_happenings import HappeningLog
+from discern.monitoring.health.store import HappeningStore
 from discern.monitoring.metrics.service import Metrics
 from discern.monitoring.metrics.service_process import ProcessMetrics
 from discern.monitoring.metrics.sources_host import Host
@@ -32,34 +38,80 @@ _FOLD_SECONDS = 1.0
 _TIDY_SECONDS = 60.0
 
 
+class Pings(NamedTuple):
+    """What asks a part whether it answers, by its name: parts that are `needed`, and those `beside`."""
+
+    needed: Mapping[str, Callable[[], None]]
+    beside: Mapping[str, Callable[[], None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Watchmen:
+    """What those that are watched tell: their breakers, and what happens."""
+
+    breakers: Breakers
+    happenings: HappeningLog
+
+
+class Watched(NamedTuple):
+    """What is watched, and what is told of it."""
+
+    audit: AuditStore
+    jobs: JobStore
+    pings: Pings
+    labels: LabelStore
+    catalogue: Catalogue
+
+
 @dataclass(frozen=True, slots=True)
 class Monitoring:
     """The parts that watch. `collectors` read what is exported, `loops` run in every server process."""
 
     collectors: tuple[Collector, ...]
     loops: tuple[Loop, ...]
+    happenings: HappeningLog
+    health: HealthService
     metrics: Metrics
     quality: Quality
     tallies: TallyStore
+
+    def close(self) -> None:
+        """Write down what waits."""
+        self.happenings.flush()
+        self.metrics.close()
+
+
+def watchmen_of(database: Database, counts: Counts) -> Watchmen:
+    """Return what is given to those that are watched."""
+    breakers, happenings = Breakers(), HappeningLog(HappeningStore(database))
+    BreakerWatch(breakers, happenings, counts.measures)
+    return Watchmen(breakers, happenings)
 
 
 def monitoring_of(
     settings: Settings,
     database: Database,
+    watchmen: Watchmen,
     counts: Counts,
-    audit: AuditStore,
-    jobs: JobStore,
-    labels: LabelStore,
-    catalogue: Catalogue,
+    watched: Watched,
 ) -> Monitoring:
     """Put the parts together."""
+    happenings = watchmen.happenings
     tallies = TallyStore(database)
-    quality = quality_of(settings, database, tallies, labels, catalogue)
+    quality = quality_of(settings, database, tallies, watched.labels, watched.catalogue)
     process = ProcessMetrics(counts.measures, counts)
+    health = HealthService(
+        watched.pings.needed,
+        watched.pings.beside,
+        watchmen.breakers,
+        HappeningStore(database),
+        settings.tls_certificate,
+    )
     collectors: tuple[Collector, ...] = (
-        partial(audit_samples, audit.counted),
+        partial(audit_samples, watched.audit.counted),
+        health.samples,
         Host(settings.home).samples,
-        partial(job_samples, lambda: jobs.waiting(DEFAULT_WORKSPACE)[0]),
+        partial(job_samples, lambda: watched.jobs.waiting(DEFAULT_WORKSPACE)[0]),
         partial(verdict_samples, tallies.ever),
         quality.collect,
     )
@@ -67,10 +119,13 @@ def monitoring_of(
     return Monitoring(
         collectors=collectors,
         loops=(
+            Loop("happenings", 1.0, happenings.flush),
             Loop("metrics", _FOLD_SECONDS, process.fold),
             Loop("quality", QUALITY_SECONDS, quality.tend),
             Loop("tallies", _TIDY_SECONDS, partial(_tidy, Turn(database, "tallies", seconds=180), tallies)),
         ),
+        happenings=happenings,
+        health=health,
         metrics=Metrics(process, collectors, named),
         quality=quality,
         tallies=tallies,

@@ -260,6 +260,12 @@ class Settings:
     drain_seconds: float = _setting(
         30.0, "Time a process that was told to stop takes to answer what is in work.", unit="seconds", minimum=1
     )
+    hang_seconds: float = _setting(
+        60.0,
+        "Time one of several processes may let nothing happen before it is ended and replaced.",
+        unit="seconds",
+        minimum=5,
+    )
     label_bytes: int = _setting(
         10_000_000,
         "Largest body of `POST /v1/labels`; its lines are as many as `batch_records` at most.",

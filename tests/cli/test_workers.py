@@ -105,6 +105,7 @@ def running(home: Path) -> Iterator[Running]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {"DISCERN_HOME": str(home), "DISCERN_PORT": str(port), "DISCERN_CACHE_ENTRIES": "0", "PATH": ""}
+    environment["DISCERN_HANG_SECONDS"] = "5"
     command = [sys.executable, "-m", "discern.cli.main", "up", "--workers", "2"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     found = Running(process, port, home, secret)
@@ -168,6 +169,21 @@ def test_a_killed_process_is_replaced_and_its_absence_counted(running: Running) 
     assert running.statistics()["workers"]["deaths"] == 1
 
 
+def test_a_process_that_lets_nothing_happen_is_replaced_and_that_is_on_record(running: Running) -> None:
+    victim = running.workers()[0]
+    os.kill(victim, signal.SIGSTOP)
+    until(lambda: len(running.workers()) == 2 and victim not in running.workers())
+    until(lambda: _all_answer(running))
+    headers = {"Authorization": f"Bearer {running.secret}"}
+
+    def recorded() -> list[dict[str, Any]]:
+        found = httpx2.get(f"{running.url}/v1/health", headers=headers, timeout=60).json()
+        return [one["facts"] for one in found["happenings"] if one["kind"] == "worker.replaced"]
+
+    until(lambda: len(recorded()) == 1)
+    assert recorded() == [{"manner": "hung", "pid": victim, "exit": -signal.SIGKILL}]
+
+
 def test_told_to_stop_under_load_it_answers_what_it_has_taken(running: Running) -> None:
     load = Load(running)
 
@@ -216,7 +232,11 @@ def _is_alive(pid: int) -> bool:
 
 
 def test_both_sides_read_the_same_counts() -> None:
-    supervisor = SharedCounts()
-    worker = SharedCounts(os.dup(supervisor.fd))
+    supervisor = SharedCounts(2)
+    worker = SharedCounts(2, os.dup(supervisor.fd))
     supervisor.write(3, 1.5)
     assert worker.read() == (3, 1.5)
+    assert supervisor.silent_seconds(1, since=time.monotonic() - 100) >= 100
+    worker.beat(1)
+    assert supervisor.silent_seconds(1, since=0.0) < 50
+    assert supervisor.silent_seconds(0, since=time.monotonic() - 100) >= 100

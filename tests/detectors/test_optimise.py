@@ -67,6 +67,46 @@ def test_eight_bits_computes_in_eight_bits_per_channel() -> None:
     assert np.abs(numpy_helper.to_array(weights["second_quantized"])).max() <= 64
 
 
+def test_weights_that_are_stored_in_half_precision_are_computed_in_eight_bits_too() -> None:
+    original = networks.network()
+    stored = half_precision(original, []).model
+    converted = eight_bits(stored, calibration())
+    assert converted.note == eight_bits(original, calibration()).note
+    proto = onnx.load_from_string(converted.model)
+    assert all(one.data_type != TensorProto.FLOAT16 for one in proto.graph.initializer)
+    images, _ = networks.pictures(64, seed=5)
+    gap = np.abs(networks.outputs(converted.model, images) - networks.outputs(stored, images)).max()
+    assert gap < 0.1
+
+
+def test_weights_in_half_precision_that_something_else_reads_stay() -> None:
+    """The tensor that is cast is also read inside a branch, where no node of the graph itself names it."""
+    generator = np.random.default_rng(0)
+    weights = numpy_helper.from_array(generator.normal(0, 1, (64, 64)).astype(np.float16), "stored")
+    rows = helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", 64])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 64])
+    shown = helper.make_tensor_value_info("shown", TensorProto.FLOAT, [64, 64])
+    branch = helper.make_graph(
+        [helper.make_node("Cast", ["stored"], ["shown"], to=TensorProto.FLOAT)], "branch", [], [shown]
+    )
+    nodes = [
+        helper.make_node("Cast", ["stored"], ["weights"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["rows", "weights"], ["product"]),
+        helper.make_node("If", ["yes"], ["again"], then_branch=branch, else_branch=branch),
+        helper.make_node("MatMul", ["product", "again"], ["out"]),
+    ]
+    yes = numpy_helper.from_array(np.array(True), "yes")
+    graph = helper.make_graph(nodes, "graph", [rows], [out], [weights, yes])
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+    given: list[Feeds] = [{"rows": generator.normal(0, 1, (1, 64)).astype(np.float32)} for _ in range(8)]
+    proto = onnx.load_from_string(eight_bits(model, given).model)
+    # They are stored in 8 bits after that, under the name that the branch knows.
+    assert "stored.levels" in {one.name for one in proto.graph.initializer}
+    assert any("stored" in node.output for node in proto.graph.node)
+    onnx.checker.check_model(proto)
+
+
 def test_what_is_rounded_further_on_is_computed_as_before() -> None:
     proto = onnx.load_from_string(eight_bits(networks.rounding_network(), calibration()).model)
     producers = {output: node.op_type for node in proto.graph.node for output in node.output}

@@ -52,6 +52,30 @@ def test_one_class(run: Run, report: Report, pictures: Path) -> None:
     assert (dataset["roc"], dataset["calibration"]["error"]["value"]) == ([], None)
 
 
+def test_a_dataset_of_which_nothing_can_be_told_beside_one_that_is_fine(
+    report: Report, pictures: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pictures / "bright", tmp_path / "alone" / "bright")
+    tree = report("toy-cascade", "--data", pictures, "--data", tmp_path / "alone")
+    assert "on pictures, the worst of 1 datasets with both classes," in tree["verdict"]
+    assert "Of alone it cannot be told." in tree["verdict"]
+
+
+def test_a_class_that_is_all_of_one_group(run: Run, report: Report, pictures: Path, tmp_path: Path) -> None:
+    manifest = frozen(run, pictures, "-O", "group-pattern=^([a-z]+)/")
+    tree = report("toy-cascade", "--data", manifest, "--root", pictures, "--compare", "toy-image")
+    area = tree["datasets"][0]["metrics"]["auc"]
+    assert "low" not in area
+    assert "all positive items are of one group: no interval" in area["caveat"]
+    judged = {one["comparison"]["measure"]: one["comparison"] for one in tree["compared"]}
+    assert judged["area_under_roc"]["verdict"] == "not distinguishable"
+    assert "p_value" not in judged["area_under_roc"]
+    page, markdown = ((tmp_path / "out" / f"report.{kind}").read_text() for kind in ("html", "md"))
+    assert page.count("all positive items are of one group: no interval") > 5
+    assert "(no interval)" in markdown
+    assert "()" not in markdown
+
+
 def test_unreadable_files(run: Run, report: Report, pictures: Path, tmp_path: Path) -> None:
     (pictures / "dark" / "empty.png").write_bytes(b"")
     (pictures / "dark" / "cut.png").write_bytes((pictures / "dark" / "0000.png").read_bytes()[:60])

@@ -9,7 +9,8 @@ import pytest
 from numpy.random import PCG64, Generator
 
 from discern.core.verdict import Thresholds
-from discern.evaluation.cascades import cascade_flow, cascade_latency, decisions_at
+from discern.detectors.scoring import decisions_at
+from discern.evaluation.cascades import cascade_flow, cascade_latency
 from discern.evaluation.types import Examples, Scored
 
 THRESHOLDS = Thresholds(0.4, 0.8)
@@ -25,14 +26,14 @@ def scored_by(labels: Any, stages: Any, exits: tuple[float, float], milliseconds
     examples = Examples("made", "0" * 64, tuple(map(str, range(count))), labels, np.arange(count))
     return Scored(
         examples, "made", "1.0.0", "0" * 64, ("screen", "expert"), score, stages, decided_by,
-        decisions_at(score, THRESHOLDS), {}, milliseconds,
+        decisions_at(score, THRESHOLDS), decisions_at(stages[:, -1], THRESHOLDS), {}, milliseconds,
     )  # fmt: skip
 
 
 def test_shares_and_leakage_by_hand() -> None:
     labels = [1, 1, 1, 1, 0, 0, 0, 0, 0]
     stages = [[0.01, 0.9], [0.99, 0.9], [0.5, 0.9], [0.5, 0.1], [0.02, 0.1], [0.5, 0.1], [0.5, 0.95], [0.97, 0.2]]
-    flow = cascade_flow(scored_by(labels, [*stages, [np.nan, 0.5]], (0.05, 0.95)), THRESHOLDS, costs=(1, 10))
+    flow = cascade_flow(scored_by(labels, [*stages, [np.nan, 0.5]], (0.05, 0.95)), costs=(1, 10))
     screen, expert = flow.stages
     assert flow.without_score == 1
     assert (screen.items, expert.items) == (8, 4)
@@ -51,9 +52,9 @@ def test_exits_that_lose_something_are_worse_than_the_last_stage_alone() -> None
     labels = (random.random(4000) < 0.3).astype(int)
     weak = 1 / (1 + np.exp(-(labels - 0.5 + 1.5 * random.normal(size=4000))))
     strong = 1 / (1 + np.exp(-(6 * labels - 3 + random.normal(size=4000))))
-    eager = cascade_flow(scored_by(labels, np.stack([weak, strong], 1), (0.4, 0.9)), THRESHOLDS)
+    eager = cascade_flow(scored_by(labels, np.stack([weak, strong], 1), (0.4, 0.9)))
     assert [one.verdict for one in eager.exits] == ["worse", "worse"]
-    never = cascade_flow(scored_by(labels, np.stack([weak, strong], 1), (0.0, 1.1)), THRESHOLDS)
+    never = cascade_flow(scored_by(labels, np.stack([weak, strong], 1), (0.0, 1.1)))
     assert [one.verdict for one in never.exits] == ["not distinguishable", "not distinguishable"]
     assert never.same_decision.value == 1.0
     assert never.stages[0].decided.value == 0.0
@@ -69,9 +70,9 @@ def test_durations_add_up_over_the_stages_that_a_row_reaches() -> None:
 
 
 def test_nothing_scored_and_wrong_costs() -> None:
-    nothing = cascade_flow(scored_by([1, 0], [[np.nan, np.nan], [np.nan, np.nan]], (0.05, 0.95)), THRESHOLDS)
+    nothing = cascade_flow(scored_by([1, 0], [[np.nan, np.nan], [np.nan, np.nan]], (0.05, 0.95)))
     assert nothing.without_score == 2
     assert nothing.stages[0].reached.value is None
     assert nothing.exits[0].verdict is None
     with pytest.raises(ValueError, match="cost"):
-        cascade_flow(scored_by([1, 0], [[0.5, 0.5], [0.5, 0.5]], (0.05, 0.95)), THRESHOLDS, costs=(1,))
+        cascade_flow(scored_by([1, 0], [[0.5, 0.5], [0.5, 0.5]], (0.05, 0.95)), costs=(1,))

@@ -63,7 +63,7 @@ def test_a_better_one_is_told_and_an_equal_one_is_not() -> None:
     told = comparisons.with_verdicts([better, worse, same])
     assert [one.verdict for one in told] == ["better", "worse", "not distinguishable"]
     assert told[0].items_needed is None
-    assert (told[2].p_value, told[2].items_needed, told[2].detectable) == (1.0, None, 0.0)
+    assert (told[2].p_value, told[2].items_needed, told[2].detectable) == (1.0, None, None)
 
 
 def test_a_lower_error_is_better() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.random import PCG64, Generator
 
-from discern.evaluation.events import Event, Recording, event_scores, overlaps, pairs_of
+from discern.evaluation.events import Event, Recording, event_scores, event_tables, overlaps, pairs_of
+from discern.evaluation.types import ClipEvents, Examples, Scored, Spans
 
 
 def events(*spans: tuple[float, float]) -> tuple[Event, ...]:
@@ -66,3 +67,50 @@ def test_events_that_cannot_be_are_refused() -> None:
             event_scores([Recording(60, events(*spans), ())], seed=1)
     with pytest.raises(ValueError, match="a recording has a length"):
         event_scores([Recording(0, (), ())], seed=1)
+
+
+def test_recordings_of_one_group_count_as_one() -> None:
+    recordings = [Recording(600, events((10, 14)), events((11, 15)) if row % 4 else ()) for row in range(80)]
+    alone = event_scores(recordings, seed=1, draws=50)
+    together = event_scores(recordings, [row // 21 for row in range(80)], seed=1, draws=50)
+    assert together.recall.value == alone.recall.value == pytest.approx(0.75)
+    assert together.hours == pytest.approx(alone.hours)
+    assert together.f1.value == pytest.approx(alone.f1.value)
+    assert "only 4 groups" in (together.recall.caveat or "")
+    assert "only 4 groups" in (together.f1.caveat or "")
+    assert "only" not in (alone.recall.caveat or "")
+
+
+def test_early_and_late_onsets_do_not_cancel() -> None:
+    recordings = [Recording(60, events((10, 14), (30, 34)), events((9, 13), (31, 35))) for _ in range(30)]
+    scores = event_scores(recordings, seed=1, draws=50)
+    assert scores.delay.value == pytest.approx(0.0)
+    assert scores.onset_error.value == pytest.approx(1.0)
+
+
+def scored(true: dict[int, dict[str, Spans]], seen: dict[int, ClipEvents]) -> Scored:
+    """Three clips, of which only events matter."""
+    nothing = np.zeros(3)
+    examples = Examples("d", "0", ("0", "1", "2"), np.zeros(3, np.int8), np.array([0, 1, 2]), events=true)
+    codes = nothing.astype(np.int16), nothing.astype(np.int8), nothing.astype(np.int8)
+    return Scored(examples, "toy", "1.0.0", "0", ("only",), nothing, nothing[:, None], *codes, {}, None, seen)
+
+
+def test_clips_that_were_not_judged_or_have_too_few_frames_are_counted_with_their_events() -> None:
+    true: dict[int, dict[str, Spans]] = {
+        0: {"yawn": ((5.0, 3.0),), "nod": ()},
+        1: {"yawn": ((5.0, 3.0), (20.0, 3.0))},
+        2: {"yawn": ((70.0, 3.0),)},
+    }
+    seen = {0: ClipEvents(60.0, {"yawn": ((6.0, 3.0), (30.0, 2.0))}), 2: ClipEvents(60.0, {"blink": ()})}
+    (table,), caveats = event_tables(scored(true, seen), ("blink", "yawn"), seed=1, draws=50)
+    assert (table.name, table.not_judged, table.true_not_judged) == ("yawn", 2, 3)
+    assert (table.scores.recall.value, table.scores.precision.value) == (1.0, 0.5)
+    assert (table.scores.f1.low, table.scores.f1.caveat) == (None, "one group: no interval")
+    assert table.scores.onset_error.value == pytest.approx(1.0)
+    assert caveats == (
+        "Events that the detector does not tell of: nod. It tells of blink, yawn.",
+        "Events that the dataset does not name, so nothing is said of them: blink.",
+        "1 event starts after the end of the clip: see events.csv.",
+    )
+    assert event_tables(scored({}, {}), ("blink",), seed=1, draws=50) == ((), ())

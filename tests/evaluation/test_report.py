@@ -13,6 +13,7 @@ import pytest
 from discern.core.errors import CallerError, InternalError
 from discern.evaluation import report, report_pages
 from discern.evaluation.datasets import freeze, write_manifest
+from discern.evaluation.journal import Journal
 from discern.evaluation.results import Result, Timings
 from discern.evaluation.service import Parts, look, run
 from discern.evaluation.types import Estimate
@@ -26,7 +27,7 @@ def both(parts: Parts, pictures: Path, tmp_path: Path) -> tuple[Result, Timings]
     other = make_folder(tmp_path / "<script>alert(1)|*x*", 20, seed=500)
     flat(other / "bright" / "<img src=x onerror=alert(2)>.png", 20, 7)
     question = asked(tmp_path / "out", pictures, other, compare="toy-image")
-    found, timings = run(question, look(question, parts), parts, tmp_path / "out", lambda _: None)
+    found, timings = run(question, look(question, parts), parts, Journal(tmp_path / "out"), lambda _: None)
     return report.rounded(found), report.rounded(timings)
 
 
@@ -96,10 +97,10 @@ def test_pictures_of_inputs_are_shown_when_asked_for_and_never_where_they_may_no
     flat(pictures / "bright" / "mistake.png", 0, 1)
     question = asked(tmp_path / "out", pictures)
     assert b"data:image" not in report_pages.html(
-        *run(question, look(question, parts), parts, tmp_path / "out", lambda _: None)
+        *run(question, look(question, parts), parts, Journal(tmp_path / "out"), lambda _: None)
     )
     shown = replace(question, show_inputs=True)
-    found, timings = run(shown, look(shown, parts), parts, tmp_path / "out", lambda _: None)
+    found, timings = run(shown, look(shown, parts), parts, Journal(tmp_path / "out"), lambda _: None)
     assert "bright/mistake.png" in [mistake.id for mistake in found.datasets[0].mistakes]
     assert b"data:image/jpeg;base64," in report_pages.html(found, timings)
     frozen = pictures / "hidden.json"

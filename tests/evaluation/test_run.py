@@ -33,6 +33,8 @@ from discern.evaluation.types import Scored
 from discern.inputs.prepare import prepare_media
 from tests.detectors import models
 from tests.evaluation.conftest import asked, flat
+from tests.inputs.media import clip as film
+from tests.inputs.test_faces import drawn_face
 from tests.media import clip
 
 
@@ -44,19 +46,25 @@ def nothing(_: Progress) -> None:
     """Watch nothing."""
 
 
-def scored(parts: Parts, folder: Path, out: Path, watch: Callable[[Progress], None] = nothing) -> tuple[Scored, int]:
+def scored(
+    parts: Parts,
+    folder: Path,
+    out: Path,
+    watch: Callable[[Progress], None] = nothing,
+    detector: str = "toy-cascade",
+) -> tuple[Scored, int]:
     from discern.detectors.assessment import load_detector
 
-    bundle = parts.open_detector("toy-cascade")
-    detector = load_detector(bundle)
+    bundle = parts.open_detector(detector)
+    loaded = load_detector(bundle)
     source = source_of(str(folder), bundle.manifest, Asked(), parts.limits)
-    with Journal(out).sheet(detector.digest, source.manifest_sha256) as sheet:
-        return score_source(source, Scoring(detector, parts.limits, parts.locator, parts.threads), sheet, watch)
+    with Journal(out).sheet(loaded.digest, source.manifest_sha256) as sheet:
+        return score_source(source, Scoring(loaded, parts.limits, parts.locator, parts.threads), sheet, watch)
 
 
 def result(parts: Parts, out: Path, *data: Path, watch: Callable[[Progress], None] = nothing) -> Result:
     question = asked(out, *data)
-    return run(question, look(question, parts), parts, out, watch)[0]
+    return run(question, look(question, parts), parts, Journal(out), watch)[0]
 
 
 def test_exits_that_are_told_from_the_scores_are_those_of_the_cascade_itself() -> None:
@@ -126,6 +134,32 @@ def test_images_and_clips_get_what_a_detection_gives_them(
         assert {DECISIONS[code] for code in found.decision if code >= 0} == set(DECISIONS)
 
 
+def test_clips_that_are_judged_by_windows_get_what_a_detection_gives_them(parts: Parts, tmp_path: Path) -> None:
+    """Of the first clip too little is known, so that it is for review whatever the rest shows."""
+    from discern.detectors.assessment import load_detector
+
+    nobody = np.full((240, 320, 3), 120, np.uint8)
+    face = nobody.copy()
+    face[:, 40:280] = drawn_face(240, (120, 120), 60)
+    clips = tmp_path / "clips"
+    for name, frames in (("alert", [face] * 8 + [nobody] * 12), ("drowsy", [face] * 20)):
+        (clips / name).mkdir(parents=True)
+        (clips / name / "1.mp4").write_bytes(film(frames=frames, rate=10))
+    found, _ = scored(parts, clips, tmp_path / "out", detector="driver-drowsiness")
+    bundle = parts.open_detector("driver-drowsiness")
+    detector, manifest = load_detector(bundle), bundle.manifest
+    degraded = []
+    for row, name in enumerate(found.examples.ids):
+        prepared = prepare_media(clips / name, manifest.input, manifest.video, parts.limits, parts.locator)  # type: ignore[arg-type]
+        expected = detector.assess(prepared)
+        assert found.score[row] == pytest.approx(expected.score, abs=1e-6)
+        assert DECISIONS[found.decision[row]] == expected.decision
+        assert found.stages[found.decided_by[row]] in {"eyes", "mouth"}
+        assert found.events[row].seconds == pytest.approx(2.0, abs=0.11)
+        degraded.append(expected.degraded)
+    assert degraded[0] == "known"
+
+
 def test_the_json_is_the_same_for_any_number_of_threads_and_after_an_interruption(
     parts: Parts, pictures: Path, tmp_path: Path
 ) -> None:
@@ -193,13 +227,13 @@ def test_a_file_that_changes_while_it_is_measured_ends_the_run(parts: Parts, pic
     looked = look(question, parts)
     flat(pictures / "dark" / "0007.png", 250, 99)
     with pytest.raises(DatasetRefused, match=r"not what was frozen, 0 gone: dark/0007\.png"):
-        run(question, looked, parts, tmp_path / "out", nothing)
+        run(question, looked, parts, Journal(tmp_path / "out"), nothing)
     (pictures / "dark" / "0007.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     with pytest.raises(DatasetRefused, match=r"0 gone: dark/0007\.png"):
-        run(question, looked, parts, tmp_path / "out", nothing)
+        run(question, looked, parts, Journal(tmp_path / "out"), nothing)
     (pictures / "dark" / "0007.png").unlink()
     with pytest.raises(DatasetRefused, match=r"1 gone: dark/0007\.png"):
-        run(question, looked, parts, tmp_path / "out", nothing)
+        run(question, looked, parts, Journal(tmp_path / "out"), nothing)
 
 
 def test_two_processes_never_write_one_run(tmp_path: Path) -> None:
@@ -279,9 +313,8 @@ def test_a_clip_is_judged_by_the_frames_that_its_manifest_names(parts: Parts, tm
             for item, content in zip(piece.items, piece.contents, strict=True)
         ]
         judged[frames] = [len(one.seconds) for one in taken]
-        assert (
-            run(question, look(question, parts), parts, tmp_path / str(frames), nothing)[0].datasets[0].not_scored == {}
-        )
+        made, _ = run(question, look(question, parts), parts, Journal(tmp_path / str(frames)), nothing)
+        assert made.datasets[0].not_scored == {}
     assert judged[1] == [1, 1]
     assert judged[12] == [12, 12]
     assert judged[None] not in (judged[1], judged[12])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from PIL import Image
 
 pytest.importorskip("scipy", reason="the recipe needs scipy: pip install 'discern-detectors[train]'")
 
+from discern.evaluation.platforms.service import AcceptedVariant, Outcome
+from discern.evaluation.platforms.types import GateResult
 from recipes.driver_drowsiness import data, measure
 from tests.inputs.test_faces import drawn_face
 
@@ -104,3 +107,53 @@ def test_windows_are_where_they_are_said_to_be() -> None:
     again = framing.drawn(picture.repeat(4, 1, 1, 1), framing.EYES, torch.Generator().manual_seed(1), glasses=1.0)
     assert torch.equal(drawn, again)
     assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 255
+
+
+@pytest.fixture
+def gate() -> ModuleType:
+    """The module, where there is what it needs."""
+    pytest.importorskip("torch", reason="the recipe needs torch")
+    from recipes.driver_drowsiness import gate
+
+    return gate
+
+
+def result(variant: str, stage: str, accepted: bool = True) -> GateResult:
+    return GateResult(variant, stage, accepted, "")
+
+
+def test_the_same_seed_gives_the_same_tiles_and_each_picture_stands_once_in_a_set(
+    folder: Path, gate: ModuleType
+) -> None:
+    for number in range(40):
+        target = folder / "eyes" / "valid" / ("Closed" if number % 2 else "Open") / f"{number}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (60, 60), 20 + 3 * number).save(target)
+    sets = gate.tiles(folder, ["valid"], seed=3)
+    again = gate.tiles(folder, ["valid"], seed=3)
+    assert {part: np.bincount(found.labels).tolist() for part, found in sets.items()} == {
+        "eyes": [6, 6],
+        "mouth": [6, 7],
+        "both": [6, 13],
+    }
+    for part, found in sets.items():
+        assert found.rows.shape[1:] == (data.SIDE, 3 * data.SIDE, 3)
+        assert np.array_equal(found.rows, again[part].rows)
+        assert found.groups is not None
+        assert len(found.groups) == len(found.rows)
+        assert set(found.labels[: found.calibration].tolist()) == {0, 1}
+        assert np.array_equal(found.rows[:, :, : data.SIDE], found.rows[:, :, data.SIDE : 2 * data.SIDE][:, :, ::-1])
+    # The mouth that stands twice in nearly the same picture is one group.
+    assert len(np.unique(sets["mouth"].groups)) == 12
+
+
+def test_a_variant_is_kept_only_where_either_stage_passed_on_its_own_tiles(gate: ModuleType) -> None:
+    whole = AcceptedVariant("int8", {"eyes": b"", "mouth": b""}, {}, 2.0)
+    both = Outcome((result("int8", "together"),), (whole,), "int8")
+    eyes, mouth = (Outcome((result("int8", part),), (), None) for part in ("eyes", "mouth"))
+    assert gate.both_passed({"eyes": eyes, "mouth": mouth, "both": both}) == both
+    failed = Outcome((result("int8", "mouth", accepted=False),), (), None)
+    kept = gate.both_passed({"eyes": eyes, "mouth": failed, "both": both})
+    assert (kept.accepted, kept.serves) == ((), None)
+    alone = Outcome((), (AcceptedVariant("int8", {"eyes": b""}, {}, 2.0),), "int8")
+    assert gate.both_passed({"eyes": eyes, "mouth": mouth, "both": alone}).accepted == ()

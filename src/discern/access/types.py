@@ -18,6 +18,7 @@ Action = Literal[
     "compliance.read",
     "detect",
     "detectors.read",
+    "health.read",
     "jobs.cancel",
     "jobs.read",
     "keys.create",

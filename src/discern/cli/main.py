@@ -37,6 +37,7 @@ from discern.evaluation.cli import evaluate_command
 from discern.evaluation.cli_datasets import dataset_commands
 from discern.evaluation.platforms.cli import Bench, platform_commands
 from discern.evaluation.studio.cli import thresholds_command
+from discern.monitoring.health.cli import health_command
 from discern.monitoring.quality.cli import quality_command
 from discern.objects.cli import master_key_commands
 from discern.privacy.cli import privacy_commands
@@ -108,6 +109,7 @@ def build_cli() -> typer.Typer:
     evaluate_command(cli, lambda: evaluation_parts(services()))
     thresholds_command(cli, lambda: evaluation_parts(services()))
     doctor_command(cli, load_settings)
+    health_command(cli, lambda: opened().monitoring.health)
     _add_groups(cli, services, opened)
     return cli
 

@@ -43,9 +43,15 @@ class Server(uvicorn.Server):
     """A server that looks after its connections. `on_ready` is called once it accepts them."""
 
     def __init__(
-        self, config: uvicorn.Config, app: Application, services: Services, on_ready: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        app: Application,
+        services: Services,
+        on_ready: Callable[[], None],
+        beat: Callable[[], None],
     ) -> None:
         super().__init__(config)
+        self._beat = beat
         self._services = services
         self._app = app
         self._on_ready = on_ready
@@ -63,7 +69,8 @@ class Server(uvicorn.Server):
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
-        """Look at every connection, once a second."""
+        """Say that the loop turns, and look at every connection once a second."""
+        self._beat()
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
@@ -181,7 +188,7 @@ def serve(
         timeout_keep_alive=max(1, round(settings.idle_seconds)),
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
-    server = Server(config, app, services, on_ready)
+    server = Server(config, app, services, on_ready, place.beat)
     services.counts.measures.gauges[_IN_PROGRESS] = partial(_in_progress, server.server_state.connections)
     services.monitoring.metrics.open(place.metrics, place.supervised)
     # uvicorn listens for these only once it runs, and raises what stopped it once more when it has drained. A stop that

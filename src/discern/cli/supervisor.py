@@ -4,6 +4,7 @@
   kernel spreads connections evenly, and those that come while a slot has no process wait for its successor.
 - A process that dies is replaced; how often, and how long its slot had none, is counted and logged. Where none ever
   becomes ready, all ends.
+- A process whose event loop has not turned for `hang_seconds` is as good as dead: it is ended, and replaced likewise.
 - SIGHUP replaces one process after the other: the successor is ready before the old one is told to stop. SIGTERM and
   SIGINT stop all, gently; a second one at once.
 - Processes end when this one does, however it ends.
@@ -34,16 +35,22 @@ _HOPELESS = 3
 # What a process that drains may take beyond its drain before it is killed.
 _EXTRA_SECONDS = 5.0
 _NUMBERS = struct.Struct("=qd")
+_BEAT = struct.Struct("=d")
 
 
 class SharedCounts:
-    """Two numbers that the supervisor writes and its processes read: deaths, and seconds without a process."""
+    """What the supervisor and the processes of its `slots` tell each other.
 
-    def __init__(self, fd: int | None = None) -> None:
+    The supervisor writes deaths, and seconds without a process; each process when it last turned its event loop, on the
+    machine's monotonic clock.
+    """
+
+    def __init__(self, slots: int, fd: int | None = None) -> None:
+        size = _NUMBERS.size + slots * _BEAT.size
         self.fd = os.memfd_create("discern-supervisor", 0) if fd is None else fd
         if fd is None:
-            os.ftruncate(self.fd, _NUMBERS.size)
-        self._memory = mmap.mmap(self.fd, _NUMBERS.size)
+            os.ftruncate(self.fd, size)
+        self._memory = mmap.mmap(self.fd, size)
 
     def write(self, deaths: int, absent_seconds: float) -> None:
         """Publish both numbers."""
@@ -53,6 +60,15 @@ class SharedCounts:
         """Return both numbers."""
         deaths, absent_seconds = _NUMBERS.unpack_from(self._memory)
         return deaths, absent_seconds
+
+    def beat(self, slot: int) -> None:
+        """Say that the process of a slot is alive."""
+        _BEAT.pack_into(self._memory, _NUMBERS.size + slot * _BEAT.size, time.monotonic())
+
+    def silent_seconds(self, slot: int, since: float) -> float:
+        """Return for how long that of a slot has said nothing, since it was started at the most."""
+        last: float = _BEAT.unpack_from(self._memory, _NUMBERS.size + slot * _BEAT.size)[0]
+        return time.monotonic() - max(last, since)
 
 
 @dataclass
@@ -79,22 +95,29 @@ class _Slot:
     process: _Process | None = None
     successor: _Process | None = None
     deaths_in_a_row: int = 0
+    # Of the last that died: what its end looked like, for its successor to put on record.
+    epitaph: str = ""
+    hangs: bool = False
     absent_since: float | None = None
     start_at: float = 0.0
     to_replace: bool = False
 
 
 class Supervisor:
-    """Runs a process for each listener until it is told to stop. `drain_seconds` is what they may take to end.
+    """Runs a process for each listener until it is told to stop.
 
+    `drain_seconds` is what they may take to end, `hang_seconds` how long one may keep its event loop from turning.
     `metrics` is the folder where they put together what they measure.
     """
 
-    def __init__(self, listeners: Sequence[socket.socket], drain_seconds: float, metrics: Path) -> None:
+    def __init__(
+        self, listeners: Sequence[socket.socket], drain_seconds: float, metrics: Path, hang_seconds: float = 60.0
+    ) -> None:
         self._metrics = metrics
         self._slots = [_Slot(number, listener) for number, listener in enumerate(listeners)]
         self._drain_seconds = drain_seconds
-        self._shared = SharedCounts()
+        self._hang_seconds = hang_seconds
+        self._shared = SharedCounts(len(listeners))
         self._deaths = 0
         self._absent_seconds = 0.0
         self._ever_ready = False
@@ -142,6 +165,7 @@ class Supervisor:
             return
         if slot.process.look():
             self._welcome(slot, now)
+            self._end_if_it_hangs(slot, slot.process)
         if slot.to_replace and slot.process.ready:
             self._replace(slot)
 
@@ -155,12 +179,22 @@ class Supervisor:
             slot.absent_since = None
             self._shared.write(self._deaths, self._absent_seconds)
 
+    def _end_if_it_hangs(self, slot: _Slot, process: _Process) -> None:
+        silent = self._shared.silent_seconds(slot.number, process.started)
+        if silent > self._hang_seconds and not slot.hangs:
+            slot.hangs = True
+            facts = {"slot": slot.number, "pid": process.running.pid, "seconds": round(silent, 1)}
+            log.error("worker_hangs", extra=facts)
+            process.running.kill()
+
     def _bury(self, slot: _Slot, now: float) -> None:
         dead = slot.process
         assert dead is not None  # noqa: S101 - asked by the caller
         self._deaths += 1
         slot.deaths_in_a_row += 1
         slot.process = None
+        slot.epitaph = f"{'hung' if slot.hangs else 'died'} {dead.running.pid} {dead.running.returncode}"
+        slot.hangs = False
         slot.absent_since = slot.absent_since or now
         # At once the first time; one that dies again and again at its start is given time.
         pause = 0.0 if slot.deaths_in_a_row == 1 else min(_LONGEST_PAUSE_SECONDS, 0.25 * 2**slot.deaths_in_a_row)
@@ -193,12 +227,9 @@ class Supervisor:
     def _start(self, slot: _Slot) -> _Process:
         ready_read, ready_write = os.pipe()
         fds = (slot.listener.fileno(), ready_write, self._life_read, self._shared.fd)
-        command = [
-            sys.executable,
-            "-m",
-            "discern.cli.worker",
-            *map(str, (*fds, slot.number, len(self._slots), self._metrics)),
-        ]
+        told = (*fds, slot.number, len(self._slots), self._metrics, *([slot.epitaph] if slot.epitaph else []))
+        slot.epitaph = ""
+        command = [sys.executable, "-m", "discern.cli.worker", *map(str, told)]
         running = subprocess.Popen(command, pass_fds=fds)  # noqa: S603 - ourselves
         os.close(ready_write)
         return _Process(running, ready_read, time.monotonic())

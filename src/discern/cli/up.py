@@ -54,7 +54,8 @@ def up_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
             from discern.cli.supervisor import Supervisor  # noqa: PLC0415 - other commands do without
 
             with shared_folder(settings.home) as metrics:
-                raise typer.Exit(Supervisor(listeners, settings.drain_seconds, metrics).run())
+                supervisor = Supervisor(listeners, settings.drain_seconds, metrics, settings.hang_seconds)
+                raise typer.Exit(supervisor.run())
 
 
 def _serve(services: Services, listener: socket.socket) -> None:

@@ -1,9 +1,10 @@
 """One server process below the supervisor.
 
-    python -m discern.cli.worker LISTENER READY LIFE COUNTS SLOT WORKERS METRICS
+    python -m discern.cli.worker LISTENER READY LIFE COUNTS SLOT WORKERS METRICS [EPITAPH]
 
 The first four are open file descriptors: the socket it listens on, where it says that it is ready, what closes when
-the supervisor ends, and the supervisor's counts. The last is the folder of the metrics.
+the supervisor ends, and the supervisor's counts. METRICS is the folder of the metrics. The epitaph says of the process
+whose place this one takes how it ended: `died PID EXIT` or `hung PID EXIT`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from discern.app import build_services
@@ -27,19 +29,26 @@ from discern.settings import load_settings
 
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; return the exit code."""
-    listener_fd, ready_fd, life_fd, counts_fd, slot, workers = map(int, arguments[:-1])
+    listener_fd, ready_fd, life_fd, counts_fd, slot, workers = map(int, arguments[:6])
     # The supervisor waits for these with them blocked, and a child inherits that.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = replace(load_settings(), workers=workers)
     configure_logging(settings.log_level)
     services = build_services(settings)
-    supervised = SharedCounts(counts_fd)
+    supervised = SharedCounts(workers, counts_fd)
     threading.Thread(target=_end_with_the_supervisor, args=[life_fd], name="life", daemon=True).start()
     services.open()
     try:
         threading.Thread(target=services.catalogue.load_all, name="load-detectors", daemon=True).start()
-        place = Place(slot=slot, supervised=supervised.read, metrics=Path(arguments[-1]))
+        if len(arguments) > 7:
+            manner, pid, code = arguments[7].split()
+            services.monitoring.happenings.tell(
+                "worker.replaced", f"worker {slot}", manner=manner, pid=int(pid), exit=int(code)
+            )
+        place = Place(
+            slot=slot, supervised=supervised.read, metrics=Path(arguments[6]), beat=partial(supervised.beat, slot)
+        )
         serve(services, socket.socket(fileno=listener_fd), place, lambda: _say_ready(ready_fd))
     finally:
         services.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 _MOST_NOTED = 50_000
 _MOST_SERIES = 1_000
@@ -29,6 +29,8 @@ class Measures:
         self._counted: Counter[tuple[str, Labels]] = Counter()
         self.gauges: dict[str, Callable[[], float]] = {}
         """What tells the present value of a gauge without labels, by its name; asked from any thread."""
+        self.labelled: list[Callable[[], Iterable[tuple[str, Labels, float]]]] = []
+        """What tells the present values of gauges with labels; asked from any thread."""
 
     def noting(self, name: str, *labels: str) -> Note:
         """Return what notes the values of a series of a histogram."""

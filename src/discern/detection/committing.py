@@ -6,6 +6,7 @@
   thread and back costs more than writing it. What takes waiting, and what proved slow, goes to one thread.
 - The work that writing leaves is done beside further writing, and the little that is left of it then between two
   transactions, so that it comes to an end.
+- A ledger that has failed several times in a row is left alone for some seconds: what comes meanwhile is refused.
 - When a group is refused as a whole for another reason than that the database does not answer, each caller's verdicts
   are tried by themselves: what is wrong with one caller's is not the answer of another.
 """
@@ -20,6 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
+from discern.core.breakers import Guard, Patience
 from discern.core.counts import Counts
 from discern.core.errors import StorageUnavailable
 from discern.detection.ports import Answering, Ledger, Watcher
@@ -34,6 +36,9 @@ _PATIENCE_SECONDS = 0.002
 _TIDY_AFTER_ROWS = 2_000
 
 
+LEDGER_PATIENCE = Patience(failures=5, first_seconds=1.0, most_seconds=10.0)
+
+
 class _Group(NamedTuple):
     """The verdicts of one caller."""
 
@@ -44,8 +49,11 @@ class _Group(NamedTuple):
 class Committer:
     """Writes to a ledger. For one event loop at a time."""
 
-    def __init__(self, ledger: Ledger, counts: Counts, watchers: Sequence[Watcher] = ()) -> None:
+    def __init__(
+        self, ledger: Ledger, counts: Counts, watchers: Sequence[Watcher] = (), guard: Guard | None = None
+    ) -> None:
         self._ledger = ledger
+        self._guard = guard or Guard("store", "ledger", LEDGER_PATIENCE)
         self._watchers = watchers
         self._counts = counts
         self._note_commit = counts.measures.noting("discern_ledger_commit_duration_seconds")
@@ -73,6 +81,9 @@ class Committer:
         self._thread.shutdown()
 
     def _gather(self, group: _Group, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._guard.is_closed and not self._guard.admits():
+            group.written.set_exception(self._left_alone())
+            return
         self._gathered.append(group)
         if not self._writing:
             self._writing = True
@@ -175,7 +186,19 @@ class Committer:
             return
         self._tell(groups, rows, error)
 
+    def _left_alone(self) -> StorageUnavailable:
+        seconds, reason = max(0.1, self._guard.seconds_left()), self._guard.reading().reason
+        return StorageUnavailable(
+            f"The ledger has not answered of late and is tried again in {seconds:.1f} s: {reason}",
+            mend="Try again then; nothing was written.",
+            retry_after=seconds,
+        )
+
     def _tell(self, groups: list[_Group], rows: int, error: BaseException | None) -> None:
+        if isinstance(error, StorageUnavailable):
+            self._guard.failed(error.detail)
+        else:
+            self._guard.succeeded()
         if error is None:
             self._counts.add("ledger.commits")
             self._untidy_rows += rows

@@ -11,14 +11,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from discern.core.errors import DetectorFailed, DiscernError, InternalError
+from discern.core.errors import BundleRefused, DetectorFailed, DiscernError, InternalError
 from discern.core.verdict import FrameScore, StageReading, Thresholds, Timeline
 from discern.detectors.cascade import Cascade, RowOutcome
+from discern.detectors.guarding import STAGE_PATIENCE, GuardedModel
 from discern.detectors.pooling import pool, pooled_frames
 from discern.detectors.refusal import refused
 from discern.detectors.runtime import StageFailed, StageModel
@@ -28,10 +30,11 @@ from discern.detectors.timeline import Judgement, Sample, judge_clip
 from discern.inputs.spec import ImageSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from discern.core.breakers import Breakers
     from discern.core.verdict import Decision, Thresholds
     from discern.detectors.bundle import Bundle
     from discern.detectors.manifest import Manifest, Stage
@@ -169,13 +172,30 @@ class Detector:
         return Detector(self.manifest, self.digest, self._models, variant=self.variant, early_exits=False)
 
 
-def load_detector(bundle: Bundle, *, threads: int = 1) -> Detector:
+def load_detector(
+    bundle: Bundle,
+    *,
+    threads: int = 1,
+    breakers: Breakers | None = None,
+    tell: Callable[[str, str], None] = lambda _name, _reason: None,
+) -> Detector:
     """Return the detector of an opened bundle, of the variant it stands at.
 
-    `threads` is how many threads one run of one model may use.
+    `threads` is how many threads one run of one model may use. With `breakers` each stage has a guard among them, and
+    `tell` hears the guard's name, and why, when a stage's session was replaced.
     Raises BundleRefused, naming the file, when a model cannot be read, opened, or does not fit the manifest.
     """
     models = {stage.name: _opened(bundle, stage, threads) for stage in bundle.manifest.stages}
+    if breakers is not None:
+        models = {
+            stage.name: GuardedModel(
+                models[stage.name],
+                breakers.guard("stage", f"{bundle.manifest.name}/{stage.name}", STAGE_PATIENCE),
+                partial(_reopened, bundle, stage, threads),
+                tell,
+            )
+            for stage in bundle.manifest.stages
+        }
     return Detector(bundle.manifest, bundle.digest, models, variant=bundle.variant)
 
 
@@ -211,8 +231,7 @@ def conclude(
         if outcome.score is not None
     )
     if manifest.video.pool == "windows" and manifest.stream is not None:
-        samples = [Sample(second, _scores(outcome)) for second, outcome in zip(seconds, outcomes, strict=True)]
-        samples = sorted([*samples, *(Sample(second, None) for second in unknown)], key=lambda one: one.at)
+        samples = samples_of(outcomes, seconds, unknown)
         found = judge_clip(samples, max(length, samples[-1].at), manifest.stream)
         return _by_windows(found, outcomes, frames, manifest, manifest.video)
     deciders = [scored[frame][1] for frame in pooled_frames(scores, manifest.video)]
@@ -224,6 +243,12 @@ def conclude(
         frames,
         manifest,
     )
+
+
+def samples_of(outcomes: Sequence[RowOutcome], seconds: Sequence[float], unknown: Sequence[float] = ()) -> list[Sample]:
+    """Return the frames of a clip in their order, with what is known of each; arguments as for `conclude`."""
+    samples = [Sample(second, _scores(outcome)) for second, outcome in zip(seconds, outcomes, strict=True)]
+    return sorted([*samples, *(Sample(second, None) for second in unknown)], key=lambda one: one.at)
 
 
 def _concluded(
@@ -335,6 +360,14 @@ def _opened(bundle: Bundle, stage: Stage, threads: int) -> StageModel:
         return StageModel(stage.name, content, threads=threads, probability=stage.probability)
     except StageFailed as failure:
         raise refused(file, failure.reason) from failure
+
+
+def _reopened(bundle: Bundle, stage: Stage, threads: int) -> StageModel:
+    """Do the same for one that was opened before. Raises StageFailed."""
+    try:
+        return _opened(bundle, stage, threads)
+    except (BundleRefused, OSError) as error:
+        raise StageFailed(stage.name, f"its file cannot be read again: {error}") from error
 
 
 def _takes_no_video(manifest: Manifest) -> InternalError:

@@ -79,6 +79,7 @@ def eight_bits(model: bytes, calibration: Iterable[Feeds]) -> Converted:
     """
     onnx = _library()
     proto = _parsed(model)
+    _widen(proto)
     nodes = _quantisable(proto)
     if not nodes:
         raise NotConverted("no operator with float32 weights but those whose results are rounded further on")
@@ -232,6 +233,36 @@ def _levels(values: NDArray[np.float64]) -> tuple[NDArray[np.int8], NDArray[np.f
             best = error, levels.astype(np.int8), scale
     assert best is not None  # noqa: S101 - a tensor of this many numbers has a dimension
     return best[1], best[2]
+
+
+def _widen(proto: Any) -> None:  # noqa: ANN401
+    """Give weights that are stored in half precision and cast as float32, in place: the same numbers, to quantise."""
+    onnx = _library()
+    graph = proto.graph
+    half = {one.name: one for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT16}
+    casts = [
+        node
+        for node in graph.node
+        if node.op_type == "Cast" and node.input[0] in half and node.attribute[0].i == onnx.TensorProto.FLOAT
+    ]
+    for node in casts:
+        values = onnx.numpy_helper.to_array(half[node.input[0]]).astype(np.float32)
+        graph.initializer.append(onnx.numpy_helper.from_array(values, node.output[0]))
+        graph.node.remove(node)
+    for name in half.keys() - set(_names_used(graph)):
+        graph.initializer.remove(half[name])
+
+
+def _names_used(graph: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield the names of the tensors that a graph and the graphs inside it read, and those that they give."""
+    graphs = [graph]
+    while graphs:
+        inner = graphs.pop()
+        yield from (one.name for one in inner.output)
+        for node in inner.node:
+            yield from node.input
+            for attribute in node.attribute:
+                graphs += [attribute.g, *attribute.graphs] if attribute.HasField("g") else attribute.graphs
 
 
 def _quantisable(proto: Any) -> list[str]:  # noqa: ANN401

@@ -9,14 +9,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from discern.core.errors import InternalError
+from discern.detectors.thresholds import bands_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from discern.core.verdict import Decision, Thresholds
+    from discern.detectors.manifest import Manifest
     from discern.detectors.thresholds import Applied
 
 DECISIONS: tuple[Decision, ...] = ("clear", "review", "flag")
@@ -64,3 +68,22 @@ class Scores:
             round(milliseconds / rows, 3) if rows else 0.0
             for rows, milliseconds in zip(self.stage_rows, self.stage_milliseconds, strict=True)
         )
+
+
+def thresholds_of(manifest: Manifest, records: NDArray[Any] | None) -> Thresholds | Applied:
+    """Return the thresholds that apply to records [n, fields], or to inputs where they do not depend on them.
+
+    Raises InternalError where records are needed and missing.
+    """
+    bands = bands_of(manifest)
+    if bands is None:
+        return manifest.decision.thresholds
+    if records is None:
+        raise InternalError(f"{manifest.name} decides by {len(bands.thresholds)} bands, and no records came.")
+    return bands.applied(records)
+
+
+def decisions_at(scores: NDArray[np.float64], rule: Thresholds | Applied) -> NDArray[np.int8]:
+    """Return the decisions of scores [n] as positions in DECISIONS, -1 without a score."""
+    codes = np.add(scores >= rule.review_from, scores >= rule.flag_from, dtype=np.int8)
+    return np.where(np.isnan(scores), UNDECIDED, codes).astype(np.int8)

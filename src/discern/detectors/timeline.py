@@ -168,27 +168,44 @@ def stretches(samples: Sequence[Sample], rule: EventRule, gap_seconds: float) ->
     return found
 
 
+def events_of(samples: Sequence[Sample], seconds: float, rule: StreamRule) -> dict[str, tuple[Event, ...]]:
+    """Return the events of a clip of `seconds` by kind, each once, wherever windows begin or end.
+
+    A kind that there are too few inputs for is left out.
+    """
+    return {
+        name: tuple(Event(name, round(one.start, 3), round(one.seconds, 3)) for one in found)
+        for name, (found, _) in _found(rule, samples, seconds).items()
+    }
+
+
+def _found(rule: StreamRule, samples: Sequence[Sample], seconds: float) -> dict[str, tuple[list[_Stretch], int]]:
+    """Return for each kind that there are inputs enough for its events, and how many inputs are known."""
+    found = {}
+    for kind in rule.events:
+        known = sum(one.scores is not None and kind.of in one.scores for one in samples)
+        if known >= kind.least_per_second * seconds:
+            found[kind.name] = [one for one in stretches(samples, kind, rule.gap_seconds) if _is_of(kind, one)], known
+    return found
+
+
 def _counted(
     rule: StreamRule, samples: Sequence[Sample], start: float, seconds: float
 ) -> tuple[dict[str, EventCount], tuple[Event, ...]]:
     """Count the events of each kind that there are inputs enough for, and tell of each, longest first where many."""
     counts: dict[str, EventCount] = {}
     events: list[Event] = []
-    for kind in rule.events:
-        known = sum(one.scores is not None and kind.of in one.scores for one in samples)
-        if known < kind.least_per_second * seconds:
-            continue
-        found = [one for one in stretches(samples, kind, rule.gap_seconds) if _is_of(kind, one)]
+    for name, (found, known) in _found(rule, samples, seconds).items():
         lengths = [one.seconds for one in found]
         minutes = seconds * (known / len(samples) if samples else 0.0) / 60
-        counts[kind.name] = EventCount(
-            name=kind.name,
+        counts[name] = EventCount(
+            name=name,
             count=len(found),
             per_minute=round(len(found) / minutes, 3) if minutes else 0.0,
             mean_seconds=round(sum(lengths) / len(lengths), 3) if lengths else 0.0,
             longest_seconds=round(max(lengths, default=0.0), 3),
         )
-        events += [Event(kind.name, round(one.start - start, 3), round(one.seconds, 3)) for one in found]
+        events += [Event(name, round(one.start - start, 3), round(one.seconds, 3)) for one in found]
     longest = sorted(events, key=lambda one: -one.seconds)[:MOST_EVENTS]
     return counts, tuple(sorted(longest, key=lambda one: (one.start, one.name)))
 

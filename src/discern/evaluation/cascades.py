@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from discern.core.verdict import Thresholds
     from discern.evaluation.types import Scored
 
     Floats = NDArray[np.float64]
@@ -75,20 +74,11 @@ class CascadeLatency(msgspec.Struct, frozen=True, omit_defaults=True):
     percentile_95: float | None = None
 
 
-def decisions_at(scores: Floats, thresholds: Thresholds) -> NDArray[np.int8]:
-    """Return the decisions of scores as positions in DECISIONS, -1 without a score."""
-    codes = np.add(scores >= thresholds.review_from, scores >= thresholds.flag_from, dtype=np.int8)
-    return np.where(np.isnan(scores), -1, codes).astype(np.int8)
-
-
-def cascade_flow(
-    scored: Scored, thresholds: Thresholds, *, costs: Sequence[float] | None = None, level: float = LEVEL
-) -> CascadeFlow:
+def cascade_flow(scored: Scored, *, costs: Sequence[float] | None = None, level: float = LEVEL) -> CascadeFlow:
     """Return what the stages decide, and what the exits cost. `costs` holds what each stage costs an item."""
     label, group = scored.examples.labels == 1, scored.examples.groups
     there = scored.decision >= 0
-    last = scored.stage_scores[:, -1]
-    alone = decisions_at(last, thresholds)
+    last, alone = scored.stage_scores[:, -1], scored.alone
     both = there & (alone >= 0)
     flows = tuple(_stage(scored, position, there, level) for position in range(len(scored.stages)))
     spent = None

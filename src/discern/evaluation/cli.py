@@ -22,20 +22,28 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from discern.core.errors import MissingExtra
+from discern.detectors.refusal import printable
 from discern.evaluation.datasets_contents import needs_extra
 from discern.evaluation.ports import Progress as Far
 from discern.evaluation.ports import Watcher
 from discern.tables import print_table
 
 if TYPE_CHECKING:
+    from discern.evaluation.metrics import OperatingPoint
     from discern.evaluation.results import Result, Timings
     from discern.evaluation.service import Evaluation, Looked, Parts
+    from discern.evaluation.types import Estimate
 
 _INTERRUPTED = 130
 _LINE_SECONDS = 5.0
+_SAID = 2000
+"""Characters of a sentence that holds names of a dataset."""
+
 _DATA_HELP = (
     "[NAME=]PATH: a frozen manifest, a folder with a sub-folder for each class, Parquet or CSV. May be repeated."
 )
+_ROOT_HELP = "[NAME=]DIR the files of a frozen manifest lie in; else the manifest's own folder."
+_CONDITIONS_HELP = "all, none, or names with commas: corrupt the items at five strengths each, too."
 
 
 def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
@@ -45,9 +53,7 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
     def evaluate(
         detector: str = typer.Argument(metavar="DETECTOR", help="NAME[@VERSION], or the folder of a bundle."),
         data: list[str] = typer.Option(..., "--data", help=_DATA_HELP),
-        root: list[str] = typer.Option(
-            [], "--root", help="[NAME=]DIR the files of a frozen manifest lie in; else the manifest's own folder."
-        ),
+        root: list[str] = typer.Option([], "--root", help=_ROOT_HELP),
         split: list[str] = typer.Option([], "--split", help="[NAME=]SIDE: measure this side of the dataset alone."),
         compare: str | None = typer.Option(None, "--compare", help="A second detector, on the same items."),
         out: Path | None = typer.Option(
@@ -60,8 +66,9 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
         against_root: Path | None = typer.Option(None, help="Folder of the training data; else its manifest's."),
         pictures: bool = typer.Option(True, help="Compare pictures for leakage, for which every one is decoded."),
         platforms: bool = typer.Option(False, "--platforms", help="Measure its variants on every runtime too."),
-        conditions: str = typer.Option(
-            "none", help="all, none, or names with commas: corrupt the items at five strengths each, too."
+        conditions: str = typer.Option("none", help=_CONDITIONS_HELP),
+        condition_items: int = typer.Option(
+            500, "--condition-items", min=1, help="Most items of each class that conditions and attacks take."
         ),
         adversarial: int = typer.Option(
             0, min=0, max=10_000, help="Attack positives with so many queries an item; 0: do not."
@@ -94,6 +101,7 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
             pictures=pictures,
             platforms=platforms,
             conditions=named(conditions),
+            condition_items=condition_items,
             queries=adversarial,
         )
         _evaluate(asked, parts(), plan=plan, replace=replace, verbose=verbose, mlflow=mlflow)
@@ -101,24 +109,28 @@ def evaluate_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
 
 def _evaluate(asked: Evaluation, parts: Parts, *, plan: bool, replace: bool, verbose: bool, mlflow: str | None) -> None:
     from discern.evaluation import report  # noqa: PLC0415 - needs an extra
-    from discern.evaluation.service import finish, look, run  # noqa: PLC0415
+    from discern.evaluation.journal import Journal  # noqa: PLC0415
+    from discern.evaluation.service import look, run  # noqa: PLC0415
 
-    with _watching(verbose) as watch:
-        looked = look(asked, parts, _freezing(watch))
-    manifest = looked.bundle.manifest
-    out = asked.out or Path(f"evaluation-{manifest.name}-{manifest.version}")
-    if plan:
-        _print_plan(asked, looked, out)
-        return
-    report.check_free(out, replace=replace)
     try:
         with _watching(verbose) as watch:
-            result, timings = run(asked, looked, parts, out, watch)
+            looked = look(asked, parts, _freezing(watch))
+        manifest = looked.bundle.manifest
+        out = asked.out or Path(f"evaluation-{manifest.name}-{manifest.version}")
+        if plan:
+            _print_plan(asked, looked, out)
+            return
+        report.check_free(out, replace=replace)
+        journal = Journal(out)
+        with journal.held():
+            report.check_free(out, replace=replace)  # whoever had the folder until just then may have written
+            with _watching(verbose) as watch:
+                result, timings = run(asked, looked, parts, journal, watch)
+            _write(out, result, timings, looked)
+            journal.remove()
     except KeyboardInterrupt:
         typer.echo("Interrupted. The same command goes on from here.", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    _write(out, result, timings, looked)
-    finish(out)
     if mlflow is not None:
         from discern.evaluation.service_mlflow import log_run  # noqa: PLC0415 - needs an extra
 
@@ -131,10 +143,11 @@ def _write(out: Path, result: Result, timings: Timings, looked: Looked) -> None:
 
     shown = report.rounded(result)
     made = [source for source in looked.sources if source.made]
+    names = report.manifest_names([source.name for source in made])
     report.write(
         out,
         [
-            *((report.manifest_name(source.name), source.manifest.encoded) for source in made),
+            *((name, source.manifest.encoded) for name, source in zip(names, made, strict=True)),
             (report.TIMINGS, report.canonical(timings)),
             (report.PAGE, report_pages.html(shown, report.rounded(timings))),
             (report.MARKDOWN, report_pages.markdown(shown)),
@@ -162,30 +175,52 @@ def _print_plan(asked: Evaluation, looked: Looked, out: Path) -> None:
         examples = source.examples
         positives = int(examples.labels.sum())
         text = f"{len(examples.ids):,} items, {positives:,} positive, {source.manifest_sha256}"
-        table.add_row(escape(source.name), escape(text))
+        table.add_row(escape(printable(source.name)), escape(text))
         for caveat in source.caveats:
-            table.add_row("", escape(caveat))
-    table.add_row("Report", escape(str(out)))
-    table.add_row("Command", escape(asked.command))
+            table.add_row("", escape(printable(caveat, _SAID)))
+    table.add_row("Report", escape(printable(out)))
+    table.add_row("Command", escape(printable(asked.command, _SAID)))
     print_table(table)
 
 
 def _print_result(result: Result, out: Path) -> None:
     table = Table("Dataset", "Items", "AUC", "Flagged +", "Cleared +", "Flagged -", box=None, pad_edge=False)
     for one in result.datasets:
-        area, negative, positive = one.metrics["auc"], one.operating.negative, one.operating.positive
-        shares = (positive.flag, positive.clear, negative.flag)
-        table.add_row(
-            escape(one.name),
-            f"{one.items:,}",
-            "-" if area.value is None else f"{area.value:.3f}",
-            *("-" if share.value is None else f"{share.value:.1%}" for share in shares),
-        )
+        table.add_row(escape(printable(one.name)), f"{one.items:,}", *_figures(one.metrics["auc"], one.operating))
+        if one.videos is not None and one.videos.operating is not None:
+            videos = f"{one.videos.videos:,}"
+            table.add_row(
+                f"{escape(printable(one.name))}, by video",
+                videos,
+                *_figures(one.videos.metrics["auc"], one.videos.operating),
+            )
     print_table(table)
-    typer.echo(result.verdict)
+    _print_events(result)
+    typer.echo(printable(result.verdict, _SAID))
     for caveat in (*result.caveats, *(caveat for one in result.datasets for caveat in one.caveats)):
-        typer.echo(f"Note: {caveat}")
+        typer.echo(f"Note: {printable(caveat, _SAID)}")
     typer.echo(str(out / "report.html"))
+
+
+def _figures(area: Estimate, operating: OperatingPoint) -> list[str]:
+    shares = (operating.positive.flag, operating.positive.clear, operating.negative.flag)
+    return [
+        "-" if area.value is None else f"{area.value:.3f}",
+        *("-" if share.value is None else f"{share.value:.1%}" for share in shares),
+    ]
+
+
+def _print_events(result: Result) -> None:
+    table = Table("Dataset", "Event", "True", "Seen", "Recall", "Precision", "Onset error", box=None, pad_edge=False)
+    for one in result.datasets:
+        for event in one.events or ():
+            scores = event.scores
+            shares = ("-" if e.value is None else f"{e.value:.1%}" for e in (scores.recall, scores.precision))
+            onset = "-" if scores.onset_error.value is None else f"{scores.onset_error.value:.2f} s"
+            counts = (f"{scores.true_events:,}", f"{scores.found_events:,}")
+            table.add_row(escape(printable(one.name)), escape(printable(event.name)), *counts, *shares, onset)
+    if table.row_count:
+        print_table(table)
 
 
 def _freezing(watch: Watcher) -> Callable[[int, int], None]:
@@ -212,7 +247,7 @@ def _watching(verbose: bool) -> Iterator[Watcher]:
             def show(far: Far) -> None:
                 bar.update(
                     task,
-                    description=escape(f"{far.dataset}: {far.rows:,} of {far.total:,}"),
+                    description=escape(f"{printable(far.dataset)}: {far.rows:,} of {far.total:,}"),
                     completed=far.rows,
                     total=far.total,
                     rate=f"{_rate(far):,.0f}",
@@ -226,7 +261,7 @@ def _watching(verbose: bool) -> Iterator[Watcher]:
         nonlocal told
         if verbose and time.monotonic() - told >= _LINE_SECONDS:
             told = time.monotonic()
-            typer.echo(f"{far.dataset}: {far.rows:,} of {far.total:,} items, {_rate(far):,.0f}/s.", err=True)
+            typer.echo(f"{printable(far.dataset)}: {far.rows:,} of {far.total:,} items, {_rate(far):,.0f}/s.", err=True)
 
     yield tell
 

@@ -4,7 +4,10 @@
 - A difference is the candidate less the baseline. The verdict is about the candidate, and rests on the p-value after
   Holm's correction for everything that was compared at once.
 - "Not distinguishable" is no "equal": it comes with the number of items that would tell the difference that was seen,
-  and the smallest difference that so many items would tell. "Not worse than a margin" is a test of its own.
+  and the smallest difference that so many items would tell, at the level that Holm's correction asks of the smallest
+  p-value. "Not worse than a margin" is a test of its own.
+- Where nothing can be told, because a class is all of one group, there is no interval and no p-value: not
+  distinguishable, and the caveat says why.
 """
 
 from __future__ import annotations
@@ -19,9 +22,15 @@ from scipy import special
 from discern.evaluation import metrics, metrics_weighted
 from discern.evaluation.comparisons_margin import paired_limits
 from discern.evaluation.statistics import (
+    FEW_GROUPS,
     LEVEL,
+    ROUNDING,
     Rows,
+    bisected,
     caveats_of,
+    counted,
+    groups_unknown,
+    joined,
     normal_quantile,
     nothing_to_measure,
     proportion,
@@ -44,6 +53,8 @@ if TYPE_CHECKING:
 Verdict = Literal["better", "worse", "not distinguishable"]
 
 _MOST_ITEMS = 1e9
+_LEAST_P = 1e-12
+_ALIKE = "both give these items the same figure: no interval"
 POWER = 0.8
 _EXACT_BELOW = 25
 """McNemar's test is exact below so many items (groups) on which the two differ, as is usual."""
@@ -101,8 +112,13 @@ def compare_areas(
     each = [metrics.area_under_roc(rows.labels, rows.scores, rows.groups, level=level) for rows in (first, second)]
     apart = metrics.area_of(metrics.placements(second) - metrics.placements(first), first)
     error = math.sqrt(apart.variance)
+    if groups_unknown(first):
+        return _unvarying("area_under_roc", each, apart.value, first)
+    if error <= ROUNDING:
+        if abs(apart.value) <= ROUNDING:
+            return _unvarying("area_under_roc", each, 0.0, first, _ALIKE, p_value=1.0)
+        return _areas_without_variance(each, apart.value, first, second, level)
     half = quantile(level, apart.degrees) * error
-    p_value = float(2 * special.stdtr(apart.degrees, -abs(apart.value) / error)) if error else 1.0
     return Comparison(
         "area_under_roc",
         each[0],
@@ -115,10 +131,65 @@ def compare_areas(
             method="Obuchowski, paired" if first.clustered else "DeLong, paired",
             caveat=caveats_of(first),
         ),
-        p_value=p_value,
+        p_value=float(2 * special.stdtr(apart.degrees, -abs(apart.value) / error)),
         items=items,
         items_needed=_items_needed(apart.value, error, items, level),
         detectable=_away(level) * error,
+    )
+
+
+def _unvarying(
+    measure: str,
+    each: Sequence[Estimate],
+    value: float,
+    rows: Rows,
+    why: str | None = None,
+    *,
+    p_value: float | None = None,
+    higher_is_better: bool = True,
+) -> Comparison:
+    """Return a difference of which nobody knows how far off it is."""
+    caveat = joined(caveats_of(rows), why)
+    return Comparison(
+        measure,
+        each[0],
+        each[1],
+        Estimate(value, level=each[0].level, caveat=caveat),
+        p_value=p_value,
+        higher_is_better=higher_is_better,
+        items=len(rows.labels),
+    )
+
+
+def _areas_without_variance(
+    each: Sequence[Estimate], value: float, first: Rows, second: Rows, level: float
+) -> Comparison:
+    """Compare areas that lie apart by the same for every item, such as 1 and 0, or 1 and a half by equal scores.
+
+    The limits of the two areas are combined by squares and added (Zou and Donner, Statistics in Medicine 27, 2008), as
+    if they were independent, and the p-value is that of the widest interval that leaves out zero.
+    """
+    areas = [metrics.area_of(metrics.placements(rows), rows) for rows in (first, second)]
+
+    def limits(at: float) -> tuple[float, float]:
+        ends = [metrics.area_limits(area, rows, at) for area, rows in zip(areas, (first, second), strict=True)]
+        below = math.hypot(areas[1].value - ends[1][0], ends[0][1] - areas[0].value)
+        above = math.hypot(ends[1][1] - areas[1].value, areas[0].value - ends[0][0])
+        return max(value - below, -1.0), min(value + above, 1.0)
+
+    def beyond(p_value: float) -> float:
+        low, high = limits(1 - p_value)
+        return -1.0 if low > 0 or high < 0 else 1.0
+
+    low, high = limits(level)
+    caveat = joined(caveats_of(first), "the difference is the same for every item")
+    return Comparison(
+        "area_under_roc",
+        each[0],
+        each[1],
+        Estimate(value, low, high, level=level, method="Newcombe, square and add", caveat=caveat),
+        p_value=bisected(beyond, _LEAST_P, 1.0) if beyond(_LEAST_P) > 0 else _LEAST_P,
+        items=len(first.labels),
     )
 
 
@@ -153,29 +224,47 @@ def compare_by_bootstrap(
     values = both(np.ones((1, first.group_count)))[0]
     if np.isnan(values).any():
         return _untold(measure, Estimate(None, caveat="the data do not allow this figure"))
+    plain = [Estimate(float(value), level=level) for value in values]
+    value = float(values[1] - values[0])
+    if groups_unknown(first):
+        return _unvarying(measure, plain, value, first, higher_is_better=higher_is_better)
     found = drawn(both, first.group_count, len(first.labels), seed=seed, draws=draws)
     found = found[~np.isnan(found).any(axis=1)]
     if len(found) < draws / 2:
         return _untold(measure, Estimate(None, caveat="most resamples miss a class"))
-    apart = found[:, 1] - found[:, 0]
-    value, error = float(values[1] - values[0]), float(apart.std(ddof=1))
-    degrees = min(first.groups_with(True), first.groups_with(False)) - 1
-    half = quantile(level, max(degrees, 1)) * error
     name = f"paired {'cluster ' if first.clustered else ''}bootstrap, {draws} draws, seed {seed}"
+    made = _on_draws(measure, plain, value, found, first, name)
+    return msgspec.structs.replace(made, higher_is_better=higher_is_better)
+
+
+def _on_draws(
+    measure: str, plain: Sequence[Estimate], value: float, found: Floats, rows: Rows, name: str
+) -> Comparison:
+    """Return a difference with the interval and the p-value that paired draws, float64 [draws, 2], give it."""
+    level = plain[0].level
+    apart = found[:, 1] - found[:, 0]
+    error = float(apart.std(ddof=1))
+    if error <= ROUNDING:
+        same = abs(value) <= ROUNDING
+        why = _ALIKE if same else "the resamples do not vary: no interval"
+        return _unvarying(measure, plain, value, rows, why, p_value=1.0 if same else None)
+    degrees = min(rows.groups_with(True), rows.groups_with(False)) - 1
+    half = quantile(level, max(degrees, 1)) * error
     ends = np.quantile(found, [(1 - level) / 2, 0.5 + level / 2], axis=0)
     each = [
-        Estimate(float(values[i]), float(ends[0, i]), float(ends[1, i]), level=level, method=f"percentile, {name}")
-        for i in range(2)
+        Estimate(one.value, float(low), float(high), level=level, method=f"percentile, {name}")
+        if high - low > ROUNDING
+        else one
+        for one, low, high in zip(plain, *ends, strict=True)
     ]
     return Comparison(
         measure,
         each[0],
         each[1],
-        Estimate(value, value - half, value + half, level=level, method=name, caveat=caveats_of(first)),
-        p_value=float(2 * special.stdtr(max(degrees, 1), -abs(value) / error)) if error else 1.0,
-        higher_is_better=higher_is_better,
-        items=len(first.labels),
-        items_needed=_items_needed(value, error, len(first.labels), level),
+        Estimate(value, value - half, value + half, level=level, method=name, caveat=caveats_of(rows)),
+        p_value=float(2 * special.stdtr(max(degrees, 1), -abs(value) / error)),
+        items=len(rows.labels),
+        items_needed=_items_needed(value, error, len(rows.labels), level),
         detectable=_away(level) * error,
     )
 
@@ -225,16 +314,24 @@ def compare_decisions(
     value = float(apart.mean())
     terms = sums_by_group(apart - value, rows.groups, rows.group_count) / len(label)
     low, high = paired_limits(apart, groups, level=level)
-    error = math.sqrt(float(np.sum(terms**2)))
+    spread = math.sqrt(float(np.sum(terms**2)))
+    error = spread if spread > ROUNDING else 0.0
+    few = (
+        f"only {counted(rows.group_count, *(('group', 'groups') if rows.clustered else ('item', 'items')))}: the "
+        f"interval is unreliable"
+        if rows.group_count < FEW_GROUPS
+        else None
+    )
+    method = "Tango, clustered" if rows.clustered else "Tango"
     return Comparison(
         measure,
         proportion(right[0], groups, level=level),
         proportion(right[1], groups, level=level),
-        Estimate(value, low, high, level=level, method="Tango, clustered" if rows.clustered else "Tango"),
+        Estimate(value, low, high, level=level, method=method, caveat=few),
         p_value=mcnemar(apart, groups),
         items=len(label),
         items_needed=_items_needed(value, error, len(label), level),
-        detectable=_away(level) * error,
+        detectable=_away(level) * error or None,
     )
 
 
@@ -265,15 +362,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def with_verdicts(comparisons: Sequence[Comparison], *, level: float = LEVEL) -> tuple[Comparison, ...]:
     """Return the comparisons with their p-values corrected for one another, and what they say."""
-    adjusted = iter(holm([one.p_value for one in comparisons if one.p_value is not None]))
-    return tuple(_judged(one, None if one.p_value is None else next(adjusted), level) for one in comparisons)
+    p_values = [one.p_value for one in comparisons if one.p_value is not None]
+    adjusted = iter(holm(p_values))
+    # To be told among so many a difference has to be further away from zero than one alone.
+    further = _away(1 - (1 - level) / max(len(p_values), 1)) / _away(level)
+    return tuple(_judged(one, None if one.p_value is None else next(adjusted), level, further) for one in comparisons)
 
 
-def _judged(comparison: Comparison, p_adjusted: float | None, level: float) -> Comparison:
-    if p_adjusted is None or comparison.difference.value is None:
+def _judged(comparison: Comparison, p_adjusted: float | None, level: float, further: float) -> Comparison:
+    if comparison.difference.value is None:
         return msgspec.structs.replace(comparison, items_needed=None, detectable=None)
+    if p_adjusted is None:
+        return msgspec.structs.replace(comparison, verdict="not distinguishable", items_needed=None, detectable=None)
     if p_adjusted >= 1 - level:
-        return msgspec.structs.replace(comparison, p_adjusted=p_adjusted, verdict="not distinguishable")
+        needed, detectable = comparison.items_needed, comparison.detectable
+        return msgspec.structs.replace(
+            comparison,
+            p_adjusted=p_adjusted,
+            verdict="not distinguishable",
+            items_needed=None if needed is None else math.ceil(needed * further**2),
+            detectable=None if detectable is None else detectable * further,
+        )
     better = (comparison.difference.value > 0) == comparison.higher_is_better
     return msgspec.structs.replace(
         comparison,

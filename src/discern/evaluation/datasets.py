@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,9 @@ from discern.core.errors import CallerError, DatasetRefused, UnreadableInput
 from discern.detectors.files import replacing
 from discern.evaluation.datasets_contents import contents_of, digest_of, each, needs_extra
 from discern.evaluation.datasets_freezing import MOST_NAMED, Watch, frozen_media, frozen_table
-from discern.evaluation.layouts.reading import some
+from discern.evaluation.layouts.reading import check_utf_8, some
 from discern.evaluation.layouts.registry import layout_of
+from discern.evaluation.rules_datasets import contradictions_of, numbered
 from discern.evaluation.rules_splits import (
     check_group_rule,
     check_time_rule,
@@ -46,6 +48,9 @@ from discern.inputs.types import InputLimits, MediaContent
 
 if TYPE_CHECKING:
     from discern.evaluation.datasets_tables import Roles, Table
+
+
+_EPOCH = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ def freeze(
     asked = dict(options or {})
     found = layout_of(layout).find(root, asked)
     named = name or root.resolve().name
+    check_utf_8([named])
     if isinstance(found, FoundTable):
         made = frozen_table(root, found, named, layout, asked)
     else:
@@ -104,12 +110,15 @@ def read_manifest(path: Path, sha256: str | None = None) -> FrozenManifest:
         manifest = msgspec.json.decode(content, type=FrozenManifest)
     except OSError as error:
         raise DatasetRefused(f"{path} cannot be read: {error.strerror}.", mend="See the path.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetRefused(f"{path} is no frozen manifest: {error}.", mend="Freeze the dataset.") from error
     if manifest.format != FORMAT or manifest.encoded != content:
         raise DatasetRefused(
             f"{path} was changed since it was written, or is of another version.", mend="Freeze the dataset anew."
         )
+    wrong = next(contradictions_of(manifest), None)
+    if wrong is not None:
+        raise DatasetRefused(f"{path} contradicts itself: {wrong}.", mend="Freeze the dataset anew.")
     if sha256 is not None and sha256 != manifest.sha256:
         raise DatasetRefused(
             f"{path} has the digest {manifest.sha256}, not {sha256}.", mend="Take the manifest that was named."
@@ -135,10 +144,12 @@ def examples_of(manifest: FrozenManifest, split: str | None = None, root: Path |
         manifest_sha256=manifest.sha256,
         ids=tuple(item.id for item in items),
         labels=np.array([item.label for item in items], np.int8),
-        groups=np.unique([item.group for item in items], return_inverse=True)[1].astype(np.int64),
+        groups=numbered([item.group for item in items])[0],
         subgroups=subgroups,
         amounts=np.array(amounts) if len(amounts) == len(items) else None,
         days=_days(items) if all(item.at for item in items) else None,
+        videos=np.array([item.video for item in items], np.object_) if all(item.video for item in items) else None,
+        events={row: item.events for row, item in enumerate(items) if item.events is not None},
     )
 
 
@@ -223,7 +234,7 @@ def with_split(manifest: FrozenManifest, rule: SplitRule, root: Path | None = No
         _refuse_empty(rule, sides_of(made, roles_of(made, root)))
         return made
     examples = examples_of(manifest)
-    names = sorted({item.group for item in manifest.items})
+    names = numbered([item.group for item in manifest.items])[1]
     sides = _by_rule(rule, examples.groups, names, examples.labels, examples.days)
     _refuse_empty(rule, sides)
     items = tuple(
@@ -369,7 +380,14 @@ def _change(item: Item, content: MediaContent | UnreadableInput) -> Change | Non
 
 
 def _days(items: Sequence[Item]) -> NDArray[np.int64]:
-    try:
-        return np.array([item.at for item in items], "datetime64[D]").astype(np.int64)
-    except ValueError as error:
-        raise DatasetRefused(f"A time of an item is not ISO 8601: {error}.", mend="Correct the list.") from error
+    days = []
+    for item in items:
+        try:
+            at = datetime.fromisoformat(item.at or "")
+        except ValueError as error:
+            raise DatasetRefused(
+                f"{item.id}: {item.at!r} is no ISO 8601 time.", mend="Write it like 2018-07-25T14:30:00+02:00."
+            ) from error
+        day = at.date() if at.tzinfo is None else at.astimezone(UTC).date()
+        days.append(day.toordinal() - _EPOCH)
+    return np.array(days, np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from discern.core.errors import DatasetRefused
 from discern.evaluation.datasets_contents import Fact, digests_of, facts_of, needs_extra
-from discern.evaluation.layouts.reading import some
+from discern.evaluation.layouts.events import Found, events_below
+from discern.evaluation.layouts.reading import check_utf_8, some
 from discern.evaluation.rules_datasets import caveats_of, contradictory
 from discern.evaluation.types import Item
 from discern.evaluation.types_datasets import FoundItem, FoundMedia, FoundTable, FrozenManifest, TableFacts
@@ -26,6 +28,7 @@ def frozen_table(root: Path, found: FoundTable, name: str, layout: str, options:
     needs_extra()
     from discern.evaluation import datasets_tables as tables  # noqa: PLC0415 - needs an extra
 
+    check_utf_8(found.paths)
     table = tables.Table(root, found.paths, found.conditions, found.join)
     tables.check_columns(found.columns, found.conditions, tables.names_of(table))
     roles = tables.read_roles(table, found.columns)
@@ -65,7 +68,11 @@ def frozen_media(
 ) -> FrozenManifest:
     """Return what pins a dataset of images or videos. Raises DatasetRefused."""
     listed = sorted(found.items, key=lambda item: item.path)
+    check_utf_8(item.path for item in listed)
     _refuse_twice([item.path for item in listed])
+    _refuse_torn(listed)
+    told = Found({}, (), ()) if found.kind == "image" else events_below(root, [item.path for item in listed])
+    listed = [replace(item, events=told.of.get(item.path)) for item in listed]
     items: list[Item] = []
     wrong: dict[str, str] = {}
     asked = frames if found.kind == "video" else None
@@ -87,7 +94,7 @@ def frozen_media(
     if not items:
         raise DatasetRefused("No file is left.", mend="See the layout's page for what is expected where.")
     labels = np.array([item.label for item in items], np.int8)
-    caveats = [*found.caveats, *caveats_of(labels, found.classes, len({item.group for item in items}))]
+    caveats = [*found.caveats, *told.caveats, *caveats_of(labels, found.classes, len({item.group for item in items}))]
     caveats += contradictory(items)
     if wrong:
         caveats.append(f"{len(wrong):,} files could not be used and are left out: {some(wrong)}.")
@@ -97,7 +104,7 @@ def frozen_media(
         kind=found.kind,
         classes=found.classes,
         options=options | ({} if asked is None else {"frames-of-a-video": str(asked)}),
-        files=digests_of(root, found.read),
+        files=digests_of(root, (*found.read, *told.read)),
         items=tuple(items),
         caveats=tuple(caveats),
     )
@@ -115,7 +122,23 @@ def _item(found: FoundItem, fact: Fact) -> Item:
         at=found.at,
         frames=found.frames or fact.frames,
         crop=found.crop,
+        video=found.video,
+        events=None if found.events is None else dict(found.events),
     )
+
+
+def _refuse_torn(items: Sequence[FoundItem]) -> None:
+    """Refuse a video whose frames stand in two groups."""
+    of: dict[str, FoundItem] = {}
+    for item in items:
+        if item.video is None:
+            continue
+        first = of.setdefault(item.video, item)
+        if first.group != item.group:
+            raise DatasetRefused(
+                f"The video {item.video} is torn: {first.path} and {item.path} are of two groups.",
+                mend="Give the frames of a video one group.",
+            )
 
 
 def _refuse_twice(paths: Sequence[str]) -> None:

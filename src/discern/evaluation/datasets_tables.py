@@ -23,10 +23,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from discern.core.errors import DatasetRefused
+from discern.evaluation.layouts.reading import check_once
 from discern.evaluation.types_datasets import Columns, Condition, Join
 from discern.inputs.columns import Column
 from discern.inputs.spec import RecordSpec
-from discern.inputs.tables import columns_of, is_text
+from discern.inputs.tables import columns_of, holds_values, is_text
 
 PART_ROWS = 65_536
 _CSV_BLOCK_BYTES = 16 * 1024**2
@@ -145,6 +146,10 @@ def field_parts(
     for _, _, batch, kept in _pieces(table, wanted):
         taken = kept if chosen is None else kept[chosen[done : done + len(kept)]]
         done += len(kept)
+        for one in spec.fields:
+            kind = batch.schema.field(one.name).type
+            if not holds_values(kind):
+                raise DatasetRefused(f"{one.name} holds {kind}, the field is a {one.type}.", mend="Convert the column.")
         if len(taken):
             yield columns_of(batch.take(pa.array(taken)).select(wanted), spec), len(taken)
 
@@ -189,7 +194,9 @@ class _Reading:
 
     def labels(self, columns: Columns) -> NDArray[np.int8]:
         array = self._whole(columns.label)
-        positive, negative = (self._is_one_of(array, said) for said in (columns.positive, columns.negative))
+        positive, negative = (
+            self._is_one_of(array, said, columns.label) for said in (columns.positive, columns.negative)
+        )
         wrong = np.flatnonzero(~(positive | negative))
         if len(wrong):
             values = {str(value) for value in array.take(pa.array(wrong[:1000])).to_pylist()}
@@ -201,14 +208,14 @@ class _Reading:
         return positive.astype(np.int8)
 
     def codes(self, name: str) -> tuple[NDArray[np.int64], list[str]]:
-        coded = pc.cast(self._whole(name), pa.string()).dictionary_encode()
+        coded = _as_text(self._whole(name), name).dictionary_encode()
         return np.asarray(coded.indices).astype(np.int64), coded.dictionary.to_pylist()
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         array = self._whole(name)
         try:
             numbers = np.asarray(pc.cast(array, pa.float64()))
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DatasetRefused(f"{name} holds what is no number: {_first_line(error)}.", mend="See it.") from error
         wrong = np.flatnonzero(~np.isfinite(numbers))
         if len(wrong):
@@ -221,7 +228,7 @@ class _Reading:
         array = self._whole(name)
         try:
             if is_text(array.type):
-                array = pc.cast(array, pa.timestamp("ns"))
+                array = _times_of(array)
             return np.asarray(pc.cast(pc.cast(array, pa.date32(), safe=False), pa.int32())).astype(np.int64)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DatasetRefused(
@@ -229,13 +236,18 @@ class _Reading:
             ) from error
 
     def words(self, name: str, *, missing: str | None) -> NDArray[np.object_]:
-        coded = pc.cast(self._read.column(name).combine_chunks(), pa.string()).dictionary_encode()
+        coded = _as_text(self._known(name), name).dictionary_encode()
         values = np.array([*coded.dictionary.to_pylist(), missing], np.object_)
         positions: NDArray[np.int64] = np.asarray(pc.fill_null(coded.indices, len(values) - 1))
         return values[positions]
 
-    def _whole(self, name: str) -> Any:  # noqa: ANN401
+    def _known(self, name: str) -> Any:  # noqa: ANN401
+        """Return a column, in which what is no number is missing."""
         array = self._read.column(name).combine_chunks()
+        return pc.if_else(pc.is_nan(array), None, array) if pa.types.is_floating(array.type) else array
+
+    def _whole(self, name: str) -> Any:  # noqa: ANN401
+        array = self._known(name)
         if array.null_count:
             first = int(np.flatnonzero(np.asarray(array.is_null()))[0])
             raise DatasetRefused(
@@ -244,14 +256,14 @@ class _Reading:
             )
         return array
 
-    def _is_one_of(self, array: Any, said: tuple[str, ...]) -> NDArray[np.bool_]:  # noqa: ANN401
+    def _is_one_of(self, array: Any, said: tuple[str, ...], name: str) -> NDArray[np.bool_]:  # noqa: ANN401
         """Compare as numbers where both sides are such, so that 1, 1.0 and true are the same, else as text."""
         if not is_text(array.type):
             try:
                 numbers = np.asarray(pc.cast(array, pa.float64()))
                 return np.isin(numbers, [float(word) for word in said])
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):
-                array = pc.cast(array, pa.string())
+                array = _as_text(array, name)
         return np.asarray(pc.is_in(array, value_set=pa.array(said, array.type)))
 
     def _row(self, position: int) -> str:
@@ -303,11 +315,14 @@ class _Joined:
 def _header(root: Path, path: str) -> list[str]:
     try:
         if path.lower().endswith(".parquet"):
-            return list(pq.read_schema(root / path).names)
-        with pa_csv.open_csv(root / path) as reader:
-            return list(reader.schema.names)
+            names = list(pq.read_schema(root / path).names)
+        else:
+            with pa_csv.open_csv(root / path) as reader:
+                names = list(reader.schema.names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
+    check_once(path, names)
+    return names
 
 
 def _batches(root: Path, path: str, columns: Sequence[str]) -> Iterator[Any]:
@@ -333,6 +348,23 @@ def _batches(root: Path, path: str, columns: Sequence[str]) -> Iterator[Any]:
             yield from reader
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
+
+
+def _as_text(array: Any, name: str) -> Any:  # noqa: ANN401
+    try:
+        return pc.cast(array, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DatasetRefused(
+            f"{name} holds {array.type}, which is no plain value.", mend="Convert the column to text or numbers."
+        ) from error
+
+
+def _times_of(array: Any) -> Any:  # noqa: ANN401
+    """Return text as times, those with a zone in UTC."""
+    try:
+        return pc.cast(array, pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return pc.cast(array, pa.timestamp("us", "UTC"))
 
 
 def _meets(array: Any, condition: Condition) -> NDArray[np.bool_]:  # noqa: ANN401
@@ -364,7 +396,12 @@ def _bits(array: Any) -> NDArray[np.uint64]:  # noqa: ANN401
     """Return 64 bits for each value."""
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-    if not is_text(array.type) and not pa.types.is_dictionary(array.type):
+    kind = array.type
+    plain = (pa.types.is_date, pa.types.is_timestamp, pa.types.is_primitive, pa.types.is_decimal, pa.types.is_null)
+    odd = (pa.types.is_time, pa.types.is_duration, pa.types.is_interval)
+    if not is_text(kind) and not pa.types.is_dictionary(kind):
+        if any(check(kind) for check in odd) or not any(check(kind) for check in plain):
+            return np.array([_word_bits(None if one is None else repr(one)) for one in array.to_pylist()], np.uint64)
         if pa.types.is_temporal(array.type):
             array = pc.cast(pc.cast(array, pa.timestamp("us")), pa.int64())
         numbers = np.asarray(pc.fill_null(pc.cast(array, pa.float64(), safe=False), np.nan)) + 0.0

@@ -2,8 +2,9 @@
 
 - Labels are 1 for what the detector looks for, scores rise with the suspicion, groups say what is not independent.
 - A row without a score (NaN) is left out, and the caveat counts it.
-- With one class, or too few negatives to know a false positive rate, there is no figure; below 20 groups of a class
-  there is one, with a caveat.
+- With one class, or too few negatives to know a false positive rate, there is no figure; with fewer than `FEW_GROUPS`
+  groups of a class there is one, with a caveat, and with a single one no interval.
+- Where no error was seen, the interval says how many there may be.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from discern.evaluation import metrics_weighted as weighted
 from discern.evaluation.statistics import (
     FEW_GROUPS,
     LEVEL,
+    ROUNDING,
     Rows,
     caveats_of,
     counted,
     degrees_of_freedom,
+    groups_unknown,
     joined,
     logit_limits,
     nothing_to_measure,
@@ -31,6 +34,7 @@ from discern.evaluation.statistics import (
     quantile,
     rows_of,
     separated_limits,
+    share_limits,
     sums_by_group,
 )
 from discern.evaluation.statistics_bootstrap import DRAWS, by_bootstrap, by_jackknife
@@ -138,17 +142,29 @@ def area_under_roc(
     if nothing or rows.group_count < 2:
         return nothing or Estimate(None, level=level, caveat="all items are of one group")
     area = area_of(placements(rows), rows)
+    if groups_unknown(rows):
+        return Estimate(area.value, level=level, caveat=caveats_of(rows))
+    limits = area_limits(area, rows, level)
     if area.value in {0.0, 1.0}:
-        low, high = separated_limits(area.value, rows.groups_with(True), rows.groups_with(False), level)
         caveat = "the scores of the classes do not overlap"
-        return Estimate(area.value, low, high, level=level, method="Newcombe", caveat=joined(caveats_of(rows), caveat))
-    if not area.variance:
+        return Estimate(area.value, *limits, level=level, method="Newcombe", caveat=joined(caveats_of(rows), caveat))
+    if limits[0] == limits[1]:
         return Estimate(area.value, level=level, caveat=joined(caveats_of(rows), "the scores do not vary: no interval"))
-    low, high = logit_limits(area.value, math.sqrt(area.variance), quantile(level, area.degrees))
+    low, high = limits
     method = "Obuchowski, logit" if rows.clustered else "DeLong, logit"
     misplaced = min(rows.groups_with(True), rows.groups_with(False)) * min(area.value, 1 - area.value)
     few = "an area so near its end rests on a few items: the interval may be too narrow" if misplaced < 2 else None
     return Estimate(area.value, low, high, level=level, method=method, caveat=joined(caveats_of(rows), few))
+
+
+def area_limits(area: Area, rows: Rows, level: float) -> tuple[float, float]:
+    """Return the limits of an area (see `area_under_roc`): the area itself, twice, where its scores do not vary."""
+    if area.value in {0.0, 1.0}:
+        return separated_limits(area.value, rows.groups_with(True), rows.groups_with(False), level)
+    error = math.sqrt(area.variance)
+    if error <= ROUNDING:
+        return area.value, area.value
+    return logit_limits(area.value, error, quantile(level, area.degrees))
 
 
 def resampled(
@@ -165,6 +181,9 @@ def resampled(
     if nothing:
         return nothing
     count = len(rows.labels)
+    if groups_unknown(rows):
+        value = float(statistic(np.ones((1, rows.group_count)))[0])
+        return Estimate(value, level=level, caveat=joined(caveats_of(rows), caveat))
     found = by_bootstrap(statistic, rows.group_count, count, seed=seed, draws=draws, level=level, method="percentile")
     return msgspec.structs.replace(found, caveat=joined(caveats_of(rows), caveat, found.caveat))
 
@@ -178,6 +197,8 @@ def average_precision(
     if nothing:
         return nothing
     found = by_jackknife(weighted.average_precision(rows), rows.group_count, len(rows.labels), level=level)
+    if groups_unknown(rows):
+        return Estimate(found.value, level=level, caveat=caveats_of(rows))
     return msgspec.structs.replace(found, caveat=joined(caveats_of(rows), found.caveat))
 
 
@@ -190,9 +211,22 @@ def equal_error_rate(
     draws: int = DRAWS,
     level: float = LEVEL,
 ) -> Estimate:
-    """Return the rate at which false positives and false negatives are equally frequent."""
+    """Return the rate at which false positives and false negatives are equally frequent.
+
+    Where the classes do not overlap, no resample has an error. At a rate of e their n scores lie apart with at most the
+    chance 2 (1 - e)^n, n being the groups of the rarer class: the threshold between them lies on one side or the other
+    of the one where the rates meet, and there one of the two rates is e at least. The limit is where that is the chance
+    left out.
+    """
     rows = rows_of(labels, scores, groups)
-    return resampled(rows, weighted.equal_error_rate(rows), seed=seed, draws=draws, level=level)
+    found = resampled(rows, weighted.equal_error_rate(rows), seed=seed, draws=draws, level=level)
+    if found.value not in {0.0, 1.0} or groups_unknown(rows):
+        return found
+    units = min(rows.groups_with(True), rows.groups_with(False))
+    most = 1 - ((1 - level) / 4) ** (1 / units)
+    low, high = (1 - most, 1.0) if found.value else (0.0, most)
+    caveat = joined(caveats_of(rows), "the scores of the classes do not overlap")
+    return Estimate(found.value, low, high, level=level, method=f"chance of no overlap in {units}", caveat=caveat)
 
 
 def true_positive_rate_at(
@@ -207,8 +241,9 @@ def true_positive_rate_at(
 ) -> Estimate:
     """Return the largest true positive rate whose false positive rate on these items is no larger than asked for.
 
-    The interval counts that the threshold comes from the same items. With fewer negatives than one false positive
-    needs there is no figure.
+    The interval counts that the threshold comes from the same items; where no resample misses a positive, or
+    finds one, it is the exact one of so many groups of positives. With fewer negatives than one false positive needs
+    there is no figure.
     """
     rows = rows_of(labels, scores, groups)
     allowed = rows.negatives * false_positive_rate
@@ -228,7 +263,11 @@ def true_positive_rate_at(
         else None
     )
     statistic = weighted.true_positive_rate_at(rows, false_positive_rate)
-    return resampled(rows, statistic, seed=seed, draws=draws, level=level, caveat=few)
+    found = resampled(rows, statistic, seed=seed, draws=draws, level=level, caveat=few)
+    if found.value not in {0.0, 1.0} or found.low is not None or groups_unknown(rows):
+        return found
+    low, high, method = share_limits(found.value, rows.groups_with(True), level)
+    return Estimate(found.value, low, high, level=level, method=method, caveat=joined(caveats_of(rows), few))
 
 
 def operating_point(

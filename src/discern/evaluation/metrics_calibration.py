@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from discern.evaluation.statistics import LEVEL, bisected, caveats_of, nothing_to_measure, proportion, rows_of
+from discern.evaluation.statistics import (
+    LEVEL,
+    bisected,
+    caveats_of,
+    groups_unknown,
+    nothing_to_measure,
+    proportion,
+    rows_of,
+)
 from discern.evaluation.statistics_bootstrap import DRAWS, drawn
 from discern.evaluation.types import Estimate
 
@@ -100,6 +108,9 @@ def calibration(
     count = int(of.max()) + 1
     share, gap = _gaps(rows, of, count)
     observed = float(np.sum(share * np.abs(gap)))
+    if groups_unknown(rows):
+        plain = Estimate(observed, level=level, caveat=caveats_of(rows))
+        return Calibration(plain, bins=_table(rows, of, count, level))
     noise = _noise(rows, of, count, seed, draws)
     low, high = _factors(share, gap, noise, observed, level)
     plain = Estimate(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from discern.evaluation.statistics import LEVEL, counted, joined, rows_of
+from discern.evaluation.statistics import FEW_GROUPS, LEVEL, counted, joined, rows_of
 from discern.evaluation.statistics_bootstrap import DRAWS, by_bootstrap
 from discern.evaluation.types import Estimate
 
@@ -97,7 +97,9 @@ def card_precision(
         level=level,
         method="percentile",
     )
+    few = 1 < rows.group_count < FEW_GROUPS
     caveats = [
+        f"only {rows.group_count} cards: the interval is unreliable" if few else None,
         f"{counted(rows.without_score, 'row has', 'rows have')} no score and left out" if rows.without_score else None,
         f"a day has only {ranking.fewest} cards, fewer than the {k} looked at" if ranking.fewest < k else None,
         None if rows.positives else "nothing to find: no positive item",

@@ -2,14 +2,16 @@
 
 - The one place where figures are rounded: six significant decimals. The page and the Markdown show what the JSON has.
 - JSON keys stand in the order of the structs, and in a mapping by name; there is nothing that is no number.
-- Every file is there whole or not at all, the JSON last: where it stands, the others do.
+- Every file is there whole or not at all, the JSON last, and it goes first where a report is replaced: where it
+  stands, the others are those that belong to it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +22,8 @@ from discern.detectors.files import replace_file, taken
 from discern.evaluation.results import Result, Timings
 
 JSON, PAGE, MARKDOWN, TIMINGS = "report.json", "report.html", "report.md", "timings.json"
+_MANIFEST = ".manifest.json"
+_LONGEST = 200
 _DIGITS = 6
 _NOT_IN_NAMES = re.compile(r"[^\w.-]")
 _Tree = TypeVar("_Tree", Result, Timings)
@@ -31,9 +35,18 @@ def canonical(result: msgspec.Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(tree), indent=1) + b"\n"
 
 
-def manifest_name(dataset: str) -> str:
-    """Return the name of the file that keeps the manifest of a dataset which was frozen for the run."""
-    return f"{_NOT_IN_NAMES.sub('_', dataset)}.manifest.json"
+def manifest_names(datasets: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the files that keep the manifests of datasets which were frozen for the run.
+
+    Where the plain name is too long for a file, or one before has it, the digest of the whole name is added.
+    """
+    found: list[str] = []
+    for dataset in datasets:
+        plain = _NOT_IN_NAMES.sub("_", dataset)
+        if len(plain.encode()) > _LONGEST or f"{plain}{_MANIFEST}" in found:
+            plain = f"{plain[: _LONGEST // 4]}-{hashlib.sha256(dataset.encode()).hexdigest()[:16]}"
+        found.append(f"{plain}{_MANIFEST}")
+    return tuple(found)
 
 
 def rounded(result: _Tree) -> _Tree:
@@ -52,9 +65,12 @@ def check_free(folder: Path, *, replace: bool) -> None:
 
 
 def write(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Write the files of a report in their order. Raises OperatorError."""
-    for name, content in files:
+    """Write the files of a report in their order, the last of an older one's first gone. Raises OperatorError."""
+    listed = list(files)
+    for position, (name, content) in enumerate(listed):
         try:
+            if position == 0:
+                (folder / listed[-1][0]).unlink(missing_ok=True)
             replace_file(folder / name, content)
         except OSError as error:
             raise OperatorError(

@@ -45,6 +45,8 @@ def _environment() -> jinja2.Environment:
         "interval": report_words.interval,
         "percent": report_words.percent,
         "percent_interval": report_words.percent_interval,
+        "figure_within": report_words.figure_within,
+        "percent_within": report_words.percent_within,
         "chance": report_words.chance,
         "count": report_words.count,
         "found": report_words.found,

@@ -68,6 +68,20 @@ def percent_interval(estimate: Estimate) -> str:
     return f"{percent(estimate.low)} to {percent(estimate.high)}"
 
 
+def figure_within(estimate: Estimate) -> str:
+    """Return a figure and its interval, as text of one line."""
+    return _within(figure(estimate.value), interval(estimate))
+
+
+def percent_within(estimate: Estimate) -> str:
+    """Return a share in percent and its interval, as text of one line."""
+    return _within(percent(estimate.value), percent_interval(estimate))
+
+
+def _within(value: str, span: str) -> str:
+    return value if value == NONE else f"{value} ({span or 'no interval'})"
+
+
 def chance(p: float | None) -> str:
     """Return a p value."""
     if p is None:

@@ -14,16 +14,22 @@ import msgspec
 
 from discern.evaluation.cascades import CascadeFlow, CascadeLatency
 from discern.evaluation.comparisons import Comparison
+from discern.evaluation.events import EventTable
 from discern.evaluation.metrics import OperatingPoint, Subgroup
 from discern.evaluation.metrics_calibration import Calibration
-from discern.evaluation.types import Bar, Estimate, Label, Point
+from discern.evaluation.metrics_videos import VideoResult
+from discern.evaluation.types import Bar, Estimate, ItemKind, Label, Point
 from discern.evaluation.types_conditions import ConditionCurves
 from discern.evaluation.types_datasets import Leakage
 from discern.evaluation.types_platforms import PlatformTable
 
 
 class DetectorFacts(msgspec.Struct, frozen=True):
-    """The bundle that was measured. `signed_by` is None where no key that this installation trusts signed it."""
+    """The bundle that was measured.
+
+    `banded_by` is the field of the record that the thresholds depend on, and the two that stand here are then those
+    below the first band. `signed_by` is None where no key that this installation trusts signed it.
+    """
 
     name: str
     version: str
@@ -34,6 +40,7 @@ class DetectorFacts(msgspec.Struct, frozen=True):
     stages: tuple[str, ...]
     review_from: float
     flag_from: float
+    banded_by: str | None
     signed_by: str | None
 
 
@@ -59,11 +66,13 @@ class DatasetResult(msgspec.Struct, frozen=True):
     """One detector on one dataset, or on the side of it that `split` names.
 
     `metrics` are by name; the calibration error stands in `calibration`. `degraded` counts the items that fewer stages
-    judged because one failed. `cascade` is None for a detector of one stage. `leakage` is between the sides of the
-    dataset, and where asked for between it and the training data.
+    judged because one failed. `cascade` is None for a detector of one stage, and for clips that are judged by windows.
+    `videos` is there where the items are frames of videos, `events` where the dataset says when what happened.
+    `leakage` is between the sides of the dataset, and where asked for between it and the training data.
     """
 
     name: str
+    kind: ItemKind
     split: str | None
     manifest_sha256: str
     items: int
@@ -80,6 +89,8 @@ class DatasetResult(msgspec.Struct, frozen=True):
     calibration: Calibration
     histogram: tuple[Bar, ...]
     cascade: CascadeFlow | None
+    videos: VideoResult | None
+    events: tuple[EventTable, ...] | None
     subgroups: tuple[SubgroupTable, ...]
     mistakes: tuple[Mistake, ...]
     leakage: tuple[Leakage, ...]
@@ -132,6 +143,8 @@ class StageTime(msgspec.Struct, frozen=True):
 class Timings(msgspec.Struct, frozen=True):
     """What differs from machine to machine, in a file of its own.
 
+    `seconds` are those of each dataset, under `conditions` those of all conditions, streams and attacks together; of a
+    run that went on, of what was left.
     `resumed` items were scored by an earlier run. `latency` is what an item takes in the cascade, by dataset.
     `platforms` is the table of the result with its times and memory.
     """

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from discern.core.errors import InternalError
-from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED
-from discern.detectors.thresholds import bands_of
+from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, decisions_at, thresholds_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from discern.core.verdict import Thresholds
     from discern.detectors.manifest import Manifest
-    from discern.detectors.thresholds import Applied
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What n rows come to with exits on: see `discern.detectors.scoring.Scores`."""
+    """What n rows come to with exits on: see `discern.detectors.scoring.Scores`.
+
+    `alone` is what the last stage by itself would decide, at the same thresholds.
+    """
 
     score: NDArray[np.float64]
     decided_by: NDArray[np.int16]
     decision: NDArray[np.int8]
+    alone: NDArray[np.int8]
     degraded: NDArray[np.int16]
 
 
@@ -56,13 +56,17 @@ def with_exits(
             decided_by[travelling] = position
         if stage.exits is not None:
             travelling = travelling & (column >= stage.exits.clear_below) & (column < stage.exits.flag_above)
-    rule: Thresholds | Applied = manifest.decision.thresholds
-    bands = bands_of(manifest)
-    if bands is not None:
-        if records is None:
-            raise InternalError(f"{manifest.name} decides by {len(bands.thresholds)} bands, and no records came.")
-        rule = bands.applied(records)
-    decision = np.add(score >= rule.review_from, score >= rule.flag_from, dtype=np.int8)
+    rule = thresholds_of(manifest, records)
+    decision = decisions_at(score, rule)
     decision[degraded != NOT_DEGRADED] = DECISIONS.index("review")
-    decision[np.isnan(score)] = UNDECIDED
-    return Outcome(score, decided_by, decision, degraded)
+    return Outcome(score, decided_by, decision, decisions_at(stage_scores[:, -1], rule), degraded)
+
+
+def deciding_stage(decided_by: str, manifest: Manifest) -> str:
+    """Return the stage that `decided_by` of an assessment names, or whose scores the measure that it names is of."""
+    names = [stage.name for stage in manifest.stages]
+    if decided_by in names or manifest.stream is None:
+        return decided_by
+    event = decided_by.partition(".")[0]
+    of = next((one.of for one in manifest.stream.events if one.name == event), manifest.stream.of)
+    return names[-1] if of is None else of

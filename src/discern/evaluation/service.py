@@ -27,9 +27,8 @@ from discern.core.errors import CallerError
 from discern.detectors.assessment import Detector, load_detector
 from discern.detectors.bundle import Bundle
 from discern.evaluation.cascades import cascade_latency
-from discern.evaluation.conditions.service import ConditionsAsked, Windows, measure_conditions
+from discern.evaluation.conditions.service import ITEMS, ConditionsAsked, Windows, measure_conditions
 from discern.evaluation.datasets import read_manifest
-from discern.evaluation.journal import Journal
 from discern.evaluation.ports import Progress, Watcher
 from discern.evaluation.results import DatasetResult, Result, StageTime, Timings
 from discern.evaluation.service_results import Picture, compared, crossed, dataset_result, facts_of, verdict
@@ -43,6 +42,7 @@ from discern.inputs.types import InputLimits
 
 if TYPE_CHECKING:
     from discern.evaluation.datasets_freezing import Watch
+    from discern.evaluation.journal import Journal
     from discern.evaluation.types import Scored
     from discern.evaluation.types_datasets import FrozenManifest
     from discern.inputs.faces import FaceLocator
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 _LIBRARIES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "av", "scipy", "statsmodels")
 _THUMBNAIL = 160
+CONDITIONS = "conditions"
+"""What the seconds of conditions, streams and attacks together are called in the timings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Evaluation:
     """What was asked for.
 
     `against` is the manifest of the data that the detector was trained on, below its root.
-    `conditions` are those of `conditions.registry.named`, `queries` what an attack may ask of an item.
+    `conditions` are those of `conditions.registry.named`, on at most `condition_items` of each class; `queries` is what
+    an attack may ask of an item.
     """
 
     detector: str
@@ -89,7 +92,13 @@ class Evaluation:
     pictures: bool = True
     platforms: bool = False
     conditions: tuple[str, ...] = ()
+    condition_items: int = ITEMS
     queries: int = 0
+
+    @property
+    def tries_conditions(self) -> bool:
+        """Whether items are corrupted or attacked."""
+        return bool(self.conditions or self.queries)
 
     @property
     def command(self) -> str:
@@ -113,6 +122,8 @@ class Evaluation:
         words += ["--platforms"] if self.platforms else []
         words += ["--conditions", ",".join(self.conditions)] if self.conditions else []
         words += ["--adversarial", str(self.queries)] if self.queries else []
+        if self.tries_conditions and self.condition_items != ITEMS:
+            words += ["--condition-items", str(self.condition_items)]
         return shlex.join([*words, "--seed", str(self.seed)])
 
 
@@ -150,9 +161,8 @@ def look(asked: Evaluation, parts: Parts, watch: Watch | None = None) -> Looked:
     return Looked(bundle, other, sources, trained_on)
 
 
-def run(asked: Evaluation, looked: Looked, parts: Parts, out: Path, watch: Watcher) -> tuple[Result, Timings]:
-    """Score what was looked at and return what it comes to; what is scored so far is kept below `out`."""
-    journal = Journal(out)
+def run(asked: Evaluation, looked: Looked, parts: Parts, journal: Journal, watch: Watcher) -> tuple[Result, Timings]:
+    """Score what was looked at and return what it comes to; what is scored so far is kept in `journal`."""
     bundles = [looked.bundle, *([] if looked.other is None else [looked.other])]
     clocked = _Clocked(parts)
     everything: list[list[Scored]] = []
@@ -179,7 +189,7 @@ def run(asked: Evaluation, looked: Looked, parts: Parts, out: Path, watch: Watch
         cross=crossed(ours),
         compared=found,
         platforms=None if platforms is None else platforms.lasting,
-        conditions=_conditions(asked, looked, parts, journal, watch),
+        conditions=_conditions(asked, looked, parts, journal, watch, clocked),
         caveats=_caveats(bundles),
         versions={"discern": discern.__version__, **{name: version(name) for name in _LIBRARIES}},
     )
@@ -187,18 +197,16 @@ def run(asked: Evaluation, looked: Looked, parts: Parts, out: Path, watch: Watch
 
 
 def _conditions(
-    asked: Evaluation, looked: Looked, parts: Parts, journal: Journal, watch: Watcher
+    asked: Evaluation, looked: Looked, parts: Parts, journal: Journal, watch: Watcher, clocked: _Clocked
 ) -> ConditionCurves | None:
-    if not asked.conditions and not asked.queries:
+    if not asked.tries_conditions:
         return None
+    started = time.monotonic()
     scoring = Scoring(load_detector(looked.bundle, threads=1), parts.limits, parts.locator, parts.threads)
-    question = ConditionsAsked(asked.conditions, asked.queries, asked.seed)
-    return measure_conditions(question, looked.sources, scoring, journal, watch, parts.windows)
-
-
-def finish(out: Path) -> None:
-    """Remove what was kept for going on: the report is written."""
-    Journal(out).remove()
+    question = ConditionsAsked(asked.conditions, asked.queries, asked.seed, asked.condition_items)
+    found = measure_conditions(question, looked.sources, scoring, journal, watch, parts.windows)
+    clocked.seconds[CONDITIONS] = time.monotonic() - started
+    return found
 
 
 class _Clocked:
@@ -238,7 +246,7 @@ def _scored(
     scoring = Scoring(detector, parts.limits, parts.locator, parts.threads)
     for source in looked.sources:
         started = time.monotonic()
-        with journal.sheet(detector.digest, f"{source.manifest_sha256} {source.split}") as sheet:
+        with journal.sheet(detector.digest, source.manifest_sha256, source.split, parts.limits) as sheet:
             scored, resumed = score_source(source, scoring, sheet, watch)
         name = f"{detector.manifest.name} {detector.manifest.version} on {source.name}"
         clocked.note(name, time.monotonic() - started, len(scored.score), resumed)
@@ -259,7 +267,8 @@ def _result_of(
     leakage = source.leakage(looked.trained_on, root, pictures=asked.pictures, watch=tell)
     return dataset_result(
         scored,
-        facts_of(looked.bundle),
+        looked.bundle.manifest,
+        kind=source.manifest.kind,
         split=source.split,
         caveats=source.caveats,
         leakage=leakage,

@@ -17,6 +17,7 @@ from discern.detectors.scoring import DECISIONS
 from discern.evaluation.report import JSON, MARKDOWN, PAGE
 from discern.evaluation.results import Result
 
+_OF_EVENTS = ("recall", "precision", "onset_error")
 _EXPERIMENT = "discern-evaluations"
 _NOT_ALLOWED = re.compile(r"[^\w\-./ ]")
 
@@ -62,7 +63,12 @@ def _figures(result: Result) -> dict[str, float]:
             (result.detector.positive, one.operating.positive),
         )
         shares = {f"{name} {word}": getattr(rates, word) for name, rates in classes for word in DECISIONS}
-        for name, estimate in {**one.metrics, "ece": one.calibration.error, **shares}.items():
+        videos = {} if one.videos is None else {f"video {name}": area for name, area in one.videos.metrics.items()}
+        events = {
+            f"{event.name} {name}": getattr(event.scores, name) for event in one.events or () for name in _OF_EVENTS
+        }
+        figures = {**one.metrics, "ece": one.calibration.error, **shares, **videos, **events}
+        for name, estimate in figures.items():
             for part, value in (("", estimate.value), (".low", estimate.low), (".high", estimate.high)):
                 if value is not None:
                     found[_named(f"{one.name}/{name}{part}")] = value

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from discern.core.errors import CallerError
-from discern.core.verdict import Thresholds
 from discern.detectors.scoring import DECISIONS
 from discern.evaluation import metrics
 from discern.evaluation.cascades import cascade_flow
 from discern.evaluation.comparisons import compare_areas, compare_by_bootstrap, compare_decisions, with_verdicts
+from discern.evaluation.events import event_tables
 from discern.evaluation.metrics_calibration import calibration
 from discern.evaluation.metrics_cards import CARDS_A_DAY, card_precision
 from discern.evaluation.metrics_curves import histogram, precision_recall, roc
+from discern.evaluation.metrics_videos import video_result
 from discern.evaluation.report_words import figure, interval, percent
 from discern.evaluation.results import (
     Compared,
@@ -35,17 +36,22 @@ from discern.evaluation.results import (
 )
 from discern.evaluation.statistics import rows_of
 from discern.evaluation.statistics_bootstrap import DRAWS
-from discern.evaluation.types import Estimate, Scored
+from discern.evaluation.types import Estimate, ItemKind, Scored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from discern.detectors.bundle import Bundle
+    from discern.detectors.manifest import Manifest
     from discern.evaluation.types_datasets import Leakage
 
 _WORST = 12
 _SUBGROUPS = 40
 _OTHERS = "(other values)"
+_BY_WINDOWS = (
+    "The detector judges a clip by its worst window of time, and the score is that of the measure which decided, in a "
+    "scale of its own. What is decided and the events are what to look at; areas and calibration compare unlike scores."
+)
 _FEWEST_DRAWS = 200
 _DRAWN_ROWS = 40_000_000
 _FALSE_POSITIVE_RATES = {"tpr_at_fpr_1_percent": 0.01, "tpr_at_fpr_0_1_percent": 0.001}
@@ -68,14 +74,16 @@ def facts_of(bundle: Bundle) -> DetectorFacts:
         stages=tuple(stage.name for stage in manifest.stages),
         review_from=manifest.decision.review_from,
         flag_from=manifest.decision.flag_from,
+        banded_by=None if manifest.decision.bands is None else manifest.decision.bands.field,
         signed_by=bundle.signer,
     )
 
 
 def dataset_result(
     scored: Scored,
-    detector: DetectorFacts,
+    manifest: Manifest,
     *,
+    kind: ItemKind,
     split: str | None,
     caveats: Sequence[str],
     leakage: tuple[Leakage, ...],
@@ -87,9 +95,13 @@ def dataset_result(
     labels, groups = examples.labels, examples.groups
     rows = rows_of(labels, scored.score, groups)
     draws = draws_for(len(labels))
-    thresholds = Thresholds(detector.review_from, detector.flag_from)
+    by_windows = kind == "video" and manifest.video is not None and manifest.video.pool == "windows"
+    told = () if manifest.stream is None else tuple(one.name for one in manifest.stream.events)
+    tables, unsaid = event_tables(scored, told, seed=seed, draws=draws) if examples.events else (None, ())
+    more = [*([_BY_WINDOWS] if by_windows else []), *unsaid]
     return DatasetResult(
         name=examples.dataset,
+        kind=kind,
         split=split,
         manifest_sha256=examples.manifest_sha256,
         items=len(labels),
@@ -98,14 +110,21 @@ def dataset_result(
         groups=len(np.unique(groups)),
         not_scored=_counted(scored.errors),
         degraded=_degraded(scored),
-        caveats=(*caveats, *_leaks(examples.dataset, leakage), *_caveats(scored)),
+        caveats=(
+            *caveats,
+            *_leaks(examples.dataset, leakage),
+            *_caveats(scored),
+            *(f"{examples.dataset}: {caveat}" for caveat in more),
+        ),
         metrics=_metrics(scored, seed, draws),
         operating=metrics.operating_point(labels, scored.decision, groups),
         roc=roc(rows),
         precision_recall=precision_recall(rows),
         calibration=calibration(labels, scored.score, groups, seed=seed, draws=draws),
         histogram=histogram(rows),
-        cascade=cascade_flow(scored, thresholds) if len(scored.stages) > 1 else None,
+        cascade=cascade_flow(scored) if len(scored.stages) > 1 and not by_windows else None,
+        videos=video_result(scored, manifest.video, manifest.decision.thresholds, seed=seed, draws=draws),
+        events=tables,
         subgroups=_subgroups(scored),
         mistakes=_mistakes(scored, picture),
         leakage=leakage,
@@ -168,13 +187,17 @@ def verdict(detector: DetectorFacts, datasets: Sequence[DatasetResult], found: S
         return f"What {name} is worth cannot be told: {datasets[0].metrics['auc'].caveat}."
     worst = min(known, key=lambda one: one.metrics["auc"].value or 0.0)
     negative, positive = worst.operating.negative, worst.operating.positive
-    where = f"on {worst.name}" if len(datasets) == 1 else f"on {worst.name}, the worst of {len(datasets)} datasets,"
+    untold = [one.name for one in datasets if one.metrics["auc"].value is None]
+    among = f"the worst of {len(known)} datasets{' with both classes' if untold else ''},"
+    where = f"on {worst.name}" if len(datasets) == 1 else f"on {worst.name}, {among}"
     first = (
         f"{name} has an AUC of {_said(worst.metrics['auc'])} {where} and flags {percent(positive.flag.value)} of "
         f"{detector.positive} and {percent(negative.flag.value)} of {detector.negative} there; it clears "
         f"{percent(positive.clear.value)} of {detector.positive}."
     )
     sentences = [first]
+    if untold:
+        sentences.append(f"Of {', '.join(untold)} it cannot be told.")
     unjudged = sum(sum(one.not_scored.values()) for one in datasets)
     if unjudged:
         sentences.append(f"{unjudged:,} of {sum(one.items for one in datasets):,} items could not be judged.")

@@ -20,17 +20,18 @@ import numpy as np
 
 from discern.core.errors import CallerError, DiscernError, UnsupportedInput
 from discern.core.verdict import StageReading
-from discern.detectors.assessment import conclude
+from discern.detectors.assessment import conclude, samples_of
 from discern.detectors.cascade import RowOutcome
 from discern.detectors.pooling import pool
-from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED, Scores
+from discern.detectors.scoring import DECISIONS, NOT_DEGRADED, UNDECIDED, Scores, decisions_at
+from discern.detectors.timeline import events_of
 from discern.evaluation.datasets import changed
 from discern.evaluation.journal import Judged, Scoresheet
 from discern.evaluation.ports import Labelled, MediaPiece, Piece, Progress, RowsPiece, Watcher
-from discern.evaluation.rules_exits import with_exits
-from discern.evaluation.types import Scored
+from discern.evaluation.rules_exits import deciding_stage, with_exits
+from discern.evaluation.sources import locator_for
+from discern.evaluation.types import ClipEvents, Scored
 from discern.evaluation.types_datasets import Change
-from discern.inputs.faces import Box, GivenFace
 from discern.inputs.prepare import prepare_media
 from discern.inputs.source import opened
 from discern.inputs.spec import ImageSpec, RecordSpec
@@ -82,6 +83,7 @@ def score_source(source: Labelled, scoring: Scoring, sheet: Scoresheet, watch: W
             mend="Freeze the dataset again, or put back what is missing.",
         )
     errors = {judged.start + row: reason for judged in kept for row, reason in judged.errors.items()}
+    events = {judged.start + row: seen for judged in kept for row, seen in judged.events.items()}
     stages = len(manifest.stages)
     return (
         Scored(
@@ -94,8 +96,10 @@ def score_source(source: Labelled, scoring: Scoring, sheet: Scoresheet, watch: W
             stage_scores=_joined([judged.stage_scores for judged in kept], np.empty((0, stages))),
             decided_by=_joined([judged.decided_by for judged in kept], np.empty(0, np.int16)),
             decision=_joined([judged.decision for judged in kept], np.empty(0, np.int8)),
+            alone=_joined([judged.alone for judged in kept], np.empty(0, np.int8)),
             errors=errors,
             milliseconds=_joined([judged.milliseconds for judged in kept], np.empty((0, stages))),
+            events=events,
         ),
         resumed,
     )
@@ -124,7 +128,14 @@ class _Scorer:
         stage_scores[refused] = np.nan
         outcome = with_exits(stage_scores, self._manifest, piece.matrix)
         judged = Judged(
-            piece.start, outcome.score, stage_scores, outcome.decided_by, outcome.decision, {}, _shares(scores)
+            piece.start,
+            outcome.score,
+            stage_scores,
+            outcome.decided_by,
+            outcome.decision,
+            outcome.alone,
+            {},
+            _shares(scores),
         )
         self._note_failures(judged, scores, piece.refused)
         return judged
@@ -152,7 +163,7 @@ class _Scorer:
         return judged
 
     def _prepared(self, spec: ImageSpec, item: Item, content: MediaContent) -> Prepared | CallerError:
-        locator = self._locator if item.crop is None else GivenFace(Box(*item.crop))
+        locator = locator_for(item, self._locator)
         fault: CallerError | None = None
         try:
             prepared = prepare_media(content, spec, self._manifest.video, self._limits, locator, item.frames)
@@ -171,14 +182,16 @@ class _Scorer:
         judged.stage_scores[places] = scores.stage_scores
         judged.decided_by[places] = outcome.decided_by
         judged.decision[places] = outcome.decision
+        judged.alone[places] = outcome.alone
         judged.milliseconds[places] = _shares(scores)
         for row in np.flatnonzero(np.isnan(outcome.score)).tolist():
             judged.errors[int(places[row])] = f"detector_failed: {scores.faults.get(row, 'no score')}"
 
     def _place_clip(self, judged: Judged, row: int, prepared: Prepared) -> None:
         scores = self._every_stage.score_rows(prepared.tensor)
+        frames, unknown, length = self._frames(scores), prepared.unknown_seconds, prepared.facts.seconds or 0.0
         try:
-            assessment = conclude(self._frames(scores), self._manifest, prepared.seconds)
+            assessment = conclude(frames, self._manifest, prepared.seconds, unknown=unknown, length=length)
         except DiscernError as error:
             judged.errors[row] = f"{error.code}: {error.detail}"
             return
@@ -191,9 +204,16 @@ class _Scorer:
             if len(answered):
                 judged.stage_scores[row, stage] = pool(answered.tolist(), video)
         judged.score[row] = assessment.score
-        judged.decided_by[row] = names.index(assessment.decided_by)
+        judged.decided_by[row] = names.index(deciding_stage(assessment.decided_by, self._manifest))
         judged.decision[row] = DECISIONS.index(assessment.decision)
+        judged.alone[row] = decisions_at(judged.stage_scores[row, -1:], self._manifest.decision.thresholds)[0]
         judged.milliseconds[row] = _shares(scores).sum(axis=0)
+        rule = self._manifest.stream
+        if rule is not None and rule.events:
+            samples = samples_of(frames, prepared.seconds, unknown)
+            seen = events_of(samples, max(length, samples[-1].at), rule)
+            kinds = {name: tuple((one.start, one.seconds) for one in found) for name, found in seen.items()}
+            judged.events[row] = ClipEvents(max(length, samples[-1].at), kinds)
 
     def _frames(self, scores: Scores) -> list[RowOutcome]:
         """Return what the frames of a clip come to with exits on."""
@@ -247,6 +267,7 @@ def _nothing(start: int, rows: int, stages: int) -> Judged:
         np.full(rows, np.nan),
         np.full((rows, stages), np.nan),
         np.zeros(rows, np.int16),
+        np.full(rows, UNDECIDED, np.int8),
         np.full(rows, UNDECIDED, np.int8),
         {},
         np.full((rows, stages), np.nan),

@@ -25,6 +25,7 @@ from discern.evaluation.ports import MediaPiece, Piece, RowsPiece
 from discern.evaluation.rules_datasets import caveats_of
 from discern.evaluation.types_datasets import Change, FrozenManifest, Leakage
 from discern.inputs.columns import prepare_columns
+from discern.inputs.faces import Box, FaceLocator, GivenFace
 from discern.inputs.spec import RecordSpec
 
 if TYPE_CHECKING:
@@ -183,6 +184,11 @@ def side_of(
     return FrozenSource(name or manifest.name, manifest, root, split, made, limits, spec)
 
 
+def locator_for(item: Item, locator: FaceLocator) -> FaceLocator:
+    """Return what finds the face of an item: the dataset's own box, where it gives one."""
+    return locator if item.crop is None else GivenFace(Box(*item.crop))
+
+
 def named(address: str) -> tuple[str | None, str]:
     """Return the name that stands before a path, where one does, and the path."""
     name, equals, place = address.partition("=")
@@ -209,6 +215,12 @@ def _frozen_table(path: Path, name: str | None, detector: Manifest, asked: Asked
 
 
 def _check_fits(manifest: FrozenManifest, detector: Manifest) -> None:
+    negative, positive = manifest.classes
+    if (negative, positive) == (detector.classes.positive, detector.classes.negative):
+        raise CallerError(
+            f"{detector.name} takes {negative} for positive, {manifest.name} {positive}.",
+            mend="Freeze the dataset with the positive class of the detector.",
+        )
     takes_records = isinstance(detector.input, RecordSpec)
     if takes_records != (manifest.kind == "record") or (manifest.kind == "video" and detector.video is None):
         raise UnsupportedInput(

@@ -3,6 +3,7 @@
 - Rows of one group are not independent: variances are sums over groups, and an interval knows how many groups it has.
 - An interval lies inside the range of its figure, and has a width even where no error was seen.
 - A figure that the data do not allow is an `Estimate` without a value; one that they barely allow has a caveat.
+- Where a class is all of one group, nothing is known of how groups differ, and no interval pretends to.
 - Sources of the formulas stand with the functions; `tests/evaluation` simulates what each interval covers.
 """
 
@@ -31,6 +32,9 @@ FEW_GROUPS = 30
 """Below this many groups (rows, where each stands alone) of a class, intervals are known to be unreliable."""
 
 FEW_HITS = 5
+ROUNDING = 1e-9
+"""A standard error below this share of its figure, which is at most 1, is what is left of rounding."""
+
 _HALVINGS = 60
 
 
@@ -109,13 +113,20 @@ def caveats_of(rows: Rows) -> str | None:
         found.append(f"{counted(rows.without_score, 'row has', 'rows have')} no score and left out")
     for label, name in ((True, "positive"), (False, "negative")):
         groups = rows.groups_with(label)
-        if groups < FEW_GROUPS:
+        if groups == 1:
+            found.append(f"all {name} items are of one group: no interval")
+        elif groups < FEW_GROUPS:
             found.append(
                 f"only {counted(groups, 'group', 'groups')} with {name} items: the interval is unreliable"
                 if rows.clustered
                 else f"only {counted(groups, f'{name} item', f'{name} items')}: the interval is unreliable"
             )
     return joined(*found)
+
+
+def groups_unknown(rows: Rows) -> bool:
+    """Tell whether a class is all of one group, so that what another group would give cannot be told."""
+    return min(rows.groups_with(label) for label in (True, False)) < 2
 
 
 def nothing_to_measure(rows: Rows, least: int = 2) -> Estimate | None:
@@ -224,6 +235,8 @@ def mean(values: ArrayLike, groups: ArrayLike | None = None, *, level: float = L
         return Estimate(centre, level=level, caveat="one group: no interval")
     terms = sums_by_group(value - centre, rows.groups, count) / len(value)
     half = quantile(level, degrees_of_freedom(terms)) * math.sqrt(count / (count - 1) * float(np.sum(terms**2)))
+    if half <= ROUNDING * abs(centre):
+        return Estimate(centre, level=level, caveat="the values do not vary: no interval")
     few = f"only {counted(count, 'group', 'groups')}: the interval is unreliable" if count < FEW_GROUPS else None
     name = "Student, clustered" if rows.clustered else "Student"
     return Estimate(centre, centre - half, centre + half, level=level, method=name, caveat=few)

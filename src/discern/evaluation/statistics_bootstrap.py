@@ -2,6 +2,7 @@
 
 - A resample is a weight for each group: how often it was drawn. A statistic takes many resamples at once, float64
   [draws, groups], and returns a figure for each, NaN where the resample does not allow one.
+- Resamples that all say the same say nothing of how far off it is: they give no interval.
 - The draws follow from the seed and the number of groups alone, so that two statistics under one seed are paired.
 - Draws are whole numbers below 2**32 out of PCG64, which are the same on every machine.
 """
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import special
 
-from discern.evaluation.statistics import LEVEL, counted, degrees_of_freedom, logit_limits, quantile
+from discern.evaluation.statistics import LEVEL, ROUNDING, counted, degrees_of_freedom, logit_limits, quantile
 from discern.evaluation.types import Estimate
 
 if TYPE_CHECKING:
@@ -107,11 +108,14 @@ def by_bootstrap(
 ) -> Estimate:
     """Return the statistic of all groups with the interval of its resamples.
 
-    Without groups, or where the data do not allow the figure, there is no value. `rows` only bounds the memory.
+    Without groups, or where the data do not allow the figure, there is no value, and of one group no interval. `rows`
+    only bounds the memory.
     """
     value = float(statistic(np.ones((1, max(groups, 1))))[0]) if groups else float("nan")
     if np.isnan(value):
         return Estimate(None, level=level, caveat="the data do not allow this figure")
+    if groups < 2:
+        return Estimate(value, level=level, caveat="one group: no interval")
     name = (
         f"cluster bootstrap, {method}, {draws} draws, seed {seed}"
         if groups < rows
@@ -121,6 +125,8 @@ def by_bootstrap(
     kept = found[~np.isnan(found)]
     if len(kept) < draws / 2:
         return Estimate(value, level=level, method=name, caveat="most resamples miss a class: no interval")
+    if kept.max() - kept.min() <= ROUNDING:
+        return Estimate(value, level=level, method=name, caveat="the resamples do not vary: no interval")
     limits = None
     if method == "BCa":
         jackknife = left_out(statistic, groups, rows)

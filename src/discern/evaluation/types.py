@@ -23,6 +23,9 @@ Label = Literal[0, 1]
 
 ItemKind = Literal["image", "video", "record"]
 
+Spans = tuple[tuple[float, float], ...]
+"""Stretches of time: where each starts and how long it lasts, in seconds."""
+
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     """One labelled input of a dataset.
@@ -33,7 +36,8 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     dataset's own word for the side, such as `train`. `subgroups` are what tables are broken down by, such as the
     manipulation or the compression. `amount` is what is at stake, in the dataset's currency; `at` an ISO 8601 time or
     day; `frames` the positions of the frames that are judged, and `crop` the box (left, top, width, height) in pixels
-    where the dataset gives one.
+    where the dataset gives one. `video` names what a frame is of, where items are frames; `events` holds by its name
+    each kind of event that was looked for in a clip, with all there are.
     """
 
     id: str
@@ -46,6 +50,15 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     at: str | None = None
     frames: tuple[int, ...] | None = None
     crop: tuple[int, int, int, int] | None = None
+    video: str | None = None
+    events: dict[str, Spans] | None = None
+
+
+class ClipEvents(msgspec.Struct, frozen=True):
+    """What a detector saw happen in a clip of `seconds`: by name each kind of event that it had frames enough for."""
+
+    seconds: float
+    kinds: dict[str, Spans]
 
 
 class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,7 +99,8 @@ class Examples:
     `labels` int8 [n]; `groups` int64 [n], a number for each group, as everything that resamples wants them;
     `subgroups` holds per name the values, object [n]; `amounts` float64 [n] and `days` int64 [n] (days since
     1970-01-01) or None where the dataset has none; `cards` int64 [n] numbers the entities that are blocked together.
-    `dataset` is its name and `manifest_sha256` the digest of its frozen manifest.
+    `dataset` is its name and `manifest_sha256` the digest of its frozen manifest. `videos` object [n] names what each
+    frame is of, None where items are no frames; `events` holds by row what is true of a clip, as `Item` does.
     """
 
     dataset: str
@@ -98,6 +112,8 @@ class Examples:
     amounts: NDArray[np.float64] | None = None
     days: NDArray[np.int64] | None = None
     cards: NDArray[np.int64] | None = None
+    videos: NDArray[np.object_] | None = None
+    events: dict[int, dict[str, Spans]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +123,9 @@ class Scored:
     `score` float64 [n] is the cascade's calibrated score, NaN where there is none, and `errors` then says why.
     `stage_scores` float64 [n, s] holds every stage's calibrated score for every row, early exits off, NaN where a stage
     failed. `decided_by` int16 [n] is the position of the stage that decided with exits on, `decision` int8 [n] the
-    position in `discern.detectors.scoring.DECISIONS`, -1 without a score. `milliseconds` float64 [n, s] is what each
-    stage took, measured apart from the rest, or None.
+    position in `discern.detectors.scoring.DECISIONS`, -1 without a score; `alone` is what the last stage alone would
+    decide, at the same thresholds. `milliseconds` float64 [n, s] is what each stage took, measured apart from the rest,
+    or None. `events` holds by row what a detector that tells of events saw in a clip.
     """
 
     examples: Examples
@@ -120,5 +137,7 @@ class Scored:
     stage_scores: NDArray[np.float64]
     decided_by: NDArray[np.int16]
     decision: NDArray[np.int8]
+    alone: NDArray[np.int8]
     errors: dict[int, str]
     milliseconds: NDArray[np.float64] | None = None
+    events: dict[int, ClipEvents] = field(default_factory=dict)

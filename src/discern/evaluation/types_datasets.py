@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from discern.evaluation.types import Item, ItemKind, Label
+from discern.evaluation.types import Item, ItemKind, Label, Spans
 
 FORMAT = 1
 TimeUnit = Literal["iso", "seconds"]
@@ -142,7 +142,10 @@ class FrozenManifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True)
 
 @dataclass(frozen=True, slots=True)
 class FoundItem:
-    """A labelled file as a layout finds it: `path` below the root, `archive.tar!member` inside an archive."""
+    """A labelled file as a layout finds it: `path` below the root, `archive.tar!member` inside an archive.
+
+    `video` and `events` are those of `Item`.
+    """
 
     path: str
     label: Label
@@ -153,6 +156,8 @@ class FoundItem:
     crop: tuple[int, int, int, int] | None = None
     amount: float | None = None
     at: str | None = None
+    video: str | None = None
+    events: Mapping[str, Spans] | None = None
 
 
 @dataclass(frozen=True, slots=True)

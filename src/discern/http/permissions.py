@@ -65,6 +65,7 @@ NEEDS: dict[str, Action | None] = {
     "GET /v1/jobs/{job_id}/events": "jobs.read",
     "GET /v1/jobs/{job_id}/result": "jobs.read",
     "POST /v1/jobs/{job_id}/cancel": "jobs.cancel",
+    "GET /v1/health": "health.read",
     "GET /metrics": "metrics.read",
     "GET /v1/statistics": "statistics.read",
     "GET /v1/keys": "keys.read",

@@ -27,10 +27,12 @@ _OPERATORS: frozenset[Role] = frozenset({"owner", "operator"})
 class Place:
     """Where a process stands: its slot, and what tells the deaths of processes and the seconds a slot had none.
 
+    `beat` is called each time its event loop turns, several times a second.
     `metrics` is the folder where the processes of one server put together what they measure.
     """
 
     slot: int = 0
+    beat: Callable[[], None] = lambda: None
     supervised: Callable[[], tuple[int, float]] | None = None
     metrics: Path | None = None
 

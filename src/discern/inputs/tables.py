@@ -36,7 +36,7 @@ def _column(array: Any, one: RecordField) -> Column:  # noqa: ANN401
     kind = array.type
     if pa.types.is_decimal(kind):
         array = pc.cast(array, pa.float64())
-    elif pa.types.is_dictionary(kind) and not is_text(kind.value_type):
+    elif pa.types.is_dictionary(kind) and not (is_text(kind.value_type) and isinstance(one, CategoryField)):
         array = array.dictionary_decode()
     kind = array.type
     missing = np.asarray(array.is_null()) if array.null_count else None
@@ -52,7 +52,7 @@ def _column(array: Any, one: RecordField) -> Column:  # noqa: ANN401
         # The buffer itself: a conversion would make floats of integers where some are missing.
         values = np.frombuffer(array.buffers()[1], dtype=kind.to_pandas_dtype(), count=array.offset + len(array))
         return Column(values[array.offset :], missing)
-    # What is left is a column of nulls: `check` has refused the other types.
+    # What is left is a column of nulls: who asks has refused the other types (`holds_values`).
     return Column(np.zeros(len(array)), np.ones(len(array), np.bool_))
 
 
@@ -67,6 +67,21 @@ def _parsed(array: Any, missing: Any, one: RecordField) -> Column:  # noqa: ANN4
         array = pc.if_else(says_one, array, None)
     values = pc.cast(array, wanted)
     return Column(np.asarray(pc.fill_null(values, False if wanted == pa.bool_() else 0.0)), missing, None, odd)
+
+
+def holds_values(kind: Any) -> bool:  # noqa: ANN401
+    """Tell whether a column of an Arrow type has values that some field may have; of others each would be missing."""
+    if pa.types.is_dictionary(kind):
+        return holds_values(kind.value_type)
+    checks = (
+        is_text,
+        pa.types.is_boolean,
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_decimal,
+        pa.types.is_null,
+    )
+    return any(check(kind) for check in checks)
 
 
 def is_text(kind: Any) -> bool:  # noqa: ANN401

@@ -29,6 +29,8 @@ class Metric:
     buckets: tuple[float, ...] = ()
     of: str = "service"
     scope: Scope = "installation"
+    # What several processes of a machine have of a gauge: their sum, or the largest of theirs.
+    together: Literal["sum", "largest"] = "sum"
 
 
 class Sample(NamedTuple):

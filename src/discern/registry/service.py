@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from discern.core.breakers import Breakers
 from discern.core.errors import BundleRefused, OperatorError, UnknownDetector
 from discern.core.verdict import InputKind
 from discern.detectors.assessment import Detector, load_detector
@@ -27,6 +28,7 @@ from discern.detectors.files import appearing_folder, replace_file
 from discern.detectors.packing import read_archive
 from discern.detectors.trust import TrustStore
 from discern.detectors.vetting import VettingLimits, vet, vetting_mark
+from discern.monitoring.ports import Happenings, NothingHappens
 from discern.registry.types import Listed, Origin, Refused, Usable, takes, version_order
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ class Catalogue:
     """The bundles of an installation, and the detectors loaded from them.
 
     `home` is the folder that holds `detectors/`, `trust/` and `vetted/`. Without `variants` the stages' own models
-    run, whatever bundles serve. Thread-safe.
+    run, whatever bundles serve. With `breakers` a stage that fails is left alone for a while, and its session replaced.
+    Thread-safe.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class Catalogue:
         limits: VettingLimits,
         inference_threads: int = 1,
         variants: bool = True,
+        breakers: Breakers | None = None,
+        happenings: Happenings | None = None,
     ) -> None:
         self._builtin = builtin
         self._added = home / "detectors"
@@ -58,6 +63,8 @@ class Catalogue:
         self.limits = limits
         self._inference_threads = inference_threads
         self._variants = variants
+        self._breakers = breakers
+        self._happenings = happenings or NothingHappens()
         self._lock = threading.RLock()
         self._times: FolderTimes | None = None
         self._listed: dict[str, dict[str, Listed]] = {}
@@ -207,7 +214,9 @@ class Catalogue:
             return loaded
         try:
             self._vet_once(bundle)
-            loaded = load_detector(bundle, threads=self._inference_threads)
+            loaded = load_detector(
+                bundle, threads=self._inference_threads, breakers=self._breakers, tell=self._tell_replaced
+            )
         except BundleRefused as error:
             with self._lock:
                 # Listed as refused from here on, so that a lower version answers and nothing is tried twice.
@@ -220,6 +229,9 @@ class Catalogue:
         facts = {"detector": manifest.name, "version": manifest.version, "digest": bundle.digest}
         log.info("detector_loaded", extra=facts)
         return loaded
+
+    def _tell_replaced(self, stage: str, reason: str) -> None:
+        self._happenings.tell("session.replaced", stage, reason=reason)
 
     def _refresh(self) -> None:
         times = _folder_times(self._added, *self._trust_folders)

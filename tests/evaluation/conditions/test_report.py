@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from discern.evaluation import report, report_conditions, report_pages
+from discern.evaluation.journal import Journal
 from discern.evaluation.results import Result, Timings
 from discern.evaluation.service import Parts, look
 from discern.evaluation.service import run as run_evaluation
@@ -23,7 +24,7 @@ def both(parts: Parts, pictures: Path, tmp_path: Path) -> tuple[Result, Timings]
     named = pictures.rename(tmp_path / "<i>pictures*x*")
     conditions = ("low_light", "frame_drops", "live_stream")
     question = asked(tmp_path / "out", named, detector="toy-image", conditions=conditions, queries=5)
-    found, timings = run_evaluation(question, look(question, parts), parts, tmp_path / "out", lambda _: None)
+    found, timings = run_evaluation(question, look(question, parts), parts, Journal(tmp_path / "out"), lambda _: None)
     return report.rounded(found), report.rounded(timings)
 
 
@@ -66,6 +67,8 @@ def test_the_command_measures_conditions_and_says_how_to_repeat_them(
         "contrast,jpeg",
         "--adversarial",
         "3",
+        "--condition-items",
+        "7",
         "-o",
         out,
     ]
@@ -75,7 +78,9 @@ def test_the_command_measures_conditions_and_says_how_to_repeat_them(
     (dataset,) = tree["conditions"]["datasets"]
     assert [curve["condition"] for curve in dataset["curves"]] == ["jpeg", "contrast"]
     assert dataset["attack"]["budget"] == 3
-    assert "--conditions jpeg,contrast --adversarial 3" in tree["command"]
+    assert dataset["items"] == 14
+    assert "--conditions jpeg,contrast --adversarial 3 --condition-items 7" in tree["command"]
+    assert json.loads((out / "timings.json").read_bytes())["seconds"]["conditions"] > 0
     assert b"Under conditions" in (out / "report.html").read_bytes()
 
 

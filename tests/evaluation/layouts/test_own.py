@@ -192,3 +192,29 @@ def test_a_file_that_is_no_tar_is_refused(put: Put, root: Path) -> None:
     put("train.tar", b"no archive at all" * 100)
     with pytest.raises(DatasetRefused, match="not a tar file"):
         freeze(root, "webdataset")
+
+
+def test_frames_are_told_apart_by_video_and_are_a_group_of_their_own_without_another(put: Put, root: Path) -> None:
+    for path in ("fake/1/a.png", "fake/1/b.png", "real/1/a.png"):
+        put(path)
+    manifest = freeze(root, "folder", {"positive": "fake", "levels": "class/video"})
+    assert [(item.video, item.group) for item in manifest.items] == [
+        ("fake/1", "fake/1"),
+        ("fake/1", "fake/1"),
+        ("real/1", "real/1"),
+    ]
+    assert any("the frames of each video are a group" in caveat for caveat in manifest.caveats)
+    by_person = {"positive": "fake", "levels": "class/video", "group-pattern": "/([ab])[.]"}
+    with pytest.raises(DatasetRefused, match="The video fake/1 is torn"):
+        freeze(root, "folder", by_person)
+
+
+def test_a_table_names_the_video_of_each_frame(put: Put, root: Path) -> None:
+    for name in ("1a", "1b", "2a"):
+        put(f"{name}.png")
+    put("t.csv", "path,label,of\n1a.png,1,one\n1b.png,1,one\n2a.png,0,two\n")
+    manifest = freeze(root, "table", {"path": "path", "video": "of"})
+    assert [(item.video, item.group) for item in manifest.items] == [("one", "one"), ("one", "one"), ("two", "two")]
+    put("t.csv", "path,label,of\n1a.png,1,one\n1b.png,1,\n2a.png,0,two\n")
+    with pytest.raises(DatasetRefused, match="row 2: the video is empty"):
+        freeze(root, "table", {"path": "path", "video": "of"})

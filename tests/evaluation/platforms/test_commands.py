@@ -66,7 +66,7 @@ def test_when_nothing_is_accepted_nothing_is_written(run: Run, bundle: Bundle, t
     ran = run("detector", "optimise", bundle.root, "--data", few, "-o", tmp_path / "next")
     assert ran.code == 1
     assert "refused" in ran.out
-    assert "can be ruled out with 268 items or more" in ran.out
+    assert "can be ruled out with 268 measured items or more" in ran.out
     assert "nothing is written" in ran.err
     assert not (tmp_path / "next").exists()
 

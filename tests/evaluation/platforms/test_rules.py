@@ -108,7 +108,7 @@ def test_what_is_neither_half_the_size_nor_half_again_as_fast_is_refused(
 def test_too_few_items_refuse_and_say_how_many_are_needed() -> None:
     word = judge(holding(items=20), size=1, size_before=10, speed_up=9.0, margin=0.01)
     assert not word.accepted
-    assert "ruled out with 268 items or more" in word.reason
+    assert "ruled out with 268 measured items or more" in word.reason
 
 
 def test_a_loss_refuses_with_its_figure() -> None:

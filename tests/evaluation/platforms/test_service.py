@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from discern.detectors.assessment import load_detector
 from discern.detectors.bundle import Bundle, open_bundle
 from discern.detectors.packing import pack
 from discern.detectors.signing import sign_bundle
-from discern.evaluation.platforms.service import AcceptedVariant, Outcome, optimise
+from discern.evaluation.platforms.service import AcceptedVariant, Outcome, optimise, times_as_fast
 from discern.evaluation.platforms.service_bundle import next_version, write_next
 from discern.evaluation.platforms.types import TOGETHER, GateResult, LabelledRows
 from tests.detectors import models, networks
@@ -182,3 +183,25 @@ def test_what_was_signed_before_holds_for_the_old_version_alone(
 @pytest.mark.parametrize(("version", "after"), [("1.0.0", "1.1.0"), ("0.9.7", "0.10.0")])
 def test_the_next_version_is_the_next_minor_one(version: str, after: str) -> None:
     assert next_version(version) == after
+
+
+class Machine:
+    """Ten times as slow for stretches of many calls, as where other work takes the processor."""
+
+    def __init__(self, seed: int) -> None:
+        self.now = 0.0
+        self._slow = np.random.default_rng(seed).random(40) < 0.5
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds * (10 if self._slow[int(self.now / 40) % len(self._slow)] else 1)
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("times", [1.0, 2.0])
+def test_other_work_on_the_machine_makes_nothing_look_fast(times: float) -> None:
+    for seed in range(20):
+        machine = Machine(seed)
+        pair = partial(machine.work, 1.0), partial(machine.work, 1 / times)
+        assert times_as_fast([pair] * 24, machine.clock) == pytest.approx(times, rel=0.05)

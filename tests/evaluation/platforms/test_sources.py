@@ -7,12 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from discern.core.errors import CallerError, DatasetRefused
 from discern.detectors.bundle import Bundle
 from discern.detectors.packing import pack
-from tests.detectors import models
-from tests.evaluation.platforms.conftest import ITEMS, rows_of, table, write_pictures
+from discern.evaluation.datasets import freeze, write_manifest
+from discern.evaluation.platforms.sources import labelled_rows
+from discern.evaluation.sources import Asked, source_of
+from discern.inputs.faces import face_locator
+from discern.inputs.types import InputLimits
+from tests.detectors import models, networks
+from tests.evaluation.platforms.conftest import ITEMS, manifest, rows_of, table, write_pictures
 
 
 @pytest.fixture(scope="session")
@@ -113,3 +119,25 @@ def test_the_wrong_kind_of_data_is_refused(records: Bundle, bundle: Bundle, pict
         rows_of(pictures, records)
     with pytest.raises(CallerError):
         rows_of(table(tmp_path / "t.parquet"), bundle)
+
+
+def test_a_face_is_cut_where_the_dataset_says_it_is(tmp_path: Path) -> None:
+    """As in an evaluation: what stands in the manifest, and not what a finder of faces makes of the picture."""
+    spec = {"kind": "image", "width": 32, "height": 32, "crop": "face", "face_margin": 0.0}
+    files = {"only.onnx": networks.network(), "CARD.md": models.CARD.encode()}
+    detector = pack(models.write_source(tmp_path / "source", manifest(input=spec), files), tmp_path / "bundle")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = ["path,label,box"]
+    for place in range(8):
+        picture = np.full((100, 100, 3), 30 + place, np.uint8)
+        picture[60:92, 50:82] = 220
+        Image.fromarray(picture).save(folder / f"{place}.png")
+        lines.append(f"{place}.png,{place % 2},50 60 32 32")
+    (folder / "list.csv").write_text("\n".join(lines) + "\n")
+    frozen = freeze(folder, "table", {"path": "path", "crop": "box"})
+    write_manifest(tmp_path / "frozen.json", frozen)
+    asked = Asked(roots=(str(folder),))
+    source = source_of(str(tmp_path / "frozen.json"), detector.manifest, asked, InputLimits())
+    found = labelled_rows(source, detector.manifest, InputLimits(), face_locator(None), most=8)
+    assert (found.rows == 220).all()

@@ -99,6 +99,13 @@ def test_the_same_question_gives_the_same_bytes(run: Run, tmp_path: Path) -> Non
         assert run(*ASKED, *COSTS, "-o", "out", "--replace")[0] == 0
         made.append((tmp_path / "out" / "thresholds.json").read_bytes())
     assert made[0] == made[1]
+    elsewhere = (f"--root={tmp_path / 'data'}", "--data", str(tmp_path / "frozen.json"), "--split", "choice")
+    written = ("--out", str(tmp_path / "other"), "--write", str(tmp_path / "made"))
+    assert run("thresholds", "toy-record", *elsewhere, *COSTS, *written)[0] == 0
+    assert (tmp_path / "other" / "thresholds.json").read_bytes() == made[0]
+    command = json.loads(made[0])["command"].split()
+    assert run(*command[1:], "-o", "repeated")[0] == 0
+    assert (tmp_path / "repeated" / "thresholds.json").read_bytes() == made[0]
     assert str(tmp_path) not in made[0].decode()
     code, _, err = run(*ASKED, *COSTS, "-o", "out")
     assert code == 1
@@ -157,6 +164,9 @@ def test_limits_alone_choose(run: Run, tmp_path: Path) -> None:
         (("--miss", "5", "--split", "nowhere"), "no item on the side nowhere"),
         (("--miss", "5", "--calibrate", "choice"), "a side of its own"),
         (("--miss", "5", "--stage-cost", "1", "--stage-cost", "2"), "has 1 stages"),
+        (("--miss", "1e200"), "at most 1e+12"),
+        (("--amount-field", "c", "--amount-share", "1e308"), "at most 1e+12"),
+        (("--reviews-a-day", "5", "--items-a-day", "inf"), "above zero and finite"),
     ],
 )
 @pytest.mark.usefixtures("payments")
@@ -166,6 +176,55 @@ def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], said: str, r
     assert said in err
     assert not (tmp_path / "next").exists()
     assert not (tmp_path / "out" / "thresholds.json").exists()
+
+
+@pytest.mark.usefixtures("payments")
+def test_two_negative_costs_make_no_positive_one(run: Run) -> None:
+    code, _, err = run(*ASKED, "--miss", "5", "--review-minute", "-3", "--minutes", "-3", "-o", "out")
+    assert code == 2
+    assert "review-minute" in err
+
+
+@pytest.mark.usefixtures("payments")
+def test_free_reviews_without_a_limit_are_said(run: Run) -> None:
+    code, out, _ = run(*ASKED, "--miss", "5", "-o", "out")
+    assert code == 0
+    assert "Reviews cost nothing here and nothing limits them" in out
+    assert "Reviews cost nothing" not in run(*ASKED, *COSTS, "-o", "priced")[1]
+
+
+@pytest.mark.parametrize(("shared", "code"), [(400, 1), (2, 0)])
+def test_sides_that_share_records_calibrate_nothing(shared: int, code: int, run: Run, tmp_path: Path) -> None:
+    columns = write_payments(tmp_path / "data", 3000)
+    choice = np.flatnonzero(columns["side"] == "choice")
+    taken = np.resize(np.flatnonzero(columns["side"] == "calibration"), shared)
+    for name in ("a", "b", "c", "label", "person", "day"):
+        column = np.array(columns[name])
+        column[choice[:shared]] = column[taken]
+        columns[name] = column
+    columns["person"] = np.arange(3000)
+    pq.write_table(pa.table(columns), tmp_path / "data" / "payments.parquet")
+    options = ("-O", "split=side", "-O", "withheld=person", "-o", "frozen.json")
+    assert run("dataset", "freeze", "data", "-l", "table", *options)[0] == 0
+    done = run(*ASKED, *COSTS, "--calibrate", "calibration", "-o", "out")
+    assert done.code == code
+    said = f"The sides calibration and choice share what they must not. The same record is on both sides. {shared}"
+    assert said in (done.err if code else done.out)
+
+
+@pytest.mark.usefixtures("payments")
+def test_sides_that_share_a_person_calibrate_nothing(run: Run, tmp_path: Path) -> None:
+    columns = write_payments(tmp_path / "data", 3000)
+    columns["person"][np.flatnonzero(columns["side"] == "choice")[0]] = columns["person"][
+        np.flatnonzero(columns["side"] == "calibration")[0]
+    ]
+    pq.write_table(pa.table(columns), tmp_path / "data" / "payments.parquet")
+    (tmp_path / "frozen.json").unlink()
+    frozen(run, tmp_path)
+    done = run(*ASKED, *COSTS, "--calibrate", "calibration", "-o", "out")
+    assert done.code == 1
+    assert "A group is on both sides. 1" in done.err
+    assert run(*ASKED, *COSTS, "-o", "out").code == 0
 
 
 @pytest.mark.parametrize(("rows", "positive", "said"), [(10, 1.0, "too few"), (500, 99.0, "0 positive")])
@@ -186,6 +245,13 @@ def test_nothing_is_chosen_on_what_a_calibration_was_fitted_on(run: Run) -> None
         assert code == 1
         assert "was calibrated on this side" in err
     assert run("thresholds", "next", *ASKED[2:], *COSTS, "-o", "other")[0] == 0
+    again = ("dataset", "split", "frozen.json", "--root", "data", "--share", "choice=0.5", "--share", "rest=0.5")
+    assert run(*again, "-o", "again.json")[0] == 0
+    done = run(
+        "thresholds", "next", "--data", "again.json", "--root", "data", "--split", "choice", *COSTS, "-o", "third"
+    )
+    assert done.code == 0
+    assert "Stage only was calibrated on another manifest of data" in done.out
 
 
 def test_a_cascade_gets_exits_that_its_thresholds_bear(run: Run, tmp_path: Path) -> None:

@@ -171,3 +171,12 @@ def test_cheap_reviews_are_used_and_dear_ones_are_not() -> None:
     cheap, dear = (choose(sample, Goal(Costs(5, 50, review))).cuts[0] for review in (0.1, 100.0))
     assert cheap.flag_from - cheap.review_from > 0.2
     assert dear.flag_from == dear.review_from
+
+
+def test_a_limit_that_is_so_many_negatives_allows_so_many() -> None:
+    # 0.29 * 100 is a little less than 29.
+    labels = np.arange(120) >= 100
+    scores = np.where(labels, 0.995, np.arange(120) / 101)
+    sample = Sample(labels, scores.reshape(-1, 1), np.arange(120), np.ones(120))
+    cuts = choose_cuts(sample, Goal(Costs(0.0, 1.0), 0.0, max_fpr=0.29))[0]
+    assert int((scores[~labels] >= cuts.flag_from).sum()) == 29

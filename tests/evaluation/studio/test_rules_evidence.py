@@ -84,3 +84,21 @@ def test_no_assumption_is_cheaper_with_the_chosen_thresholds_than_with_its_own()
     for one in rows:
         if "reviewed" not in one.assumption:  # there the chosen ones review more than would be allowed
             assert one.cost <= one.cost_of_chosen + 1e-9
+
+
+def test_a_cost_is_never_below_zero_and_a_resample_out_of_the_limit_takes_the_highest_cut() -> None:
+    labels = np.arange(400) < 40
+    costs = np.zeros(400)
+    costs[0] = 50.0
+    sample = Sample(labels, np.linspace(1, 0, 400).reshape(-1, 1), np.arange(400), np.ones(400))
+    found = evidence.mean_cost(costs, sample)
+    assert (found.value, found.low) == (0.125, 0.0)
+    # Two negatives have a score of 1, which no cut is above: one resample in many draws more of them than the limit.
+    scores = np.where(labels, 0.9, np.linspace(0, 0.5, 400))
+    scores[[398, 399]] = 1.0
+    ends = Sample(labels, scores.reshape(-1, 1), np.arange(400), np.ones(400))
+    goal = Goal(Costs(0.0, 1.0), 0.0, max_fpr=0.006)
+    cuts = choose(ends, goal).cuts[0]
+    _, flag = evidence.threshold_intervals(ends, goal, cuts, 1)
+    assert flag.low is not None
+    assert flag.low > 0.4

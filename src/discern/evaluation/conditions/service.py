@@ -9,6 +9,7 @@ Needs the extra `evaluate`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,11 +21,12 @@ from discern.evaluation.conditions import attacks, records
 from discern.evaluation.conditions.measuring import compared, curves
 from discern.evaluation.conditions.media import item_seed
 from discern.evaluation.conditions.registry import BY_NAME, LIVE_STREAM, STRENGTHS
-from discern.evaluation.conditions.sources import Trial, Tried, first_kind, kind_of, locator_for, some_rows
+from discern.evaluation.conditions.sources import Trial, Tried, first_kind, kind_of, some_rows
 from discern.evaluation.conditions.streams import OpenWindows, Player, stream_curve
 from discern.evaluation.metrics import area_under_roc
 from discern.evaluation.ports import Labelled, MediaPiece, Progress, RowsPiece, Watcher
 from discern.evaluation.service_scoring import score_source
+from discern.evaluation.sources import locator_for
 from discern.evaluation.types_conditions import (
     FALL,
     AttackResult,
@@ -145,7 +147,7 @@ class _Dataset:
             scoring = replace(
                 scoring, limits=replace(limits, image_bytes=most, video_bytes=max(limits.video_bytes, 1 << 40))
             )
-        with self.journal.sheet(scoring.detector.digest, tried.manifest_sha256) as sheet:
+        with self.journal.sheet(scoring.detector.digest, tried.manifest_sha256, None, scoring.limits) as sheet:
             return score_source(tried, scoring, sheet, self.watch)[0]
 
     def _curves(self, clean: Scored) -> tuple[ConditionCurve, ...]:
@@ -258,13 +260,13 @@ class _Dataset:
         return _generator(item_seed(item, "attack", 1, self.asked.seed))
 
     def _ask(self) -> attacks.Ask:
-        asked, most = 0, self.asked.queries * self.asked.attacked
+        asked, most, started = 0, self.asked.queries * self.asked.attacked, time.monotonic()
 
         def ask(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
             nonlocal asked
             asked += len(rows)
             scores = self.scoring.detector.score_rows(rows)
-            self.watch(Progress(f"{self.source.name}, attack", asked, most, 0, 0.0))
+            self.watch(Progress(f"{self.source.name}, attack", asked, most, 0, time.monotonic() - started))
             return scores.score, scores.decision
 
         return ask

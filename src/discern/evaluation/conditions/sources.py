@@ -21,7 +21,6 @@ from discern.evaluation.conditions.media import Corrupted, Moved, corrupted, ite
 from discern.evaluation.datasets import changed
 from discern.evaluation.ports import Labelled, MediaPiece, Piece, RowsPiece
 from discern.evaluation.types_datasets import Change
-from discern.inputs.faces import Box, FaceLocator, GivenFace
 from discern.inputs.sniffing import sniff
 from discern.inputs.source import opened
 
@@ -96,6 +95,8 @@ class Tried:
             amounts=None if whole.amounts is None else whole.amounts[self._rows],
             days=None if whole.days is None else whole.days[self._rows],
             cards=None if whole.cards is None else whole.cards[self._rows],
+            videos=None,
+            events={},
         )
 
     def pieces(self, skip: int) -> Iterator[Piece]:
@@ -219,11 +220,6 @@ def first_kind(source: Labelled) -> ItemKind | None:
             if kind is not None:
                 return kind
     return None
-
-
-def locator_for(item: Item, locator: FaceLocator) -> FaceLocator:
-    """Return what finds the face of an item: the dataset's own box, where it gives one."""
-    return locator if item.crop is None else GivenFace(Box(*item.crop))
 
 
 def some_rows(labels: NDArray[np.int8], most: int, seed: int) -> NDArray[np.int64]:

@@ -54,7 +54,7 @@ def find(root: Path, options: Mapping[str, str]) -> FoundMedia:
         groups.join(*(pair_of(video) or (video, video)))
     chosen, twice = _once(frames)
     items = [
-        FoundItem(path, label, _group(video, groups), split, {"method": method})
+        FoundItem(path, label, _group(video, groups), split, {"method": method}, video=f"{method}/{video}")
         for path, label, method, video, split in chosen
     ]
     caveats = [f"{twice:,} frames stand on several sides of the lists; the later side is taken."] if twice else []

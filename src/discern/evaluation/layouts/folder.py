@@ -29,7 +29,8 @@ from discern.evaluation.types_datasets import FoundItem, FoundMedia
 OPTIONS: Mapping[str, str] = {
     "positive": "The folders of the positive class, separated by commas. Needed.",
     "negative": "The folders of the negative class; left out: every other one.",
-    "levels": "What the folders are, from the root on: class, split, group, a name for a subgroup, or - for nothing.",
+    "levels": "What the folders are, from the root on: class, split, group, video (of the frames in it), a name for a "
+    "subgroup, or - for nothing.",
     "media": "image or video, where both lie there.",
     "groups": "A CSV file below the root that names the group of each file.",
     "group": "The column of that file which holds the group.",
@@ -38,6 +39,10 @@ OPTIONS: Mapping[str, str] = {
 GROUP_IS_THE_FILE = (
     "No groups are known: each file is a group of its own, so the same person, scene or video may stand on both sides "
     "of a split, and intervals may be too narrow."
+)
+GROUP_IS_THE_VIDEO = (
+    "No groups are known: the frames of each video are a group of their own, so the same person or scene may stand on "
+    "both sides of a split, and intervals may be too narrow."
 )
 _SPLITS = frozenset({"train", "training", "valid", "validation", "val", "dev", "test", "testing", "holdout"})
 
@@ -59,10 +64,12 @@ def find(root: Path, options: Mapping[str, str]) -> FoundMedia:
             _group(one, table, pattern),
             one.of.get("split"),
             one.subgroups(several_classes=len(positive) + len(negative) > 2),
+            video=one.video if kind == "image" else None,
         )
         for one in labelled
     ]
-    caveats = [] if table or pattern or "group" in levels else [GROUP_IS_THE_FILE]
+    without = GROUP_IS_THE_VIDEO if "video" in levels and kind == "image" else GROUP_IS_THE_FILE
+    caveats = [] if table or pattern or "group" in levels else [without]
     if beside:
         caveats.append(f"{beside:,} files lie above the folders of the classes and are left out.")
     read = (options["groups"],) if "groups" in options else ()
@@ -74,10 +81,13 @@ class _Placed:
 
     def __init__(self, path: str, levels: tuple[str, ...]) -> None:
         self.path = path
-        self.of = dict(zip(levels, PurePosixPath(path).parts, strict=False))
+        parts = PurePosixPath(path).parts
+        self.of = dict(zip(levels, parts, strict=False))
+        # Videos of two classes or sides may have the same name.
+        self.video = "/".join(parts[: levels.index("video") + 1]) if "video" in levels else None
 
     def subgroups(self, *, several_classes: bool) -> dict[str, str]:
-        left_out = {"split", "group", "-"} | (set() if several_classes else {"class"})
+        left_out = {"split", "group", "video", "-"} | (set() if several_classes else {"class"})
         return {level: name for level, name in self.of.items() if level not in left_out}
 
 
@@ -175,4 +185,4 @@ def _group(one: _Placed, table: Mapping[str, str], pattern: re.Pattern[str] | No
         if match is None or match[1] is None:
             raise DatasetRefused(f"group-pattern does not fit {one.path}.", mend="Correct it.")
         return match[1]
-    return one.of.get("group", one.path)
+    return one.of.get("group", one.video or one.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -78,7 +78,7 @@ def json_of(root: Path, path: str) -> Any:  # noqa: ANN401 - whatever the file h
         return msgspec.json.decode((root / path).read_bytes())
     except OSError as error:
         raise DatasetRefused(f"{path} cannot be read: {error.strerror}.", mend="See the layout's page.") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise DatasetRefused(f"{path} is not JSON: {error}.", mend="See that the file is whole.") from error
 
 
@@ -95,6 +95,7 @@ def csv_rows(root: Path, path: str, needed: Iterable[str]) -> Iterator[dict[str,
     try:
         with (root / path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
+            check_once(path, reader.fieldnames or ())
             missing = sorted(set(needed) - set(reader.fieldnames or ()))
             if missing:
                 raise DatasetRefused(
@@ -110,6 +111,25 @@ def csv_rows(root: Path, path: str, needed: Iterable[str]) -> Iterator[dict[str,
         raise DatasetRefused(f"{path} cannot be read: {error.strerror}.", mend="See the path.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetRefused(f"{path} is not CSV in UTF-8: {error}.", mend="Convert it.") from error
+
+
+def check_once(path: str, names: Sequence[str]) -> None:
+    """Raise DatasetRefused where a table has two columns of one name: which of them is meant cannot be told."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DatasetRefused(f"{path} has the column {some(twice)} twice.", mend="Rename one of the two.")
+
+
+def check_utf_8(names: Iterable[str]) -> None:
+    """Raise DatasetRefused for names of files that no manifest can hold."""
+    wrong = []
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            wrong.append(os.fsencode(name).decode(errors="backslashreplace"))
+    if wrong:
+        raise DatasetRefused(f"{len(wrong):,} names are not UTF-8: {some(wrong)}.", mend="Rename what has them.")
 
 
 def below_root(path: str, where: str) -> str:

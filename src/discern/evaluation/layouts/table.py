@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from discern.core.errors import DatasetRefused
-from discern.evaluation.layouts.folder import GROUP_IS_THE_FILE
+from discern.evaluation.layouts.folder import GROUP_IS_THE_FILE, GROUP_IS_THE_VIDEO
 from discern.evaluation.layouts.reading import VIDEOS, below_root, check_options, csv_rows, files_below, words
 from discern.evaluation.types import ItemKind
 from discern.evaluation.types_datasets import Columns, Comparison, Condition, Found, FoundItem, FoundMedia, FoundTable
@@ -33,6 +33,7 @@ OPTIONS: Mapping[str, str] = {
     "subgroups": "Columns to break tables down by, separated by commas.",
     "withheld": "Columns that no detector may be given, beside the label, the split and the id.",
     "where": "Conditions on rows, separated by `;`, such as day>=2018-08-08;currency==EUR.",
+    "video": "With path: the column that names the video which a picture is a frame of.",
     "frames": "With path: the column of positions of frames, separated by spaces.",
     "crop": "With path: the column of the box left top width height, separated by spaces.",
 }
@@ -52,7 +53,7 @@ def find(root: Path, options: Mapping[str, str]) -> Found:
         raise DatasetRefused("The classes are empty or the same.", mend="Say positive and negative.")
     if "path" in options:
         return _media(root, path, options, positive, negative)
-    for name in ("frames", "crop"):
+    for name in ("frames", "crop", "video"):
         if name in options:
             raise DatasetRefused(f"The option {name} is for files.", mend="Give the option path too.")
     columns = Columns(
@@ -105,7 +106,7 @@ def _media(
     unfit = sorted({"card", "id", "withheld", "where", "at-unit"} & set(options))
     if unfit:
         raise DatasetRefused(f"With path there is no option {', '.join(unfit)}.", mend="Leave it out.")
-    used = ("path", "label", "group", "split", "amount", "at", "frames", "crop")
+    used = ("path", "label", "group", "split", "amount", "at", "video", "frames", "crop")
     names = {name: options[name] for name in used if name in options}
     names.setdefault("label", "label")
     subgroups = words(options.get("subgroups"))
@@ -116,7 +117,10 @@ def _media(
     kinds: set[ItemKind] = {"video" if PurePosixPath(item.path).suffix.lower() in VIDEOS else "image" for item in items}
     if len(kinds) > 1:
         raise DatasetRefused(f"{path} names images and videos.", mend="A dataset is of one kind: make two tables.")
-    caveats = () if "group" in names else (GROUP_IS_THE_FILE,)
+    without = GROUP_IS_THE_VIDEO if "video" in names else GROUP_IS_THE_FILE
+    caveats = () if "group" in names else (without,)
+    if "video" in names and "video" in kinds:
+        raise DatasetRefused("The option video is for pictures, and the items are videos.", mend="Leave it out.")
     classes = (", ".join(negative), ", ".join(positive))
     return FoundMedia(kinds.pop() if kinds else "image", classes, items, (path,), caveats)
 
@@ -144,7 +148,10 @@ def _item(
             f"{where}: the label is {label[:100]!r}.", mend="Say with positive and negative what the labels are."
         )
     file = below_root(row[names["path"]], where)
-    group = row[names["group"]] if "group" in names else file
+    video = row[names["video"]] if "video" in names else None
+    if video == "":
+        raise DatasetRefused(f"{where}: the video is empty.", mend="Name one for each row, or leave the option out.")
+    group = row[names["group"]] if "group" in names else video or file
     if not group:
         raise DatasetRefused(f"{where}: the group is empty.", mend="Give every row a group, or leave the option out.")
     try:
@@ -155,8 +162,12 @@ def _item(
         raise DatasetRefused(f"{where}: {error}.", mend="Frames, crops and amounts are numbers.") from error
     if amount is not None and not math.isfinite(amount):
         raise DatasetRefused(f"{where}: the amount is not finite.", mend="Correct it.")
-    if len(box) not in {0, 4}:
-        raise DatasetRefused(f"{where}: a crop has four numbers.", mend="Write left top width height.")
+    if len(box) not in {0, 4} or (box and min(box[2:]) <= 0):
+        raise DatasetRefused(
+            f"{where}: a crop has four numbers, the last two above zero.", mend="Write left top width height."
+        )
+    if min(frames, default=0) < 0:
+        raise DatasetRefused(f"{where}: a frame before the first is named.", mend="Count frames from 0.")
     return FoundItem(
         file,
         1 if label in classes[0] else 0,
@@ -167,4 +178,5 @@ def _item(
         (box[0], box[1], box[2], box[3]) if box else None,
         amount,
         row[names["at"]] if "at" in names else None,
+        video,
     )

@@ -84,7 +84,7 @@ def _facts(text: bytes, suffix: str, where: str) -> dict[str, Any]:
         if suffix == ".cls":
             return {".cls": text.decode().strip()}
         found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetRefused(f"{where} cannot be read: {error}.", mend="Pack it anew.") from error
     if not isinstance(found, dict):
         raise DatasetRefused(f"{where} is not a JSON object.", mend="Pack it anew.")

@@ -97,5 +97,5 @@ def _loss(worst: Difference, margin: float) -> str:
     needed = least_items(margin)
     changed = f"at {worst.point} {worst.worse} of {worst.items} {worst.label} are lost and {worst.better} won"
     if worst.worse <= worst.better and worst.items < needed:
-        return f"{changed}; a loss of {margin:g} can be ruled out with {needed} items or more"
+        return f"{changed}; a loss of {margin:g} can be ruled out with {needed} measured items or more"
     return f"{changed}: a loss of up to {worst.upper:.4f} is not ruled out, {margin:g} is the margin"

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MARGIN = 0.01
 _SPEED_ROWS = 24
+_ROUNDS = 3
+Call = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ class _Gate:
     def _stage_speed_up(self, stage: str, model: StageModel) -> float:
         given = self._feeds[stage][:_SPEED_ROWS]
         original = self._originals[stage]
-        return _ratio((partial(original.run, feeds), partial(model.run, feeds)) for feeds in given)
+        return times_as_fast([(partial(original.run, feeds), partial(model.run, feeds)) for feeds in given])
 
     def _speed_up(self, models: Mapping[str, StageModel]) -> float:
         before = Cascade(self._manifest, self._originals)
@@ -189,7 +191,7 @@ class _Gate:
         rows = self._data.rows[: self._data.calibration]
         # As many of either class: the first are all of one.
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SPEED_ROWS)).astype(int)]
-        return _ratio((partial(before.score, row), partial(after.score, row)) for row in rows[:, None])
+        return times_as_fast([(partial(before.score, row), partial(after.score, row)) for row in rows[:, None]])
 
     def _evidence(
         self, converted: Mapping[str, Converted], found: Mapping[str, tuple[Difference, ...]]
@@ -220,13 +222,19 @@ def _plain(stage: str, one: Difference) -> dict[str, Any]:
     }
 
 
-def _ratio(pairs: Iterator[tuple[Any, Any]]) -> float:
-    """Return how many times as fast the second of two calls is, by the medians of calls made in turn."""
-    took: tuple[list[float], list[float]] = ([], [])
-    for calls in pairs:
-        for call, seconds in zip(calls, took, strict=True):
-            call()  # so that neither finds the other's memory
-            started = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - started)
-    return median(took[0]) / median(took[1])
+def times_as_fast(pairs: Sequence[tuple[Call, Call]], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return how many times as fast the second of two calls is.
+
+    The median of the ratios of calls made right after each other, either one first in turn: where other work takes the
+    machine away for a while, it takes it from both, and the medians of either alone would differ by when it did.
+    """
+    ratios = []
+    for number, pair in enumerate(pair for _ in range(_ROUNDS) for pair in pairs):
+        took = [0.0, 0.0]
+        for place in (0, 1) if number % 2 else (1, 0):
+            pair[place]()  # so that neither finds the other's memory
+            started = clock()
+            pair[place]()
+            took[place] = clock() - started
+        ratios.append(took[0] / took[1])
+    return median(ratios)

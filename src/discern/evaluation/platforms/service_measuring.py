@@ -22,7 +22,7 @@ import discern
 from discern.core.errors import OperatorError
 from discern.detectors.manifest import ORIGINAL
 from discern.detectors.refusal import printable
-from discern.evaluation.cascades import decisions_at
+from discern.detectors.scoring import decisions_at, thresholds_of
 from discern.evaluation.metrics import area_under_roc
 from discern.evaluation.platforms.types import LabelledRows, Watch
 from discern.evaluation.types_platforms import PlatformRow, PlatformTable
@@ -30,8 +30,9 @@ from discern.evaluation.types_platforms import PlatformRow, PlatformTable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from discern.core.verdict import Thresholds
     from discern.detectors.bundle import Bundle
-    from discern.detectors.manifest import Manifest
+    from discern.detectors.thresholds import Applied
 
 REFERENCE = "onnxruntime"
 RUNTIMES = {
@@ -92,6 +93,7 @@ def measure_platforms(
     variants = (None, *(one.name for one in manifest.variants))
     table: list[PlatformRow] = []
     reference: NDArray[np.float64] | None = None
+    thresholds = thresholds_of(manifest, data.rows[places])
     with tempfile.TemporaryDirectory(prefix="discern-platforms-") as made:
         folder = Path(made)
         np.save(folder / ROWS, data.rows[places])
@@ -113,7 +115,7 @@ def measure_platforms(
                 )
                 row = PlatformRow(variant or ORIGINAL, runtime, report.version, report.fault, size)
                 found = (
-                    {} if report.fault is not None else _figures(report, scores, reference, labels, groups, manifest)
+                    {} if report.fault is not None else _figures(report, scores, reference, labels, groups, thresholds)
                 )
                 table.append(msgspec.structs.replace(row, **found))
     return PlatformTable(
@@ -127,10 +129,9 @@ def _figures(
     reference: NDArray[np.float64],
     labels: NDArray[np.int8],
     groups: NDArray[np.int64] | None,
-    manifest: Manifest,
+    thresholds: Thresholds | Applied,
 ) -> dict[str, Any]:
     """Return the fields of a row that come from measuring."""
-    thresholds = manifest.decision.thresholds
     gaps = np.abs(scores - reference)
     gaps = gaps[~np.isnan(gaps)]
     p50, p95 = np.percentile(report.milliseconds, [50, 95]).tolist()

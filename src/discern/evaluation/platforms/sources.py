@@ -17,6 +17,7 @@ from discern.core.errors import CallerError
 from discern.evaluation.datasets import changed
 from discern.evaluation.platforms.types import LabelledRows
 from discern.evaluation.ports import RowsPiece
+from discern.evaluation.sources import locator_for
 from discern.evaluation.types_datasets import Change
 from discern.inputs.prepare import prepare_media
 from discern.inputs.spec import ImageSpec
@@ -62,7 +63,7 @@ def labelled_rows(
                 f"{source.name}: {len(drawn)} items of the class {name} can be judged, and two are needed.",
                 mend="Give items of both classes.",
             )
-    held = [min(CALIBRATION_MOST, max(1, len(drawn) // CALIBRATION_SHARE)) for drawn in found]
+    held = [calibrating(len(drawn)) for drawn in found]
     negative, positive = found
     taken = [*negative[: held[0]], *positive[: held[1]], *negative[held[0] :], *positive[held[1] :]]
     places = np.array([row for row, _ in taken])
@@ -76,6 +77,11 @@ def labelled_rows(
         tuple(f"{count} items {why} and were left out" for why, count in sorted(left_out.items())),
         source.examples.groups[places],
     )
+
+
+def calibrating(items: int) -> int:
+    """Return how many of the items of a class are for calibration: a fifth, at least one and at most 64."""
+    return min(CALIBRATION_MOST, max(1, items // CALIBRATION_SHARE))
 
 
 def _first(drawn: Iterator[Drawn], most: int) -> list[Drawn]:
@@ -108,7 +114,7 @@ def _pictures(
             continue
         seen.add(item.sha256)
         try:
-            prepared = prepare_media(source.content(row), spec, None, limits, locator)
+            prepared = prepare_media(source.content(row), spec, None, limits, locator_for(item, locator))
         except CallerError as error:
             left_out[f"cannot be judged ({error.code})"] += 1
             continue

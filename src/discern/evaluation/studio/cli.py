@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -16,17 +15,20 @@ from rich.table import Table
 
 from discern.core.errors import MissingExtra
 from discern.detectors.files import taken
+from discern.detectors.refusal import printable
 from discern.evaluation.studio.types import Costs
 from discern.tables import print_table
 
 if TYPE_CHECKING:
     from discern.evaluation.ports import Progress, Watcher
     from discern.evaluation.service import Parts
-    from discern.evaluation.studio.service import Asked
+    from discern.evaluation.studio.service_asked import Asked
     from discern.evaluation.studio.types import ThresholdChoice
 
 _NEEDED = ("jinja2", "scipy", "statsmodels")
+_INTERRUPTED = 130
 _LINE_SECONDS = 5.0
+_SAID = 2000
 
 
 def thresholds_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
@@ -40,8 +42,8 @@ def thresholds_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
         split: str | None = typer.Option(None, "--split", help="Side to choose on; left out: all items."),
         false_alarm: float | None = typer.Option(None, help="What it costs to flag a negative."),
         miss: float | None = typer.Option(None, help="What it costs to clear a positive."),
-        review_minute: float = typer.Option(0.0, help="What a minute of review costs."),
-        minutes: float = typer.Option(1.0, help="Minutes that a review takes."),
+        review_minute: float = typer.Option(0.0, min=0.0, help="What a minute of review costs."),
+        minutes: float = typer.Option(1.0, min=0.0, help="Minutes that a review takes."),
         reviewer_error: float = typer.Option(0.0, help="Share of reviews that decide wrongly."),
         amount_field: str | None = typer.Option(None, help="Field of the record that says what is at stake."),
         amount_share: float | None = typer.Option(
@@ -68,13 +70,13 @@ def thresholds_command(cli: typer.Typer, parts: Callable[[], Parts]) -> None:
         Writes a page and its JSON, and with --write the next version of the bundle, unsigned.
         """
         _check_installed()
-        from discern.evaluation.studio.service import Asked  # noqa: PLC0415 - needs an extra
+        from discern.evaluation.studio.service_asked import Asked  # noqa: PLC0415 - needs an extra
 
         asked = Asked(
             detector, data, root or data.parent, split,
             _costs(false_alarm, miss, review_minute * minutes, reviewer_error, amount_field, amount_share),
             reviews_a_day, items_a_day, max_fpr, upper_end, prevalence, amount_field, bands, calibrate, exit_loss,
-            tuple(stage_cost), seed, _command(),
+            tuple(stage_cost), seed,
         )  # fmt: skip
         _choose(asked, parts, out, write, replace=replace)
 
@@ -113,20 +115,22 @@ def _choose(asked: Asked, parts: Callable[[], Parts], out: Path | None, write: P
     if (folder / report.JSON).exists() and not replace:
         raise taken(folder / report.JSON)
     files.check_free(folder, replace=True)
-    choice = run(asked, looked, opened, folder, _watcher())
-    report.write(folder, choice)
-    Journal(folder).remove()
+    journal = Journal(folder)
+    try:
+        with journal.held():
+            if (folder / report.JSON).exists() and not replace:  # of whoever had the folder until just then
+                raise taken(folder / report.JSON)
+            choice = run(asked, looked, opened, folder, _watcher())
+            report.write(folder, choice)
+            journal.remove()
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The same command goes on from here.", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
     _print(choice, asked)
     typer.echo(str(folder / report.PAGE))
     if write is not None:
         made = write_next(looked.bundle, choice, asked.calibrate, write)
         typer.echo(f"{made.root}: {made.manifest.name} {made.manifest.version}. Sign it next.", err=True)
-
-
-def _command() -> str:
-    """Return what was typed, with what lies on this machine by its last name."""
-    typed = (Path(word).resolve().name if Path(word).exists() else word for word in sys.argv[1:])
-    return shlex.join(["discern", *typed])
 
 
 def _check_installed() -> None:
@@ -146,7 +150,7 @@ def _watcher() -> Watcher:
         nonlocal told
         if sys.stderr.isatty() and time.monotonic() - told >= _LINE_SECONDS:
             told = time.monotonic()
-            typer.echo(f"{far.dataset}: {far.rows:,} of {far.total:,} items.", err=True)
+            typer.echo(f"{printable(far.dataset)}: {far.rows:,} of {far.total:,} items.", err=True)
 
     return tell
 
@@ -170,13 +174,13 @@ def _print(choice: ThresholdChoice, asked: Asked) -> None:
     table = Table("If", "Review from", "Flag from", "Cost", "Cost of the chosen", box=None, pad_edge=False)
     for other in choice.what_if:
         table.add_row(
-            escape(other.assumption),
+            escape(printable(other.assumption)),
             f"{other.review_from:g}",
             f"{other.flag_from:g}",
             f"{other.cost:.4g}",
             f"{other.cost_of_chosen:.4g}",
         )
     print_table(table)
-    typer.echo(verdict(choice))
+    typer.echo(printable(verdict(choice), _SAID))
     for caveat in choice.caveats:
-        typer.echo(f"Note: {caveat}")
+        typer.echo(f"Note: {printable(caveat, _SAID)}")

@@ -73,9 +73,10 @@ def expected_cost(sample: Sample, goal: Goal, starts: tuple[float, ...], seed: i
 def mean_cost(costs: Floats, sample: Sample) -> Estimate:
     """Return the weighted mean of costs with Student's interval over the sums of groups.
 
-    It covers better than resampling does: few groups hold the errors that cost most.
+    It covers better than resampling does: few groups hold the errors that cost most. No cost is below zero.
     """
-    return mean(costs * sample.weights / np.mean(sample.weights), sample.groups)
+    found = mean(costs * sample.weights / np.mean(sample.weights), sample.groups)
+    return found if found.low is None else msgspec.structs.replace(found, low=max(found.low, 0.0))
 
 
 def threshold_intervals(sample: Sample, goal: Goal, chosen: Cuts, seed: int) -> tuple[Estimate, Estimate]:
@@ -93,8 +94,11 @@ def threshold_intervals(sample: Sample, goal: Goal, chosen: Cuts, seed: int) -> 
             weights = times * sample.weights
             place = 0
             if goal.max_fpr is not None:
-                seen = steps.summed_below(times * negative)
-                place = int(np.argmax(seen[-1:] - seen <= rate * float(np.sum(times * negative))))
+                drawn_negative = times * negative
+                all_of_them = float(np.sum(drawn_negative))
+                within = all_of_them - steps.summed_below(drawn_negative) <= rate * all_of_them + 1e-9
+                # Where scores of 1, which no cut is above, are more than that, the highest cut comes nearest.
+                place = int(np.argmax(within)) if within[-1] else len(within) - 1
             room = None if goal.reviews is None else goal.reviews * float(np.sum(weights))
             pair = best_pair(steps, price, weights, room=room, lowest_flag=place)
             found.append((pair.review, pair.flag))

@@ -31,6 +31,7 @@ from discern.evaluation.studio import rules_evidence as evidence
 from discern.evaluation.studio.rules import NotReachable
 from discern.evaluation.studio.rules_calibration import choose_calibration
 from discern.evaluation.studio.rules_exits import choose, compute_of, cost_of, decisions, last_decisions
+from discern.evaluation.studio.service_asked import Asked, check, check_apart, check_nothing_shared
 from discern.evaluation.studio.sources import column_of
 from discern.evaluation.studio.types import (
     Chosen,
@@ -63,29 +64,6 @@ _LIBRARIES = ("numpy", "onnxruntime", "scipy")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What was asked for. `reviews_a_day` is turned into a share by `items_a_day`, or by the days of the data."""
-
-    detector: str
-    data: Path
-    root: Path
-    split: str | None
-    costs: Costs | None
-    reviews_a_day: float | None = None
-    items_a_day: float | None = None
-    max_fpr: float | None = None
-    upper_end: bool = False
-    prevalence: float | None = None
-    amount_field: str | None = None
-    bands: int = 1
-    calibrate: str | None = None
-    exit_loss: float = 0.01
-    stage_costs: tuple[float, ...] = ()
-    seed: int = 1
-    command: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Looked:
     """The bundle and the data, opened and looked at, and nothing scored yet."""
 
@@ -95,26 +73,31 @@ class Looked:
     examples: Examples
     goal: Goal
     items_a_day: float | None
+    shared: tuple[str, ...] = ()
 
 
 def look(asked: Asked, parts: Parts) -> Looked:
     """Open what was asked for. Raises what opening raises, and CallerError for what does not go together."""
-    _check(asked)
+    check(asked)
     bundle = parts.open_detector(asked.detector)
     manifest = bundle.manifest
     if asked.stage_costs and len(asked.stage_costs) != len(manifest.stages):
         raise CallerError(f"{manifest.name} has {len(manifest.stages)} stages.", mend="Give a cost for each.")
     frozen = read_manifest(asked.data)
-    _check_apart(asked, manifest, frozen)
+    check_apart(asked, manifest, frozen)
     source = side_of(frozen, asked.root, asked.split, manifest, parts.limits)
     examples = source.examples
+    shared = () if asked.calibrate is None else tuple(check_nothing_shared(asked, frozen, len(examples.labels)))
     items_a_day = asked.items_a_day or _items_a_day(examples)
-    return Looked(bundle, frozen, source, examples, _goal(asked, items_a_day), items_a_day)
+    return Looked(bundle, frozen, source, examples, _goal(asked, items_a_day), items_a_day, shared)
 
 
 def run(asked: Asked, looked: Looked, parts: Parts, out: Path, watch: Watcher) -> ThresholdChoice:
     """Score what was looked at, and return what was chosen. Raises CallerError where nothing can be."""
-    manifest, caveats = looked.bundle.manifest, list(looked.source.caveats)
+    manifest, caveats = looked.bundle.manifest, [*looked.source.caveats, *looked.shared]
+    caveats += _unknown_calibrations(asked, manifest, looked.frozen)
+    if not (looked.goal.costs.review or looked.goal.costs.reviewer_error) and looked.goal.reviews is None:
+        caveats.append("Reviews cost nothing here and nothing limits them: whatever is not sure is reviewed.")
     calibrations: tuple[StageCalibration, ...] = ()
     raw = _uncalibrated(manifest) if asked.calibrate is not None else _plain(manifest)
     if asked.calibrate is not None:
@@ -192,47 +175,17 @@ def _put_together(
     )
 
 
-def _check(asked: Asked) -> None:
-    costs = asked.costs or Costs()
-    amounts, numbers = (*_values(costs), *asked.stage_costs, asked.exit_loss), (asked.reviews_a_day, asked.items_a_day)
-    shares = (asked.max_fpr, asked.prevalence)
-    wrong = {
-        "A cost is zero or more, and finite.": any(not 0 <= value < float("inf") for value in amounts),
-        "The reviewers' errors are a share between 0 and 1.": costs.reviewer_error > 1,
-        "Errors that cost nothing choose nothing.": not (costs.false_alarm or costs.miss or costs.amount_share),
-        "A capacity and the items of a day are above zero.": any(one is not None and not one > 0 for one in numbers),
-        "A rate and a prevalence are between 0 and 1.": any(one is not None and not 0 < one < 1 for one in shares),
-        "Bands need --amount-field.": asked.bands > 1 and asked.amount_field is None,
-        "A limit of false positives holds for all items together and goes with no bands.": asked.bands > 1
-        and asked.max_fpr is not None,
-        "A loss of the amount needs --amount-field.": bool(costs.amount_share) and asked.amount_field is None,
-        "Nothing says what good thresholds are.": asked.costs is None
-        and asked.reviews_a_day is None
-        and asked.max_fpr is None,
-    }
-    for said, applies in wrong.items():
-        if applies:
-            raise CallerError(said, mend="See `discern thresholds --help`.")
-
-
-def _values(costs: Costs) -> tuple[float, ...]:
-    return costs.false_alarm, costs.miss, costs.review, costs.reviewer_error, costs.amount_share
-
-
-def _check_apart(asked: Asked, manifest: Manifest, frozen: FrozenManifest) -> None:
-    """Raise DatasetRefused where thresholds would be chosen on what a calibration was fitted on."""
-    if asked.calibrate is not None and (asked.split is None or asked.split == asked.calibrate):
-        raise DatasetRefused(
-            "A calibration is fitted on a side of its own.", mend="Name another side with --split, or make one."
-        )
-    for stage in manifest.stages:
-        fitted = stage.calibration.fitted_by
-        same = fitted.get("manifest_sha256") == frozen.sha256
-        if asked.calibrate is None and same and asked.split in {None, fitted.get("split")}:
-            raise DatasetRefused(
-                f"Stage {stage.name} was calibrated on this side of {frozen.name}.",
-                mend="Choose thresholds on another side.",
-            )
+def _unknown_calibrations(asked: Asked, manifest: Manifest, frozen: FrozenManifest) -> list[str]:
+    """Return what cannot be known of calibrations that were fitted on the same data, frozen or split otherwise."""
+    if asked.calibrate is not None:
+        return []
+    return [
+        f"Stage {stage.name} was calibrated on another manifest of {frozen.name}: whether these items were among those "
+        f"cannot be told."
+        for stage in manifest.stages
+        if stage.calibration.fitted_by.get("dataset") == frozen.name
+        and stage.calibration.fitted_by.get("manifest_sha256") != frozen.sha256
+    ]
 
 
 def _goal(asked: Asked, items_a_day: float | None) -> Goal:
@@ -308,9 +261,10 @@ def _scored(
 ) -> Scored:
     bundle = replace(looked.bundle, manifest=manifest)
     detector = load_detector(bundle, threads=1)
-    raw = all(stage.calibration == Calibration() for stage in manifest.stages)
-    key = f"{source.manifest_sha256} {source.split or ''} {'raw' if raw else 'calibrated'}"
-    with Journal(out).sheet(bundle.digest, key) as sheet:
+    # Stages whose score a later one takes keep their calibration: it is not all or none.
+    calibrations = [stage.calibration.model_dump(mode="json") for stage in manifest.stages]
+    what = (source.manifest_sha256, source.split, parts.limits, "one pair of thresholds", calibrations)
+    with Journal(out).sheet(bundle.digest, *what) as sheet:
         return score_source(source, Scoring(detector, parts.limits, parts.locator, parts.threads), sheet, watch)[0]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from discern.monitoring.health.types import METRICS as HEALTH_METRICS
 from discern.monitoring.quality.types import METRICS as QUALITY
 from discern.monitoring.types import Metric
 
@@ -276,6 +277,7 @@ _TABLES: tuple[Sequence[Metric], ...] = (
     _JOBS,
     _PROCESSES,
     _HOST,
+    HEALTH_METRICS,
     QUALITY,
 )
 # Those of the other parts of monitoring stand in their `types`.

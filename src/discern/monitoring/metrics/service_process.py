@@ -47,6 +47,7 @@ _COUNTED_ALL = {
 _NOT_COUNTED = {"limits.redis_faults"}
 _ONCE = ("discern_stream_windows_total",)
 _GAUGES = [metric.name for metric in CATALOGUE.values() if metric.kind == "gauge"]
+_LARGEST = [metric.name for metric in CATALOGUE.values() if metric.together == "largest"]
 _BOUNDS = {metric.name: np.array(metric.buckets) for metric in CATALOGUE.values() if metric.kind == "histogram"}
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -64,7 +65,7 @@ class ProcessMetrics:
     def open(self, folder: Path) -> None:
         """Share what is measured with the other processes of a folder, from here on. Needs prometheus-client."""
         with self._lock:
-            self._files = ProcessFiles(folder, _GAUGES)
+            self._files = ProcessFiles(folder, _GAUGES, _LARGEST)
             self._files.write(self._values)
 
     def close(self) -> None:
@@ -102,6 +103,8 @@ class ProcessMetrics:
                 changed[exported] = float(count)
         for name, ask in self._measures.gauges.items():
             changed[name, ()] = float(ask())
+        for tell in self._measures.labelled:
+            changed |= {(name, labels): value for name, labels, value in tell()}
         streams = counts.get("streams.opened", 0) - counts.get("streams.closed", 0)
         changed["discern_streams_open", ()] = float(streams)
         changed["discern_process_cpu_seconds_total", ()] = time.process_time()

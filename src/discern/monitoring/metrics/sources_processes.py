@@ -42,13 +42,17 @@ class Together(NamedTuple):
 
 
 class ProcessFiles:
-    """The files in a folder, which `shared_folder` has made. `gauges` are the samples that end with their process."""
+    """The files in a folder, which `shared_folder` has made. `gauges` are the samples that end with their process.
 
-    def __init__(self, folder: Path, gauges: Collection[str]) -> None:
+    Of the samples `largest` the largest of all processes counts, of others the sum.
+    """
+
+    def __init__(self, folder: Path, gauges: Collection[str], largest: Collection[str] = ()) -> None:
         from prometheus_client import mmap_dict  # noqa: PLC0415 - an extra
 
         self._folder = folder
         self._gauges = frozenset(gauges)
+        self._largest = frozenset(largest)
         self._kind = cast("Any", mmap_dict.MmapedDict)
         with self._alone():
             path = folder / f"{uuid7_text()}.db"
@@ -69,7 +73,8 @@ class ProcessFiles:
             total = {key: value for key, value in gone.items() if key[0] != _FOLDED}
             for path in living:
                 for key, value in self._read(path).items():
-                    total[key] = total.get(key, 0.0) + value
+                    there = total.get(key, 0.0)
+                    total[key] = max(there, value) if key[0] in self._largest else there + value
         return Together(total, len(living))
 
     def close(self) -> None:
