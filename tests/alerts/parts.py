@@ -19,6 +19,7 @@ from discern.alerts.service_delivery import Deliveries
 from discern.alerts.service_emergency import Emergency
 from discern.alerts.service_engine import Engine
 from discern.alerts.service_turns import Turns
+from discern.alerts.sources_readings import LastReading
 from discern.alerts.store import AlertStore, Written
 from discern.alerts.types import Alert, Channel, Event, Inhibition, Matcher, Notice, Route, Rule, Selector, Table
 from discern.app import Services
@@ -164,6 +165,7 @@ class Watch:
             self.turns,
             emergency,
             NothingHappens(),
+            LastReading(folder / f"{machine}.readings"),
             keep=timedelta(days=30),
             clock=clock,
             monotonic=clock.monotonic,

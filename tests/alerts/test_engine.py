@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from discern.alerts.ports import Sent
-from discern.alerts.types import Alert, Route, Silence, Step, Table
+from discern.alerts.types import Alert, Route, Selector, Silence, Step, Table
 from discern.app import Services
 from discern.audit.types import Act
 from discern.core.errors import StorageUnavailable
@@ -76,6 +76,20 @@ def test_one_process_evaluates_and_when_it_dies_another_goes_on_where_it_was(mak
     assert {name: one.began_at for name, one in there.items()} == began
     assert there["level-high"].state == "firing"
     assert second.told() == ["fired 1/0"], "what was told before is not told again"
+
+
+def test_what_was_counted_while_another_took_over_is_not_lost(make: Make, clock: Clock) -> None:
+    counted = Selector("local_total")
+    said = table(rule(function="increase", metric=counted, by=("part",), above=0.5, summary="{part}"))
+    first, second = make(said), make(said)
+    first.turn(Sample("local_total", ("x",), 5))
+    clock.wait(20)
+    second.turn(Sample("local_total", ("x",), 7))
+    assert [one.summary for one in second.alerts()] == ["x"]
+    clock.wait(100)
+    third = make(said)
+    third.turn(Sample("local_total", ("x",), 9))
+    assert len(third.alerts()) == 1, "what is old is not held against the present"
 
 
 def test_who_was_away_too_long_does_not_go_on_with_what_it_knew(make: Make, clock: Clock) -> None:

@@ -140,6 +140,11 @@ class Memory:
             is_there = past.selector.metric in present
             past.add(at, ((sample.labels, sample.value) for sample in selected), is_there=is_there)
 
+    def counted(self) -> list[Sample]:
+        """Return the samples of the present reading that later ones are held against."""
+        metrics = {past.selector.metric for past in self._pasts.values()}
+        return [sample for metric in sorted(metrics) for sample in self._present.get(metric, ())]
+
     def observe(self, rule: Rule) -> dict[Labels, float]:
         """Return what a rule measures, by the values of the labels it goes by."""
         return _FUNCTIONS[rule.function](self, rule)

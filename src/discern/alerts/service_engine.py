@@ -26,6 +26,7 @@ from discern.alerts.rules_readings import Memory
 from discern.alerts.rules_states import Change, begun, ended, key_of, next_states, shifted
 from discern.alerts.service_emergency import Emergency
 from discern.alerts.service_turns import Turns
+from discern.alerts.sources_readings import LastReading
 from discern.alerts.store import AlertStore, Stale, Written, is_done
 from discern.alerts.types import Alert, Event, Labels, Route, Rule, Table
 from discern.core.clock import Clock, utc_now
@@ -55,6 +56,7 @@ class Engine:
         turns: Turns,
         emergency: Emergency,
         happenings: Happenings,
+        last_reading: LastReading,
         *,
         keep: timedelta,
         clock: Clock = utc_now,
@@ -67,6 +69,7 @@ class Engine:
         self._turns = turns
         self._emergency = emergency
         self._happenings = happenings
+        self._last_reading = last_reading
         self._keep = keep
         self._clock = clock
         self._monotonic = monotonic
@@ -104,8 +107,9 @@ class Engine:
         table = self._table()
         alerts = self._loaded(now, moment)
         if self._memory is None:
-            self._memory = Memory(table.rules, self._known)
+            self._memory = self._remembered(table, now, moment)
         self._memory.add(moment, self._readings.read())
+        self._last_reading.keep(now, self._memory.counted())
         self._last = now, moment
         self._store_changes(self._changes(table, self._memory, alerts, now), alerts)
         if self._leads:
@@ -118,6 +122,14 @@ class Engine:
         for alert_id in [one.id for one in alerts.values() if one.state == "resolved"]:
             if not self._leads or is_done(alerts[alert_id]):
                 del alerts[alert_id]
+
+    def _remembered(self, table: Table, now: datetime, moment: float) -> Memory:
+        """Return a memory, with what whoever evaluated before has read last."""
+        memory = Memory(table.rules, self._known)
+        last = self._last_reading.find(now)
+        if last is not None:
+            memory.add(moment - last[0].total_seconds(), last[1])
+        return memory
 
     def _is_ours(self, alert: Alert) -> bool:
         """Tell whether the states of an alert are ours to write."""

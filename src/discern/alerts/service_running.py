@@ -18,6 +18,7 @@ from discern.alerts.service_emergency import Emergency
 from discern.alerts.service_engine import Engine
 from discern.alerts.service_turns import Turns
 from discern.alerts.sources import AlertTable
+from discern.alerts.sources_readings import LastReading
 from discern.alerts.store import AlertStore
 from discern.alerts.types import Table
 from discern.audit.ports import Trail
@@ -83,6 +84,7 @@ class Alerts:
             self._turns,
             self._emergency,
             self._happenings,
+            LastReading(self._said.home / "alerts.readings"),
             keep=self._said.keep,
         )
         return Loop("alerts", self._said.seconds, engine.turn), Loop("notices", _LOOK_SECONDS, self._deliveries.turn)
