@@ -22,7 +22,7 @@ from discern.access.service_tokens import looks_like_a_token
 from discern.access.service_users import csrf_token
 from discern.access.types import Principal
 from discern.core.errors import DiscernError, MissingCsrfToken, StorageUnavailable, Unauthenticated
-from discern.core.origin import origin
+from discern.core.origin import origin, set_origin
 from discern.http.guards import Guards
 from discern.http.problems import problem_response
 
@@ -80,6 +80,7 @@ class Authentication:
             return
         state = scope.setdefault("state", {})
         state["principal"] = principal
+        set_origin(origin()._replace(workspace=principal.workspace))
         if scope["type"] == "websocket":
             state["key_is_good"] = partial(self._is_good, ask)
         await self._app(scope, receive, send)
