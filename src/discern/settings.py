@@ -82,6 +82,7 @@ def _from_files(given: Mapping[str, str]) -> dict[str, str]:
 
 _CHOICES = {
     "log_level": ("debug", "info", "warning", "error"),
+    "log_to": ("stderr", "stdout"),
     "ledger_durability": ("normal", "full"),
     "passkey_user_verification": ("required", "preferred", "discouraged"),
     "variant": ("served", "fp32"),

@@ -28,6 +28,15 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address the server listens on.")
     port: int = _setting(8000, "Port the server listens on; 0 takes a free one.", minimum=0, maximum=65_535)
     log_level: str = _setting("info", "Least severe level that is logged: debug, info, warning or error.")
+    log_levels: str = _setting("", "Levels of single modules, with commas: `detection=debug, uvicorn=info`.")
+    log_to: str = _setting("stderr", "Where the log goes without a file: stderr or stdout.")
+    log_file: Path | None = _setting(
+        None, "File to log to instead; of several processes each has its own, with its number before the ending."
+    )
+    log_file_bytes: int = _setting(
+        50_000_000, "Size at which a log file is put aside and another begun.", unit="bytes", minimum=10_000
+    )
+    log_files: int = _setting(5, "Log files that are kept beside the one that is written.", minimum=1, maximum=1000)
     ledger_durability: str = _setting(
         "normal",
         "`normal` survives the death of the process, `full` also the loss of power, for a disk flush a write.",
