@@ -75,7 +75,9 @@ class Authentication:
         try:
             if self._limits.rules and not was_counted(scope):
                 await self._limits.hit("", origin().address, None)
-            principal: Principal = self._keys.remembered(shown.secret) or await to_thread.run_sync(shown.ask)
+            principal = self._keys.remembered(shown.secret)
+            if principal is None:
+                principal = await to_thread.run_sync(shown.ask)
             if shown.kind == "session":
                 _check_csrf(scope, shown.cookie)
             elif shown.kind == "certificate":
