@@ -22,11 +22,12 @@ from discern.review.types import Label, LabelHistory, LabelLine, LabelRequest, T
 from discern.routes import answers, body_of, content_of, json_answer, takes
 
 LABEL_SCHEMAS = (LabelRequest, LabelLine, Label, LabelHistory, Taken)
+_LINES = {"schema": {"type": "string", "format": "binary"}}
 _MANY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "One JSON object a line, each a LabelLine.",
-        "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+        "description": "One JSON object a line, each a LabelLine. The Content-Type is not looked at.",
+        "content": {"application/x-ndjson": _LINES, "application/octet-stream": _LINES},
     }
 }
 
