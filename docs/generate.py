@@ -154,7 +154,7 @@ def _commands() -> str:
 def _describe(command: Any, name: str, lines: list[str]) -> None:  # noqa: ANN401 - typer's own copy of click
     context = command.make_context(name, [], resilient_parsing=True)
     children = getattr(command, "commands", {})
-    if not children:
+    if not children or command.invoke_without_command:
         lines += [f"## `{name}`", "", (command.help or "").strip(), ""]
         for parameter in command.params:
             record = parameter.get_help_record(context)

@@ -19,15 +19,12 @@ from discern.app import Services, build_services
 from discern.app_http import create_app
 from discern.cli.logs import configure_logging
 from discern.core.ids import uuid7
-from discern.detectors.bundle import open_bundle
-from discern.detectors.packing import pack
-from discern.detectors.signing import generate_key, sign_bundle
-from discern.detectors.trust import TrustStore
-from discern.detectors.vetting import vetting_mark
+from discern.detectors.signing import generate_key
 from discern.settings import Settings, load_settings
 from discern.store.sqlite import SqliteDatabase
 from tests.commands import run
 from tests.detectors import models
+from tests.homes import take_in
 
 __all__ = ["run"]  # a fixture of every folder
 TOYS = (
@@ -50,13 +47,7 @@ def furnished_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (home / name).mkdir()
     generate_key(home / "keys" / "local.key", home / "trust" / "local.pub")
     for manifest, files in TOYS:
-        source = models.write_source(home / "sources" / manifest["name"], manifest, files)
-        root = home / "detectors" / manifest["name"] / manifest["version"]
-        root.parent.mkdir(parents=True)
-        pack(source, root)
-        sign_bundle(root, home / "keys" / "local.key")
-        # Trying the models in a child process is tested where it is built; here it would only cost time.
-        (home / "vetted" / vetting_mark(open_bundle(root, TrustStore((home / "trust",))))).touch()
+        take_in(home, manifest, files)
     # Migrated once here: a copy of the empty database is quicker than a migration for every test.
     database = SqliteDatabase(home / "discern.db")
     database.open()

@@ -58,6 +58,7 @@ RANKS = (
         "http": 4,
         "app_storage": 5,
         "app_alerts": 6,
+        "app_drift": 5,
         "app_jobs": 6,
         "app_monitoring": 7,
         "app_people": 6,

@@ -55,7 +55,8 @@ def test_every_command_in_the_documentation_exists_with_its_options() -> None:
         rest = words[1:]
         while rest and rest[0] in getattr(command, "commands", {}):
             command = command.commands[rest.pop(0)]
-        assert not getattr(command, "commands", {}), f"{words} names no command"
+        is_command = not getattr(command, "commands", {}) or command.invoke_without_command
+        assert is_command, f"{words} names no command"
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         unknown = [word for word in rest if word.startswith("-") and word not in known | {"--help", "-h"}]
         assert not unknown, f"{words}: {unknown}"

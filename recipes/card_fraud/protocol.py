@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+DATA_FILE = "transactions.parquet"
 TRAIN_DAYS = 7
 DELAY_DAYS = 7
 TEST_DAYS = 7

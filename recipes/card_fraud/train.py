@@ -56,6 +56,7 @@ from recipes.card_fraud.measure import (
 from recipes.card_fraud.model import CANDIDATES, PUBLISHED, Model, Parameters, train
 from recipes.card_fraud.protocol import (
     CALIBRATION_STARTS,
+    DATA_FILE,
     LONG_TRAIN_DAYS,
     TEST_STARTS,
     VALIDATION_STARTS,
@@ -65,7 +66,6 @@ from recipes.card_fraud.protocol import (
     make_fold,
 )
 
-DATA_FILE = "transactions.parquet"
 _DATA_SET = "Fraud Detection Handbook, simulated payments"
 
 

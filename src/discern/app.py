@@ -25,6 +25,7 @@ from discern.access.store import KeyStore, WorkspaceStore
 from discern.access.store_factors import FactorStore
 from discern.access.store_users import UserStore
 from discern.access.types import LOCAL, Principal, Resource
+from discern.app_drift import DriftParts, drift_of
 from discern.app_evidence import compliance_of
 from discern.app_jobs import bulk_parts_of, jobs_of
 from discern.app_monitoring import Monitoring, Pings, Watchmen, monitoring_of, watchmen_of
@@ -163,9 +164,9 @@ def build_services(settings: Settings) -> Services:
     consents = ConsentStore(database, audit)
     subjects = subjects_of(settings, consents)
     objects, rotation = objects_of(settings, database, subjects, audit)
-    verdicts = VerdictStore(database, replica, subjects)
-    committer = _committer(verdicts, counts, watchmen)
-    quotas, job_store = Quotas(QuotaStore(database, audit)), JobStore(database)
+    verdicts, quotas = VerdictStore(database, replica, subjects), Quotas(QuotaStore(database, audit))
+    drift = drift_of(settings, database, catalogue, audit, watchmen.happenings)
+    committer, job_store = _committer(verdicts, counts, watchmen, drift), JobStore(database)
     detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
     pings, runs = _pings(database, catalogue, objects), RunStore(database)
     parts = partial(bulk_parts_of, settings, catalogue, limits, locator, runs, quotas)
@@ -207,7 +208,7 @@ def build_services(settings: Settings) -> Services:
         subjects=subjects,
         privacy=Privacy(subjects, consents, verdicts, jobs, audit),
         counts=counts,
-        monitoring=monitoring_of(settings, database, watchmen, counts, audit, audit_store, job_store, pings),
+        monitoring=monitoring_of(settings, database, watchmen, counts, audit, audit_store, job_store, pings, drift),
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
     )
@@ -217,9 +218,9 @@ def _users(settings: Settings, database: Database, audit: AuditTrail) -> Users:
     return Users(UserStore(database, audit), second_factor_roles=second_factor_roles(settings))
 
 
-def _committer(verdicts: VerdictStore, counts: Counts, watchmen: Watchmen) -> Committer:
+def _committer(verdicts: VerdictStore, counts: Counts, watchmen: Watchmen, drift: DriftParts) -> Committer:
     guard = watchmen.breakers.guard("store", "ledger", LEDGER_PATIENCE)
-    return Committer(verdicts, counts, [VerdictTimes(counts.measures)], guard)
+    return Committer(verdicts, counts, [VerdictTimes(counts.measures), *drift.watchers], guard)
 
 
 def _pings(database: Database, catalogue: Catalogue, objects: SealedObjects) -> Pings:

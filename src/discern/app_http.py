@@ -46,6 +46,8 @@ from discern.http.permissions import NEEDS, Permissions
 from discern.http.plain import Application, PlainRoute
 from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
+from discern.monitoring.drift.api import drift_routes
+from discern.monitoring.drift.types import DriftReport
 from discern.monitoring.health.api import health_page_routes
 from discern.monitoring.health.types import Health
 from discern.monitoring.metrics.api import metrics_routes
@@ -67,7 +69,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
-    *(Keeping, KeepingChange, Usage, Health),
+    *(Keeping, KeepingChange, Usage, Health, DriftReport),
     *ALERT_SCHEMAS,
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS, *SCHEMAS_FEDERATION),
     *(
@@ -214,6 +216,7 @@ def _routers(services: Services, app: Application, place: Place) -> tuple[APIRou
         user_routes(services.users, access, hashing, principal_of=principal_of),
         privacy_routes(services.privacy, principal_of=principal_of),
         usage_routes(services.quotas, principal_of=principal_of),
+        drift_routes(services.monitoring.drift, principal_of=principal_of),
         retention_routes(services.retention, principal_of=principal_of),
         alert_routes(services.monitoring.alerts.desk, principal_of=principal_of),
         audit_routes(services.audit_store, workspace_of=lambda scope: principal_of(scope).workspace),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from discern.access.store import WorkspaceStore
 from discern.alerts.service_running import Alerts
 from discern.app_alerts import alerts_of
+from discern.app_drift import DriftParts
 from discern.audit.service import AuditTrail
 from discern.audit.store import AuditStore
 from discern.core.breakers import Breakers
@@ -20,6 +21,7 @@ from discern.core.loops import Loop
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.detection.jobs.store import JobStore
 from discern.detection.store_tallies import TallyStore
+from discern.monitoring.drift.service import Drift
 from discern.monitoring.health.service import BreakerWatch, HealthService
 from discern.monitoring.health.service_happenings import HappeningLog
 from discern.monitoring.health.store import HappeningStore
@@ -59,6 +61,7 @@ class Monitoring:
     collectors: tuple[Collector, ...]
     loops: tuple[Loop, ...]
     alerts: Alerts
+    drift: Drift
     happenings: HappeningLog
     health: HealthService
     metrics: Metrics
@@ -87,6 +90,7 @@ def monitoring_of(
     audit: AuditStore,
     jobs: JobStore,
     pings: Pings,
+    drift: DriftParts,
 ) -> Monitoring:
     """Put the parts together."""
     happenings = watchmen.happenings
@@ -99,6 +103,7 @@ def monitoring_of(
     collectors: tuple[Collector, ...] = (
         alerts.collect,
         partial(audit_samples, audit.counted),
+        drift.drift.collect,
         health.samples,
         Host(settings.home).samples,
         partial(job_samples, lambda: jobs.waiting(DEFAULT_WORKSPACE)[0]),
@@ -111,10 +116,12 @@ def monitoring_of(
         collectors=collectors,
         loops=(
             *alerts.loops_over(metrics),
+            *drift.loops,
             Loop("happenings", 1.0, happenings.flush),
             Loop("metrics", _FOLD_SECONDS, process.fold),
             Loop("tallies", _TIDY_SECONDS, partial(_tidy, Turn(database, "tallies", seconds=180), tallies)),
         ),
+        drift=drift.drift,
         happenings=happenings,
         health=health,
         metrics=metrics,

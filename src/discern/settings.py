@@ -72,6 +72,25 @@ class Settings:
     cache_wait_milliseconds: float = _setting(
         5.0, "Longest wait for Redis; what takes longer is a miss.", unit="milliseconds", minimum=0.1
     )
+    drift_window_verdicts: int = _setting(
+        1000, "Verdicts of a release that are compared with its reference together; 0 watches no drift.", minimum=0
+    )
+    drift_window_seconds: float = _setting(
+        60.0,
+        "Time that these are gathered for at least: 86400 where days or nights differ.",
+        unit="seconds",
+        minimum=0,
+    )
+    drift_windows_per_false_alarm: int = _setting(
+        10_000, "Windows of a release, while nothing changes, to one false alarm at most.", minimum=20
+    )
+    drift_least_distance: float = _setting(
+        0.05, "Share of the verdicts that must have moved for an alarm, however sure it is.", minimum=0, maximum=1
+    )
+    drift_baseline_windows: int = _setting(
+        10, "Windows that a reference is learned from where the bundle has none.", minimum=1, maximum=10_000
+    )
+    drift_left_out: str = _setting("", "Fields that no sketch is kept of, as `DETECTOR:FIELD`, separated by commas.")
     workers: int = _setting(1, "Processes that answer; `discern up --workers` says it too.", minimum=1, maximum=256)
     detection_threads: int = _setting(
         0,

@@ -66,7 +66,7 @@ def test_exits_that_change_nothing_change_nothing_in_any_band(
     decided = load_detector(banded).score_rows(rows).decision
     positive = columns["label"] == 1
     assert dataset["operating"]["positive"]["flag"]["value"] == pytest.approx((decided[positive] == 2).mean(), abs=1e-6)
-    assert tree["detector"]["banded_by"] == "a"
+    assert tree["detector"]["bands"]["field"] == "a"
     assert "each band of a has thresholds of its own" in (tmp_path / "out" / "report.html").read_text()
 
 

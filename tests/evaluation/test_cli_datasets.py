@@ -39,7 +39,7 @@ def test_a_dataset_is_frozen_shown_split_and_checked(run: Run, root: Path, faces
     assert (done.code, done.err) == (0, f"Wrote {frozen}.\n")
     said = dict(line.split(maxsplit=1) for line in done.out.splitlines())
     assert said["Items"] == "20 images, 10 groups"
-    assert said["Classes"] == "real 10, fake 10"
+    assert said["Classes"] == "real: 10; fake: 10"
     shown = run("show", frozen, "--sha256", said["Digest"], "--json")
     assert json.loads(shown.out)["sha256"] == said["Digest"]
     assert run("split", frozen, "--share", "train=.5", "--share", "test=.5", "-o", split).code == 0
@@ -84,6 +84,20 @@ def test_two_datasets_are_checked_against_each_other(run: Run, root: Path, faces
     assert "LEAK: The same file is on both sides. 20 (one and two)" in done.out
 
 
+def test_a_manifest_beside_its_files_needs_no_folder_named(run: Run, root: Path, faces: None) -> None:
+    manifest = root / "faces.json"
+    assert run("freeze", root, *FREEZE, "-o", manifest).code == 0
+    done = run("check", manifest)
+    assert (done.code, done.out.splitlines()[0]) == (0, "Every file is what was frozen.")
+    done = run("split", manifest, "--share", "train=.5", "--share", "test=.5", "--seed", 4, "-o", root / "s.json")
+    assert done.code == 0, done.err
+    pq.write_table(pa.table({"label": [0, 1] * 20, "day": pa.array(range(40), pa.date32())}), root / "t.parquet")
+    assert run("freeze", root, "-l", "table", "-O", "at=day", "-O", "file=t.parquet", "-o", root / "t.json").code == 0
+    days = ("--period", "train=1970-01-01..1970-01-03", "--period", "test=1970-01-06..1970-01-07")
+    done = run("split", root / "t.json", *days, "-o", root / "u.json")
+    assert "Side       test: 2, 1 of them positive" in done.out, done.err
+
+
 def test_records_are_frozen_and_split_by_time(run: Run, root: Path, tmp_path: Path) -> None:
     day = [number // 4 for number in range(40)]
     columns = {"fraud": [number % 4 == 0 for number in range(40)], "day": pa.array(day, pa.date32()), "card": day}
@@ -95,7 +109,8 @@ def test_records_are_frozen_and_split_by_time(run: Run, root: Path, tmp_path: Pa
     periods = ("--period", "train=1970-01-01..1970-01-03", "--period", "test=1970-01-06..1970-01-07")
     done = run("split", frozen, "--root", root, *periods, "--delay-days", "2", "-o", split)
     assert "Side       test: 8, 2 of them positive" in done.out
-    assert "Side       none: 20" in done.out
+    assert "Side       in none: 20" in done.out
+    assert "Sides      by time, at least 2 days apart: train 1970-01-01 to 1970-01-03, test 1970-01-06" in done.out
     assert run("split", frozen, "--root", root, *periods, "--delay-days", "3", "-o", tmp_path / "t.json").code == 1
 
 

@@ -187,14 +187,14 @@ def test_a_changed_bundle_is_refused(run: Run, home: Path, pictures: Path) -> No
     ("arguments", "said"),
     [
         (("toy-record", "--data", "pictures"), "takes records"),
-        (("toy-image", "--data", "payments.parquet"), "takes a image"),
+        (("toy-image", "--data", "payments.parquet"), "takes images"),
         (("toy-image", "--data", "nowhere"), "no dataset"),
         (("toy-image", "--data", "pictures", "--data", "pictures"), "same name"),
         (("toy-image", "--data", "pictures", "--compare", "toy-record"), "do not take the same input"),
         (("toy-record", "--data", "payments.parquet", "--label", "fraud"), "no column fraud"),
         (("toy-record", "--data", "payments.parquet", "--label", "person"), "other labels than 0, 1"),
         (("toy-record", "--data", "payments.parquet", "--show-inputs"), "may not be shown"),
-        (("toy-image", "--data", "pictures/dark"), "no folder bright"),
+        (("toy-image", "--data", "pictures/dark"), "has no folders dark and bright"),
         (("unheard-of", "--data", "pictures"), "no detector 'unheard-of'"),
     ],
 )
@@ -223,6 +223,38 @@ def test_a_run_is_logged_to_mlflow(run: Run, pictures: Path, tmp_path: Path, mon
     (digest,) = store.glob("*/*/params/bundle_sha256")
     assert digest.read_text() == tree["detector"]["bundle_sha256"]
     assert {path.name for path in store.glob("*/*/artifacts/*")} == {"report.html", "report.json", "report.md"}
+
+
+def test_what_conditions_come_to_is_logged_to_mlflow_by_strength(
+    run: Run, payments: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("mlflow") is None:
+        pytest.skip("MLflow is not installed: the extra `mlflow` has it")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    store, out = tmp_path / "mlruns", tmp_path / "out"
+    asked = ("--conditions", "shifted_fields,missing_fields", "--adversarial", 3)
+    done = run("evaluate", "toy-record", "--data", payments, *asked, "-o", out, "--mlflow", store.as_uri())
+    assert done.code == 0, done.err
+    (held,) = json.loads((out / "report.json").read_text())["conditions"]["datasets"]
+
+    def logged(name: str) -> dict[int, float]:
+        (path,) = store.glob(f"*/*/metrics/{held['dataset']}/{name}")
+        lines = [line.split() for line in path.read_text().splitlines()]
+        return {int(step): float(value) for _, value, step in lines}
+
+    curves = {curve["condition"]: curve for curve in held["curves"]}
+    points = curves["shifted_fields"]["points"]
+    assert logged("shifted_fields/auc") == {
+        0: held["clean"]["value"],
+        **{point["strength"]: point["auc"]["value"] for point in points},
+    }
+    assert logged("shifted_fields/lost.high") == {point["strength"]: point["lost"]["high"] for point in points}
+    assert logged("attack/success") == {
+        point["queries"]: point["success"]["value"] for point in held["attack"]["points"]
+    }
+    # What could not be tried has no figure, and so has no metric either.
+    assert curves["missing_fields"]["points"] == []
+    assert not list(store.glob("*/*/metrics/*/missing_fields"))
 
 
 def test_the_other_commands_load_nothing_of_it() -> None:

@@ -14,7 +14,7 @@ from discern.core.errors import CallerError, InternalError
 from discern.evaluation import report, report_pages
 from discern.evaluation.datasets import freeze, write_manifest
 from discern.evaluation.journal import Journal
-from discern.evaluation.results import Result, Timings
+from discern.evaluation.results import BandFacts, BandsFacts, Result, Timings
 from discern.evaluation.service import Parts, look, run
 from discern.evaluation.types import Estimate
 from tests.evaluation.conftest import asked, flat, make_folder
@@ -59,6 +59,38 @@ def test_the_page_loads_nothing_runs_nothing_and_fits_a_telephone(both: tuple[Re
             assert browser.run(f"{tables}.every(table => table.caption && table.caption.textContent.length > 20)")
             hidden = f"{tables}.filter(t => t.caption.firstElementChild.getBoundingClientRect().right > innerWidth)"
             assert browser.run(f"{hidden}.length") == 0
+
+
+def test_a_table_that_goes_on_at_the_side_shows_it_there_and_what_decides_is_seen_on_a_telephone(
+    both: tuple[Result, Timings], tmp_path: Path
+) -> None:
+    (tmp_path / "report.html").write_bytes(report_pages.html(*both))
+    with chromium(tmp_path / "browser") as browser:
+        browser.call("Page.enable")
+        browser.call("Emulation.setDeviceMetricsOverride", width=400, height=900, deviceScaleFactor=1, mobile=False)
+        browser.open((tmp_path / "report.html").as_uri())
+        outcomes = "[...document.querySelectorAll('table')].filter(t => t.caption.innerText.startsWith('What becomes'))"
+        last = f"{outcomes}.map(t => t.rows[0].cells[t.rows[0].cells.length - 1].getBoundingClientRect().right)"
+        rights = browser.run(last)
+        assert len(rights) == 2
+        assert max(rights) <= 400
+        wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+        assert browser.run(f"{wide}.length") > 0
+        assert browser.run(f"{wide}.every(e => getComputedStyle(e).backgroundImage.split('gradient').length === 5)")
+
+
+def test_the_page_says_the_thresholds_of_every_band_and_the_variant_that_ran(both: tuple[Result, Timings]) -> None:
+    result, timings = both
+    bands = BandsFacts("amount", (BandFacts(50.0, 0.043, 0.753), BandFacts(100.0, 0.024, 0.667)))
+    facts = msgspec.structs.replace(result.detector, bands=bands, variant="int8")
+    page = report_pages.html(msgspec.structs.replace(result, detector=facts), timings).decode()
+    first, second = "flags from 0.753 and clears below 0.043", "flags from 0.667 and clears below 0.024"
+    assert f"but by amount: from 50 on it {first}; from 100 on it {second}. Its variant int8 was measured" in page
+    assert page.count('<line class="threshold"') == 2 * 6
+    assert "in every band of amount" in page
+    plain = report_pages.html(result, timings).decode()
+    assert plain.count('<line class="threshold"') == 2 * 2
+    assert "Its variant" not in plain
 
 
 def test_every_figure_of_the_page_is_in_the_json(result: Result) -> None:

@@ -71,6 +71,7 @@ ASKS: dict[str, Ask] = {
     "GET /v1/jobs/{job_id}/events": Ask(200),
     "GET /v1/jobs/{job_id}/result": Ask(409),
     "POST /v1/jobs/{job_id}/cancel": Ask(200),
+    "GET /v1/drift": Ask(200),
     "GET /v1/health": Ask(200),
     "GET /metrics": Ask(200),
     "GET /v1/statistics": Ask(200),

@@ -24,13 +24,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from discern.app import build_services
-from discern.detectors.bundle import open_bundle
-from discern.detectors.packing import pack
-from discern.detectors.signing import sign_bundle
-from discern.detectors.trust import TrustStore
-from discern.detectors.vetting import vetting_mark
 from discern.settings import load_settings
 from tests.detectors import models
+from tests.homes import take_in
 from tests.inputs.media import clip, picture
 
 pytestmark = pytest.mark.system
@@ -84,13 +80,10 @@ class Served:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, furnished_home: Path) -> Path:
     home = Path(shutil.copytree(furnished_home, tmp_path_factory.mktemp("streams") / "home"))
-    manifest = models.record_manifest(name="toy-stream", stream=RULE)
-    source = models.write_source(home / "sources" / "toy-stream", manifest, models.RECORD_FILES)
-    root = home / "detectors" / "toy-stream" / manifest["version"]
-    root.parent.mkdir(parents=True)
-    pack(source, root)
-    sign_bundle(root, home / "keys" / "local.key")
-    (home / "vetted" / vetting_mark(open_bundle(root, TrustStore((home / "trust",))))).touch()
+    take_in(home, models.record_manifest(name="toy-stream", stream=RULE), models.RECORD_FILES)
+    variant = {"name": "turned", "models": {"only": "turned/only.onnx"}, "evidence": {"margin": 0.01}}
+    turned = models.record_manifest(name="toy-turned", stream=RULE, variants=[variant], serves="turned")
+    take_in(home, turned, {**models.RECORD_FILES, "turned/only.onnx": models.record_model(weights=(-1.0, 2.0, -0.5))})
     return home
 
 
@@ -209,6 +202,20 @@ def test_frames_beyond_what_waits_are_dropped_oldest_first_and_told(served: Serv
     assert verdicts == sorted(verdicts)
     assert verdicts[-1] == 200
     assert dropped == 200 - len(verdicts) == served.counted("streams.dropped") - before > 0
+
+
+def test_a_window_names_the_variant_whose_verdicts_it_is_of(served: Served) -> None:
+    window: dict[str, Any] | None = None
+    with served.stream("toy-turned") as stream:
+        while window is None:
+            stream.send(json.dumps({"a": 5.0, "b": 0, "c": 0}))
+            while (message := received(stream))["type"] != "verdict":
+                window = message
+            assert message["verdict"]["variant"] == "turned"
+            time.sleep(0.02)
+    assert window["type"] == "window"
+    assert (window["verdict"]["decision"], window["verdict"]["variant"]) == ("clear", "turned")
+    assert served.get(f"/v1/verdicts/{window['verdict']['id']}") == window["verdict"]
 
 
 def test_windows_are_verdicts_on_the_ledger(served: Served) -> None:

@@ -20,6 +20,7 @@ Action = Literal[
     "compliance.read",
     "detect",
     "detectors.read",
+    "drift.read",
     "health.read",
     "jobs.cancel",
     "jobs.read",

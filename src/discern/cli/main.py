@@ -38,6 +38,7 @@ from discern.evaluation.cli import evaluate_command
 from discern.evaluation.cli_datasets import dataset_commands
 from discern.evaluation.platforms.cli import Bench, platform_commands
 from discern.evaluation.studio.cli import thresholds_command
+from discern.monitoring.drift.cli import drift_commands
 from discern.monitoring.health.cli import health_command
 from discern.objects.cli import master_key_commands
 from discern.privacy.cli import privacy_commands
@@ -158,6 +159,7 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store, is_known))
     cli.add_typer(alert_commands(lambda: services().monitoring.alerts, lambda: opened().monitoring.alerts))
     cli.add_typer(quota_commands(lambda: opened().quotas, is_known))
+    cli.add_typer(drift_commands(lambda: opened().monitoring.drift, is_known))
     cli.add_typer(compliance_commands(lambda: opened().compliance, is_known))
     cli.add_typer(retention_commands(lambda: opened().retention, is_known))
 

@@ -125,7 +125,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     `label` is the class the decision asserts: the positive class for `flag`, the negative for `clear`, None for
     `review`. `degraded` names the failed stage when a later stage could not answer, or is "known" where too little of a
     window could be judged. `milliseconds` is decode to decision. `timeline` is there for windows whose detector looks
-    for events.
+    for events. `variant` names the variant of the bundle whose models ran; it is left out where they are the stages'
+    own.
     """
 
     id: str
@@ -145,3 +146,4 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     degraded: str | None = None
     frames: tuple[FrameScore, ...] = ()
     timeline: Timeline | None = None
+    variant: str | msgspec.UnsetType = msgspec.UNSET

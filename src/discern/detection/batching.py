@@ -28,6 +28,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from discern.core.counts import Counts
 from discern.core.errors import DetectorFailed, DiscernError, Overloaded
@@ -55,13 +56,14 @@ _WEIGHT_OF_THE_LATEST = 0.2
 class Assessed(NamedTuple):
     """What became of one input: the assessment, what is kept of the input, and milliseconds from decode to decision.
 
-    `sketch` is that of a picture.
+    `sketch` is that of a picture, `pixels` what the detector saw of it, uint8 [height, width, 3].
     """
 
     assessment: Assessment
     facts: InputFacts
     milliseconds: float
     sketch: int | None = None
+    pixels: NDArray[np.uint8] | None = None
 
 
 Outcome = Assessed | DiscernError
@@ -362,10 +364,14 @@ def _run_media(detector: Detector, items: list[Media]) -> list[Outcome]:
     answers = iter(
         result
         if isinstance(result, DiscernError)
-        else Assessed(result, prepared.facts, decoding + running, prepared.sketch)
+        else Assessed(result, prepared.facts, decoding + running, prepared.sketch, _pixels(prepared))
         for (prepared, decoding), result in zip(ready, results, strict=True)
     )
     return [next(answers) if outcome is None else outcome for outcome in outcomes]
+
+
+def _pixels(prepared: Prepared) -> NDArray[np.uint8] | None:
+    return None if prepared.seconds else cast("NDArray[np.uint8]", prepared.tensor[0])
 
 
 def _rows(item: Item) -> int:

@@ -31,7 +31,7 @@ from discern.detection.caching import AnswerCache, AnswerKey
 from discern.detection.committing import Committer
 from discern.detection.ports import DetectorSource
 from discern.detection.service_probing import ProbingWatch
-from discern.detection.types import BatchRequest, Detect, DetectBatch, DetectionRequest, LedgerEntry
+from discern.detection.types import BatchRequest, Detect, DetectBatch, DetectionRequest, LedgerEntry, Seen
 from discern.detectors.assessment import Assessment, Detector
 from discern.inputs.faces import FaceLocator
 from discern.inputs.prepare import prepare_media
@@ -49,12 +49,16 @@ _HASH_HERE_BYTES = 1024 * 1024
 
 @dataclass(slots=True)
 class Question:
-    """A request on its way: the detector that answers it, and what is known of the input by now."""
+    """A request on its way: the detector that answers it, and what is known of the input by now.
+
+    `seen` is what the detector was shown, for those who watch; None as long as nothing was judged.
+    """
 
     request: DetectionRequest
     detector: Detector
     item: RecordRow | Media
     started: float
+    seen: Seen | None = None
 
 
 Answer = Callable[[Question], Awaitable[Verdict]]
@@ -96,6 +100,8 @@ class Plane:
         """Answer a question by running the detector. Raises CallerError for an input that cannot be judged."""
         request, detector = question.request, question.detector
         found = await self._batcher.assess(detector, question.item)
+        if request.is_sampled:
+            question.seen = _seen(question.item, found)
         if not request.is_live:
             if isinstance(question.item, RecordRow):
                 self.watch.see_record(request.principal, request.detector, question.item.values)
@@ -137,9 +143,11 @@ class Plane:
         workspace, rows = batch.principal.workspace, len(batch.contents)
         await _take(meter, workspace, Amount(rows))
         try:
-            answers = await self._batcher.run(detector, partial(self._run_records, batch, detector), rows)
+            found = await self._batcher.run(detector, partial(self._run_records, batch, detector), rows)
             entries = [
-                LedgerEntry(one, batch.principal.id, batch.subject) for one in answers if isinstance(one, Verdict)
+                LedgerEntry(one, batch.principal.id, batch.subject, row.values)
+                for row, one in found
+                if isinstance(one, Verdict) and isinstance(row, RecordRow)
             ]
             if entries:
                 await committer.write(entries)
@@ -148,7 +156,7 @@ class Plane:
             raise
         if len(entries) < rows:
             meter.give_back(workspace, Amount(rows - len(entries)))
-        return answers
+        return [answer for _, answer in found]
 
     def verdict(
         self,
@@ -177,6 +185,7 @@ class Plane:
             degraded=assessment.degraded,
             frames=assessment.frames,
             timeline=assessment.timeline,
+            variant=msgspec.UNSET if detector.variant is None else detector.variant,
         )
 
     async def _detector(self, name: str, version: str | None) -> Detector:
@@ -204,8 +213,10 @@ class Plane:
             reader = self._readers[detector.digest] = RecordReader(spec, self._limits)
         return reader
 
-    def _run_records(self, batch: BatchRequest, detector: Detector) -> list[Verdict | DiscernError]:
-        """Read, run and conclude many records in this thread."""
+    def _run_records(
+        self, batch: BatchRequest, detector: Detector
+    ) -> list[tuple[RecordRow | DiscernError, Verdict | DiscernError]]:
+        """Read, run and conclude many records in this thread; return each as it was read, and its answer."""
         started = time.perf_counter()
         spec = detector.manifest.input
         assert isinstance(spec, RecordSpec)  # noqa: S101 - asked before
@@ -226,7 +237,7 @@ class Plane:
             else self.verdict(batch, detector, Assessed(result, row.facts, share), now)
             for row, result in zip(good, results, strict=True)
         )
-        return [row if isinstance(row, DiscernError) else next(answers) for row in rows]
+        return [(row, row if isinstance(row, DiscernError) else next(answers)) for row in rows]
 
 
 def from_cache(answer: Answer, cache: AnswerCache, locator: FaceLocator, clock: Clock = utc_now) -> Answer:
@@ -292,7 +303,8 @@ def on_ledger(answer: Answer, committer: Committer) -> Answer:
 
     async def answer_and_record(question: Question) -> Verdict:
         verdict = await answer(question)
-        await committer.write([LedgerEntry(verdict, question.request.principal.id, question.request.subject)])
+        request = question.request
+        await committer.write([LedgerEntry(verdict, request.principal.id, request.subject, question.seen)])
         return verdict
 
     return answer_and_record
@@ -333,6 +345,12 @@ def _media_bytes(question: Question) -> int:
         return content.stat().st_size
     except OSError:  # whoever reads it says what is wrong
         return 0
+
+
+def _seen(item: RecordRow | Media, found: Assessed) -> Seen:
+    if isinstance(item, RecordRow):
+        return item.values
+    return () if found.pixels is None else found.pixels
 
 
 async def _itself(error: DiscernError) -> DiscernError:

@@ -17,7 +17,7 @@ from discern.detection.batching import Assessed, Batcher
 from discern.detection.caching import AnswerCache, AnswerKey
 from discern.detection.committing import Committer
 from discern.detection.service import Plane, answer_key, recalled
-from discern.detection.types import DetectionRequest, LedgerEntry
+from discern.detection.types import DetectionRequest, LedgerEntry, Seen
 from discern.detectors.assessment import Detector
 from discern.inputs.faces import FaceLocator
 from discern.inputs.spec import RecordSpec
@@ -72,7 +72,7 @@ class DirectRecords:
             self._record(request, recalled(known, request, self._clock, started), done)
             return True
         try:
-            self._batcher.submit(detector, row, _Assessing(self, request, detector, key, done))
+            self._batcher.submit(detector, row, _Assessing(self, request, detector, key, row.values, done))
         except Overloaded:
             self.give_back(request)
             return False
@@ -82,42 +82,55 @@ class DirectRecords:
         return True
 
     def conclude(
-        self, request: DetectionRequest, detector: Detector, key: AnswerKey | None, found: Assessed, done: Done
+        self,
+        request: DetectionRequest,
+        detector: Detector,
+        key: AnswerKey | None,
+        found: Assessed,
+        done: Done,
+        seen: Seen,
     ) -> None:
         """Put what the detector found into a verdict, remember it and write it down."""
         verdict = self._plane.verdict(request, detector, found)
         if key is not None:
             self._cache.put(key, verdict)
-        self._record(request, verdict, done)
+        self._record(request, verdict, done, seen)
 
     def give_back(self, request: DetectionRequest) -> None:
         """Count a question as not asked: it came to no verdict."""
         self._meter.give_back(request.principal.workspace, _ONE)
 
-    def _record(self, request: DetectionRequest, verdict: Verdict, done: Done) -> None:
-        entry = LedgerEntry(verdict, request.principal.id)
+    def _record(self, request: DetectionRequest, verdict: Verdict, done: Done, seen: Seen | None = None) -> None:
+        entry = LedgerEntry(verdict, request.principal.id, None, seen)
         self._committer.submit([entry], _Recording(self, request, verdict, done))
 
 
 class _Assessing:
     """Takes what the batcher has for one record. Nobody gives up: a client that is gone is found out in the end."""
 
-    __slots__ = ("_detector", "_done", "_key", "_records", "_request")
+    __slots__ = ("_detector", "_done", "_key", "_records", "_request", "_seen")
 
     def __init__(
-        self, records: DirectRecords, request: DetectionRequest, detector: Detector, key: AnswerKey | None, done: Done
+        self,
+        records: DirectRecords,
+        request: DetectionRequest,
+        detector: Detector,
+        key: AnswerKey | None,
+        seen: Seen,
+        done: Done,
     ) -> None:
         self._records = records
         self._request = request
         self._detector = detector
         self._key = key
+        self._seen = seen
         self._done = done
 
     def done(self) -> bool:
         return False
 
     def set_result(self, found: Assessed, /) -> None:
-        self._records.conclude(self._request, self._detector, self._key, found, self._done)
+        self._records.conclude(self._request, self._detector, self._key, found, self._done, self._seen)
 
     def set_exception(self, exception: BaseException, /) -> None:
         self._records.give_back(self._request)

@@ -290,7 +290,7 @@ def _inserts(entries: Sequence[LedgerEntry]) -> Iterator[tuple[str, list[Any]]]:
         while len(entries) - start >= size:
             yield sql, [value for one in entries[start : start + size] for value in _sqlite_row(one)]
             start += size
-    for verdict, _, subject in entries:
+    for verdict, _, subject, _ in entries:
         if subject is not None:
             yield _INSERT_LINK, [verdict.workspace, subject.key_id, verdict.id.replace("-", "")]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from discern.access.types import Principal
 from discern.core.errors import DiscernError
@@ -22,7 +24,8 @@ class DetectionRequest:
 
     `version` None means the version that answers by default. `verdict_id` is the id the verdict is to have, for a door
     that may have to ask again: the ledger keeps one verdict of an id. `subject` is the person it is about, if any.
-    `is_live` is set for what comes from a stream, whose inputs are alike.
+    `is_live` is set for what comes from a stream, whose inputs are alike; `is_sampled` for the few of those that stand
+    for the rest, and for everything else.
     """
 
     principal: Principal
@@ -32,6 +35,7 @@ class DetectionRequest:
     verdict_id: UUID | None = None
     subject: Subject | None = None
     is_live: bool = False
+    is_sampled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,20 @@ class BatchRequest:
     subject: Subject | None = None
 
 
+Seen = tuple[Any, ...] | NDArray[np.uint8]
+"""What a detector was shown: the row of a record, the pixels of a picture, uint8 [height, width, 3]; of a clip ()."""
+
+
 class LedgerEntry(NamedTuple):
-    """A verdict with whoever asked for it, and the person it is about, if any."""
+    """A verdict with whoever asked for it, and the person it is about, if any.
+
+    `seen` is for those who watch, and goes nowhere else; None where nothing was judged, such as for known answers.
+    """
 
     verdict: Verdict
     principal: str
     subject: Subject | None = None
+    seen: Seen | None = None
 
 
 Detect = Callable[[DetectionRequest], Awaitable[Verdict]]

@@ -137,6 +137,20 @@ class Detector:
             raise self._misshapen(rows, ["rows", *self._row_shape])
         return self._cascade.score(rows, chunk_rows=chunk_rows)
 
+    @property
+    def has_embedding(self) -> bool:
+        """Whether `embedding` has something to return."""
+        return self._cascade.has_embedding
+
+    def embedding(self, rows: NDArray[Any]) -> NDArray[np.float32] | None:
+        """Return what the first stage makes of rows before it judges them, float32 [rows, dimensions], or None.
+
+        `rows` are as for `score_rows`. Raises InternalError when they are not what the manifest says.
+        """
+        if rows.dtype != self._dtype or rows.ndim == 0 or rows.shape[1:] != self._row_shape:
+            raise self._misshapen(rows, ["rows", *self._row_shape])
+        return self._cascade.embedding(rows)
+
     def _concluded_rows(self, scores: Scores) -> list[Assessment | DiscernError]:
         manifest = self.manifest
         names = [stage.name for stage in manifest.stages]

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from discern.detectors.runtime import TensorInfo
     from discern.inputs.spec import RecordSpec
 
+EMBEDDING = "embedding"
+"""The output of a first stage that says what it makes of an input before it judges it."""
 CHUNK_ROWS = 256
 CHUNK_BYTES = 640_000
 """Rows of one chunk hold at most this many bytes of input (4 images of 224 x 224), but always one row.
@@ -157,6 +159,23 @@ class Cascade:
     def run(self, rows: NDArray[Any]) -> list[RowOutcome]:
         """Return the outcome of every row, in order. `rows` as for `score`."""
         return self.outcomes(self.score(rows))
+
+    @property
+    def has_embedding(self) -> bool:
+        """Whether the first stage has an output `embedding` of floats [rows, dimensions]."""
+        outputs = self._steps[0].model.outputs
+        return any(info.name == EMBEDDING and info.is_float and len(info.shape) == 2 for info in outputs)
+
+    def embedding(self, rows: NDArray[Any]) -> NDArray[np.float32] | None:
+        """Return that output for rows, float32 [rows, dimensions]; None where there is none, or the stage fails."""
+        step = self._steps[0]
+        if not self.has_embedding:
+            return None
+        try:
+            found = step.model.run({feed.tensor: _fed(feed, rows) for feed in step.feeds}, (EMBEDDING,))[EMBEDDING]
+        except StageFailed:
+            return None
+        return found.astype(np.float32)
 
     def outcomes(self, scores: Scores) -> list[RowOutcome]:
         """Return the scores as an object for each row."""

@@ -36,6 +36,7 @@ from discern.evaluation.types_datasets import Change, FrozenManifest, Leakage, S
 
 _LAYOUT_HELP = f"How it lies on disk: {', '.join(LAYOUTS)}. `discern dataset layouts` says more."
 _ROOT_HELP = "Folder the dataset lies in."
+_BESIDE_HELP = f"{_ROOT_HELP[:-1]}; left out: that of the manifest."
 _MANIFEST_HELP = "Manifest of the dataset."
 
 
@@ -112,7 +113,7 @@ def _add_check(group: typer.Typer) -> None:
     @group.command("check")
     def check(
         manifest: Path = typer.Argument(help=_MANIFEST_HELP),
-        root: Path = typer.Argument(help=_ROOT_HELP),
+        root: Path | None = typer.Argument(None, help=_BESIDE_HELP),
         against: Path | None = typer.Option(None, help="Manifest of a second dataset, such as that of the training."),
         against_root: Path | None = typer.Option(None, help="Folder of the second dataset; left out: the same one."),
         pictures: bool = typer.Option(True, help="Compare pictures, for which every one is decoded."),
@@ -122,7 +123,7 @@ def _add_check(group: typer.Typer) -> None:
 
         Exit code: 0 when both hold, 1 when one does not.
         """
-        frozen = read_manifest(manifest)
+        frozen, root = read_manifest(manifest), root or manifest.absolute().parent
         other = None if against is None else read_manifest(against)
         with _watching("Reading") as watch:
             changes = check_files(frozen, root, watch)
@@ -144,7 +145,7 @@ def _add_split(group: typer.Typer) -> None:
     def split(
         manifest: Path = typer.Argument(help=_MANIFEST_HELP),
         output: Path = typer.Option(..., "--output", "-o", dir_okay=False, help="Manifest to write; JSON."),
-        root: Path | None = typer.Option(None, help=f"{_ROOT_HELP} Needed for records."),
+        root: Path | None = typer.Option(None, help=f"{_BESIDE_HELP} Only records are read again."),
         share: list[str] = typer.Option([], "--share", help="SIDE=SHARE, whole groups by their hash; given again."),
         period: list[str] = typer.Option([], "--period", help="SIDE=FIRST..LAST, days; given again."),
         seed: int = typer.Option(0, min=0, help="Seed of the hash of groups."),
@@ -152,10 +153,11 @@ def _add_split(group: typer.Typer) -> None:
         as_json: bool = typer.Option(False, "--json", help="JSON instead of text."),
     ) -> None:
         """Write a manifest with sides by group or by time, in place of those it had; its digest is another one."""
+        root = root or manifest.absolute().parent
         made = with_split(read_manifest(manifest), _rule(share, period, seed, delay_days), root)
         write_manifest(output, made)
         _print(made, as_json=as_json)
-        if made.table is not None and root is not None:
+        if made.table is not None:
             roles = roles_of(made, root)
             for line in _sides(sides_of(made, roles).tolist(), roles.labels.tolist()):
                 typer.echo(line)
@@ -205,14 +207,14 @@ def _counted(manifest: FrozenManifest) -> Iterator[tuple[str, str]]:
     table = manifest.table
     if table is not None:
         yield "Records", f"{table.kept:,} of {table.rows:,} rows in {len(table.paths)} files, {table.groups:,} groups"
-        yield "Classes", f"{negative} {table.kept - table.positives:,}, {positive} {table.positives:,}"
+        yield "Classes", f"{negative}: {table.kept - table.positives:,}; {positive}: {table.positives:,}"
         if manifest.split_rule is not None:
-            yield "Sides", msgspec.json.encode(manifest.split_rule).decode()
+            yield "Sides", _said(manifest.split_rule)
         return
     examples = examples_of(manifest)
     positives = int(examples.labels.sum())
     yield "Items", f"{len(examples.ids):,} {manifest.kind}s, {len(np.unique(examples.groups)):,} groups"
-    yield "Classes", f"{negative} {len(examples.ids) - positives:,}, {positive} {positives:,}"
+    yield "Classes", f"{negative}: {len(examples.ids) - positives:,}; {positive}: {positives:,}"
     for line in _sides([item.split for item in manifest.items], examples.labels.tolist()):
         title, _, text = line.partition(" ")
         yield title, text.strip()
@@ -222,13 +224,22 @@ def _counted(manifest: FrozenManifest) -> Iterator[tuple[str, str]]:
         yield name[:10], shown + (f" and {len(kinds) - 12:,} more" if len(kinds) > 12 else "")
 
 
+def _said(rule: SplitRule) -> str:
+    if isinstance(rule, SplitByGroup):
+        shares = ", ".join(f"{side} {share:g}" for side, share in rule.shares.items())
+        return f"by group, seed {rule.seed}: {shares}"
+    periods = ", ".join(f"{side} {first} to {last}" for side, (first, last) in rule.periods.items())
+    apart = f", at least {rule.delay_days} days apart" if rule.delay_days else ""
+    return f"by time{apart}: {periods}"
+
+
 def _sides(sides: list[str | None], labels: list[int]) -> Iterator[str]:
     for side in sorted({side for side in sides if side is not None}):
         mine = [label for one, label in zip(sides, labels, strict=True) if one == side]
         yield f"{'Side':<10} {printable(side)}: {len(mine):,}, {sum(mine):,} of them positive"
     nowhere = sum(side is None for side in sides)
     if nowhere and nowhere < len(sides):
-        yield f"{'Side':<10} none: {nowhere:,}"
+        yield f"{'Side':<10} in none: {nowhere:,}"
 
 
 def _print_check(changes: list[Change], found: Leakage | None) -> None:

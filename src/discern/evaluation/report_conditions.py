@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from discern.evaluation.types import Estimate
     from discern.evaluation.types_conditions import ConditionCurve, DatasetConditions
 
-_WIDTH, _HEIGHT = 220, 130
-_LEFT, _RIGHT, _TOP, _BOTTOM = 32, 8, 8, 20
+_WIDTH, _HEIGHT = 240, 152
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 8, 36
 _LOWEST = 0.4
 _TICKS = (0.5, 0.75, 1.0)
 
@@ -41,10 +41,14 @@ def chart(clean: Estimate, curve: ConditionCurve) -> str:
         parts.append(f'<text x="{_LEFT - 5}" y="{level + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for strength, area in figures:
         at = _x(strength, last)
-        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - 5}" text-anchor="middle">{strength}</text>')
+        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - _BOTTOM + 15}" text-anchor="middle">{strength}</text>')
         if area.low is not None and area.high is not None:
             ends = f'y1="{_y(area.low, lowest):.1f}" x2="{at:.1f}" y2="{_y(area.high, lowest):.1f}"'
             parts.append(f'<line class="whisker" x1="{at:.1f}" {ends}/>')
+    middle, level = (_LEFT + _WIDTH - _RIGHT) / 2, (_TOP + _HEIGHT - _BOTTOM) / 2
+    parts.append(f'<text class="axis" x="{middle:.0f}" y="{_HEIGHT - 4}" text-anchor="middle">Strength</text>')
+    turned = f'x="11" y="{level:.0f}" text-anchor="middle" transform="rotate(-90 11 {level:.0f})"'
+    parts.append(f'<text class="axis" {turned}>AUC</text>')
     line = " ".join(
         f"{_x(at, last):.1f},{_y(area.value, lowest):.1f}" for at, area in figures if area.value is not None
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from discern.evaluation.metrics_calibration import ReliabilityBin
-from discern.evaluation.results import CrossCell, DatasetResult
+from discern.evaluation.results import CrossCell, DatasetResult, DetectorFacts
 from discern.evaluation.types import Bar, Estimate, Point
 
 _WIDTH, _HEIGHT = 360, 300
@@ -56,8 +56,15 @@ def reliability(bins: Sequence[ReliabilityBin]) -> str:
     return _framed("".join(parts), "Mean score", "Share of positives", "Reliability")
 
 
-def histogram(bars: Sequence[Bar], review_from: float, flag_from: float) -> str:
-    """Return how the scores of the two classes lie, each class as a share of its own, with the two thresholds."""
+def thresholds(detector: DetectorFacts) -> list[float]:
+    """Return where review and flag begin, in every band."""
+    steps = () if detector.bands is None else detector.bands.steps
+    own = (detector.review_from, detector.flag_from)
+    return sorted({*own, *(at for one in steps for at in (one.review_from, one.flag_from))})
+
+
+def histogram(bars: Sequence[Bar], thresholds: Sequence[float]) -> str:
+    """Return how the scores of the two classes lie, each class as a share of its own, with the thresholds."""
     negatives, positives = sum(one.negatives for one in bars), sum(one.positives for one in bars)
     shares = [(one, one.negatives / max(1, negatives), one.positives / max(1, positives)) for one in bars]
     most = max((max(low, high) for _, low, high in shares), default=0.0) or 1.0
@@ -71,7 +78,7 @@ def histogram(bars: Sequence[Bar], review_from: float, flag_from: float) -> str:
                     f'<rect class="{kind}" x="{_x(start) + 0.5:.1f}" y="{_y(top):.1f}" '
                     f'width="{half * _ACROSS - 1:.1f}" height="{_y(0) - _y(top):.1f}"/>'
                 )
-    parts += [_line((at, 0), (at, 1), "threshold") for at in (review_from, flag_from)]
+    parts += [_line((at, 0), (at, 1), "threshold") for at in thresholds]
     ticks = tuple(f"{tick * most:.0%}" for tick in _TICKS)
     return _framed("".join(parts), "Score", "Share of the class", "Scores of the two classes", ticks)
 

@@ -24,11 +24,26 @@ from discern.evaluation.types_datasets import Leakage
 from discern.evaluation.types_platforms import PlatformTable
 
 
-class DetectorFacts(msgspec.Struct, frozen=True):
-    """The bundle that was measured.
+class BandFacts(msgspec.Struct, frozen=True):
+    """The thresholds of records in which the field is `start` or more."""
 
-    `banded_by` is the field of the record that the thresholds depend on, and the two that stand here are then those
-    below the first band. `signed_by` is None where no key that this installation trusts signed it.
+    start: float
+    review_from: float
+    flag_from: float
+
+
+class BandsFacts(msgspec.Struct, frozen=True):
+    """The field that the thresholds depend on, and its bands by rising start."""
+
+    field: str
+    steps: tuple[BandFacts, ...]
+
+
+class DetectorFacts(msgspec.Struct, frozen=True):
+    """The bundle that was measured. `signed_by` is None where no key that this installation trusts signed it.
+
+    `variant` is that whose models ran, None for the stages' own. With `bands`, `review_from` and `flag_from` are those
+    below the first.
     """
 
     name: str
@@ -40,8 +55,9 @@ class DetectorFacts(msgspec.Struct, frozen=True):
     stages: tuple[str, ...]
     review_from: float
     flag_from: float
-    banded_by: str | None
     signed_by: str | None
+    variant: str | None = None
+    bands: BandsFacts | None = None
 
 
 class SubgroupTable(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from discern.core.errors import CallerError
 from discern.detectors.assessment import Detector, load_detector
 from discern.detectors.bundle import Bundle
 from discern.evaluation.cascades import cascade_latency
+from discern.evaluation.conditions.registry import said
 from discern.evaluation.conditions.service import ITEMS, ConditionsAsked, Windows, measure_conditions
 from discern.evaluation.datasets import read_manifest
 from discern.evaluation.ports import Progress, Watcher
@@ -120,7 +121,7 @@ class Evaluation:
         words += [word for option, value in one_by_one.items() if value is not None for word in (option, value)]
         words += [] if self.pictures else ["--no-pictures"]
         words += ["--platforms"] if self.platforms else []
-        words += ["--conditions", ",".join(self.conditions)] if self.conditions else []
+        words += ["--conditions", said(self.conditions)] if self.conditions else []
         words += ["--adversarial", str(self.queries)] if self.queries else []
         if self.tries_conditions and self.condition_items != ITEMS:
             words += ["--condition-items", str(self.condition_items)]

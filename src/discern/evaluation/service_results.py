@@ -27,6 +27,8 @@ from discern.evaluation.metrics_curves import histogram, precision_recall, roc
 from discern.evaluation.metrics_videos import video_result
 from discern.evaluation.report_words import figure, interval, percent
 from discern.evaluation.results import (
+    BandFacts,
+    BandsFacts,
     Compared,
     CrossCell,
     DatasetResult,
@@ -64,6 +66,8 @@ Picture = Callable[[int], str | None]
 def facts_of(bundle: Bundle) -> DetectorFacts:
     """Return what the report says of the bundle."""
     manifest = bundle.manifest
+    bands = manifest.decision.bands
+    steps = () if bands is None else tuple(BandFacts(one.from_, one.review_from, one.flag_from) for one in bands.steps)
     return DetectorFacts(
         name=manifest.name,
         version=manifest.version,
@@ -74,8 +78,9 @@ def facts_of(bundle: Bundle) -> DetectorFacts:
         stages=tuple(stage.name for stage in manifest.stages),
         review_from=manifest.decision.review_from,
         flag_from=manifest.decision.flag_from,
-        banded_by=None if manifest.decision.bands is None else manifest.decision.bands.field,
         signed_by=bundle.signer,
+        variant=bundle.variant,
+        bands=None if bands is None else BandsFacts(bands.field, steps),
     )
 
 

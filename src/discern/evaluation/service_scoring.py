@@ -243,7 +243,7 @@ class _Scorer:
 
     def _unfit(self, what: str) -> UnsupportedInput:
         name, kind = self._manifest.name, self._manifest.input.kind
-        return UnsupportedInput(f"{name} takes a {kind}, and the dataset holds {what}.", mend="Name another dataset.")
+        return UnsupportedInput(f"{name} takes {kind}s, and the dataset holds {what}.", mend="Name another dataset.")
 
 
 def _in_order(judge: Callable[[Piece], Judged], pieces: Iterator[Piece], threads: int) -> Iterator[Judged]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from discern.core.errors import CallerError, UnreadableInput, UnsupportedInput
+from discern.core.errors import CallerError, DatasetRefused, UnreadableInput, UnsupportedInput
 from discern.evaluation.datasets import changed, examples_of, freeze, items_of, read_manifest, rows_of
 from discern.evaluation.datasets_contents import Contents, contents_of, needs_extra
 from discern.evaluation.datasets_leakage import leakage
@@ -149,12 +149,11 @@ def source_of(
         if isinstance(detector.input, RecordSpec):
             raise UnsupportedInput(f"{detector.name} takes records, {path} is a folder.", mend="Name a table.")
         folder = path
-        classes = {"positive": detector.classes.positive, "negative": detector.classes.negative}
-        manifest = freeze(path, "folder", classes, name=name, leave_out_unreadable=True, limits=limits, watch=watch)
+        manifest = _frozen_folder(path, name, detector, limits, watch)
     elif path.suffix in _TABLES and path.is_file():
         if not isinstance(detector.input, RecordSpec):
             raise UnsupportedInput(
-                f"{detector.name} takes a {detector.input.kind}, {path} is a table.",
+                f"{detector.name} takes {detector.input.kind}s, {path} is a table.",
                 mend="Name a folder, or freeze the table with the column of its paths.",
             )
         folder = path.absolute().parent
@@ -201,6 +200,24 @@ def _given(pairs: Sequence[str], name: str) -> str | None:
     return found.get(name, found.get(None))
 
 
+def _frozen_folder(
+    path: Path, name: str | None, detector: Manifest, limits: InputLimits, watch: Watch | None
+) -> FrozenManifest:
+    classes = {"positive": detector.classes.positive, "negative": detector.classes.negative}
+    try:
+        return freeze(path, "folder", classes, name=name, leave_out_unreadable=True, limits=limits, watch=watch)
+    except DatasetRefused as error:
+        there = {one.name for pattern in ("*", "*/*") for one in path.glob(pattern) if one.is_dir()}
+        if there >= set(classes.values()):
+            raise
+        raise DatasetRefused(
+            f"{path} has no folders {classes['negative']} and {classes['positive']}, which is what {detector.name} "
+            f"calls its classes; it has {', '.join(sorted(there)[:8]) or 'none'}.",
+            mend="Name them so, or say what they are: `discern dataset freeze FOLDER --layout folder --positive NAME`, "
+            "and evaluate the manifest.",
+        ) from error
+
+
 def _frozen_table(path: Path, name: str | None, detector: Manifest, asked: Asked) -> FrozenManifest:
     needs_extra()
     from discern.evaluation.datasets_tables import holds_text  # noqa: PLC0415 - needs an extra
@@ -224,6 +241,6 @@ def _check_fits(manifest: FrozenManifest, detector: Manifest) -> None:
     takes_records = isinstance(detector.input, RecordSpec)
     if takes_records != (manifest.kind == "record") or (manifest.kind == "video" and detector.video is None):
         raise UnsupportedInput(
-            f"{detector.name} takes a {detector.input.kind}, {manifest.name} holds {manifest.kind}s.",
+            f"{detector.name} takes {detector.input.kind}s, {manifest.name} holds {manifest.kind}s.",
             mend="Name another.",
         )

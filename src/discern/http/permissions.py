@@ -83,6 +83,7 @@ NEEDS: dict[str, Action | None] = {
     "GET /v1/silences/{silence_id}": "alerts.read",
     "PATCH /v1/silences/{silence_id}": "alerts.change",
     "DELETE /v1/silences/{silence_id}": "alerts.change",
+    "GET /v1/drift": "drift.read",
     "GET /v1/retention": "retention.read",
     "PATCH /v1/retention": "retention.change",
     "GET /v1/compliance/report": "compliance.read",

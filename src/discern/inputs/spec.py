@@ -53,6 +53,9 @@ class _FieldBase(_Closed):
     missing: Literal["refuse", "nan"] = Field(
         default="refuse", description="A missing or null value is refused, or becomes NaN for the model to handle."
     )
+    identifies: bool = Field(
+        default=False, description="Its values tell who or what a record is about: no sketch of them is kept."
+    )
 
 
 class NumberField(_FieldBase):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Protocol
 
 from discern.core.workspace import DEFAULT_WORKSPACE
-from discern.monitoring.types import Sample, TallyRow
+from discern.monitoring.types import LabelledVerdict, Sample, TallyRow
 
 Collector = Callable[[], Iterable[Sample]]
 """Reads samples of what is known elsewhere than in a process: from the database, from the host. It may take a second,
@@ -34,6 +34,25 @@ class Tallies(Protocol):
         A verdict is counted in the hour of its `created_at`. Raises StorageUnavailable.
         """
         ...
+
+
+class LabelledVerdicts(Protocol):
+    """The verdicts that people have said the truth about."""
+
+    def labelled(self, workspace: str, detector: str, version: str, most: int) -> Iterator[LabelledVerdict]:
+        """Yield the verdicts of a release that have a label, in the order they were labelled: the `most` latest.
+
+        A label that was changed is there once: as it is, and at the time it was changed. Raises StorageUnavailable.
+        """
+        ...
+
+
+class NoLabels:
+    """Has none, for installations where nobody labels."""
+
+    def labelled(self, workspace: str, detector: str, version: str, most: int) -> Iterator[LabelledVerdict]:  # noqa: ARG002
+        """Yield none."""
+        return iter(())
 
 
 class Happenings(Protocol):

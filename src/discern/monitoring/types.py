@@ -65,6 +65,16 @@ class TallyRow(NamedTuple):
     variances: float
 
 
+class LabelledVerdict(NamedTuple):
+    """A verdict that somebody has said the truth about: `label` is True for the positive class."""
+
+    verdict_id: str
+    score: float
+    decision: Decision
+    label: bool
+    labelled_at: datetime
+
+
 class Happening(NamedTuple):
     """Something that the installation noticed or did by itself: a breaker opened, a worker was replaced.
 

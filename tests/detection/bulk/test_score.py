@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -20,14 +21,18 @@ import pytest
 from PIL import Image
 
 from discern.access.types import Principal
-from discern.app import Services
+from discern.app import Services, build_services, bulk_parts
 from discern.core.errors import CallerError, EmptyInput, InvalidRecord, OperatorError, UnreadableInput, UnsupportedInput
 from discern.core.verdict import Verdict
+from discern.detection.bulk.service import score_file
 from discern.detection.bulk.store import RunStore
-from discern.detection.bulk.types import Progress
+from discern.detection.bulk.types import Job, Progress
 from discern.detection.types import DetectionRequest
+from discern.settings import load_settings
 from tests import media
 from tests.detection.bulk.conftest import Score, toy_table
+from tests.detectors import models
+from tests.homes import take_in
 
 CALLER = Principal("tests", "default")
 
@@ -352,3 +357,18 @@ def test_progress_is_told_piece_by_piece(table_file: Path, tmp_path: Path, score
     score(tmp_path / "in.csv", tmp_path / "csv.parquet", watch=told.append)
     assert told[-1].share == 1.0
     assert all(one.share is not None and 0 < one.share <= 1 for one in told)
+
+
+def test_a_run_on_the_ledger_names_the_variant_that_scored(home: Path, table_file: Path, tmp_path: Path) -> None:
+    variant = {"name": "turned", "models": {"only": "turned/only.onnx"}, "evidence": {"margin": 0.01}}
+    manifest = models.record_manifest(name="toy-turned", variants=[variant], serves="turned")
+    take_in(home, manifest, {**models.RECORD_FILES, "turned/only.onnx": models.record_model(weights=(-1.0, 2.0, -0.5))})
+    for chosen, named in (("served", "turned"), ("fp32", msgspec.UNSET)):
+        services = build_services(load_settings({"DISCERN_HOME": str(home), "DISCERN_VARIANT": chosen}))
+        services.open()
+        parts, job = bulk_parts(services), Job(str(table_file), tmp_path / f"{chosen}.parquet")
+        run = score_file(job, ("toy-turned", None), parts, watch=lambda _: None, note=lambda _: None).run
+        kept = RunStore(services.database).get("default", UUID(run.id))
+        services.close()
+        assert kept == run
+        assert run.variant == named

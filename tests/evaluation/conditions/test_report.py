@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from discern.evaluation import report, report_conditions, report_pages
+from discern.evaluation.conditions.registry import named
 from discern.evaluation.journal import Journal
 from discern.evaluation.results import Result, Timings
 from discern.evaluation.service import Parts, look
@@ -21,9 +22,9 @@ from tests.evaluation.conftest import asked
 
 @pytest.fixture
 def both(parts: Parts, pictures: Path, tmp_path: Path) -> tuple[Result, Timings]:
-    named = pictures.rename(tmp_path / "<i>pictures*x*")
+    renamed = pictures.rename(tmp_path / "<i>pictures*x*")
     conditions = ("low_light", "frame_drops", "live_stream")
-    question = asked(tmp_path / "out", named, detector="toy-image", conditions=conditions, queries=5)
+    question = asked(tmp_path / "out", renamed, detector="toy-image", conditions=conditions, queries=5)
     found, timings = run_evaluation(question, look(question, parts), parts, Journal(tmp_path / "out"), lambda _: None)
     return report.rounded(found), report.rounded(timings)
 
@@ -39,6 +40,9 @@ def test_the_page_draws_every_curve_and_escapes_names(both: tuple[Result, Timing
     assert "exposure 0.04" in page
     assert "no rule for streams of pictures" in page
     assert "Square Attack" in page
+    assert '<th scope="col">Queries an item</th>' in page
+    for axis in ("Strength</text>", "AUC</text>"):
+        assert page.count(axis) == 1
     assert page.count("<table>") == page.count("<caption>") == page.count("</table>") == 2
 
 
@@ -82,6 +86,13 @@ def test_the_command_measures_conditions_and_says_how_to_repeat_them(
     assert "--conditions jpeg,contrast --adversarial 3 --condition-items 7" in tree["command"]
     assert json.loads((out / "timings.json").read_bytes())["seconds"]["conditions"] > 0
     assert b"Under conditions" in (out / "report.html").read_bytes()
+
+
+def test_all_conditions_are_called_so_in_the_command_that_repeats_them(tmp_path: Path) -> None:
+    every = asked(tmp_path / "out", tmp_path, detector="toy-image", conditions=named("all"))
+    assert "--conditions all " in every.command
+    some = asked(tmp_path / "out", tmp_path, detector="toy-image", conditions=named("blur,jpeg"))
+    assert "--conditions jpeg,blur " in some.command
 
 
 def test_a_condition_that_does_not_exist_is_refused_before_anything_is_scored(

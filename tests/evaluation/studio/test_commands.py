@@ -133,6 +133,23 @@ def test_bands_of_an_amount_are_written_and_run(run: Run, tmp_path: Path) -> Non
     assert told["cost_here"] == pytest.approx(price.mean(), rel=1e-5)
     days = told["items_a_day"]
     assert np.mean(decided == 1) * days <= 10
+    best = [(one["cost"], one["cost_of_chosen"]) for one in told["what_if"] if "at most" not in one["assumption"]]
+    assert len(best) > 6
+    assert all(cost <= kept for cost, kept in best)
+    page = (tmp_path / "out" / "thresholds.html").read_text()
+    assert f"Every band has others; shown are those of c below {bands.steps[0].from_:g}." in page
+    assert "drawn where all items have the same two" in page
+    # The written bundle's own thresholds cost what was told of them, and the page says so when asked by the same field.
+    sign = run("detector", "sign", "next")
+    assert sign.code == 0, sign.err
+    again = ("--false-alarm", "0.5", "--review-minute", "0.3", "--amount-field", "c", "--reviews-a-day", "10")
+    assert run("thresholds", "next", *ASKED[2:], *again, "-o", "again").code == 0
+    shipped = json.loads((tmp_path / "again" / "thresholds.json").read_text())["cost_of_shipped"]
+    assert shipped["value"] == pytest.approx(told["cost_here"], rel=1e-5)
+    assert run("thresholds", "next", *ASKED[2:], "--max-fpr", "0.05", "-o", "other").code == 0
+    shipped = json.loads((tmp_path / "other" / "thresholds.json").read_text())["cost_of_shipped"]
+    assert (shipped["value"], shipped["caveat"]) == (None, "its thresholds are by c: name it with --amount-field")
+    assert "name it with --amount-field" in (tmp_path / "other" / "thresholds.html").read_text()
     listed = run("detector", "show", "next")[1]
     assert f"where c is {bands.steps[0].from_:g} or more" in listed
 

@@ -123,8 +123,8 @@ def test_a_limit_of_cards_is_kept_and_its_thresholds_have_a_spread(monkeypatch: 
         assert found.high is not None
         assert found.low <= found.value <= found.high
         assert found.low < found.high
-    said = [one.assumption for one in evidence.what_if(sample, goal, (), chosen, 0.2)]
-    assert {"at most 0.05 of a day's cards are reviewed", "at most 0.2 of a day's cards are reviewed"} <= set(said)
+    said = [one.assumption for one in evidence.what_if(sample, goal, (), chosen, 0.2, None)]
+    assert {"at most 5 % of a day's cards are reviewed", "at most 20 % of a day's cards are reviewed"} <= set(said)
     assert not any("positive" in one for one in said)
 
 
@@ -140,7 +140,7 @@ def test_the_curves_pass_through_what_was_chosen() -> None:
 def test_no_assumption_is_cheaper_with_the_chosen_thresholds_than_with_its_own() -> None:
     sample = drawn(Generator(PCG64(8)), 300)
     chosen = choose(sample, GOAL)
-    rows = evidence.what_if(sample, GOAL, (), chosen, 0.2)
+    rows = evidence.what_if(sample, GOAL, (), chosen, 0.2, 500.0)
     assert len(rows) >= 12
     for one in rows:
         if "reviewed" not in one.assumption:  # there the chosen ones review more than would be allowed

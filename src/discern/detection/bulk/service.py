@@ -317,6 +317,7 @@ def _share(found: Input, rows: int) -> float | None:
 
 
 def _run(state: RunState, output: str, principal: Principal) -> Run:
+    variant = state.options.get("variant")
     return Run(
         id=state.run,
         workspace=principal.workspace,
@@ -328,4 +329,5 @@ def _run(state: RunState, output: str, principal: Principal) -> Run:
         output=output,
         started_at=state.started_at,
         input_etag=state.pin.etag,
+        variant=variant if isinstance(variant, str) else msgspec.UNSET,
     )

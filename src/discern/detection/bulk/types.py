@@ -50,7 +50,8 @@ class Run(msgspec.Struct, frozen=True):
     """A run as it stands on the ledger. `output_sha256` and `finished_at` are None until it is done.
 
     `input_sha256` is of the file; of an object in S3 it is None and `input_etag` tells; of a folder it is of its
-    listing. `decisions` counts rows by decision, `errors` those that could not be judged, by code.
+    listing. `decisions` counts rows by decision, `errors` those that could not be judged, by code. `variant` is as in a
+    verdict.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Run(msgspec.Struct, frozen=True):
     decisions: dict[str, int] = {}
     errors: dict[str, int] = {}
     finished_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    variant: str | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from discern.detection.ports import DetectorSource, ProblemReader
 from discern.detection.streams.service import Held, Parts, Stream
 from discern.detection.streams.types import KeyCheck, Record, StreamLimits
 from discern.detection.types import Detect
-from discern.detectors.manifest import Manifest
+from discern.detectors.assessment import Detector
 from discern.privacy.ports import Subjects, subject_of
 from discern.privacy.types import Subject
 
@@ -65,13 +65,13 @@ class StreamEndpoint:
         """Serve one stream to its end. Raises what opening it raises, before it is accepted."""
         if (await receive())["type"] != "websocket.connect":
             return
-        manifest = await self._manifest(scope["path_params"]["name"])
+        detector = await self._detector(scope["path_params"]["name"])
         principal, counts = self._principal_of(scope), self._parts.counts
         workspace = principal.workspace
         self._check_room(workspace)
         stream = Stream(
             self._parts,
-            manifest,
+            detector,
             principal,
             subject_of(scope),
             self._key_check_of(scope),
@@ -113,10 +113,9 @@ class StreamEndpoint:
         for stream in streams:
             await self._close(stream, _RESTART, "the server is restarting")
 
-    async def _manifest(self, name: str) -> Manifest:
+    async def _detector(self, name: str) -> Detector:
         loaded = self._detectors.loaded(name)
-        detector = await to_thread.run_sync(self._detectors.get, name) if loaded is None else loaded
-        return detector.manifest
+        return await to_thread.run_sync(self._detectors.get, name) if loaded is None else loaded
 
     async def _look_after_all(self) -> None:
         """End streams that are idle, failed, or whose key is no longer good, once a second while there are any."""

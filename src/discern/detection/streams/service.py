@@ -27,7 +27,7 @@ from discern.detection.ports import ProblemReader
 from discern.detection.streams.rules import Window, Windows
 from discern.detection.streams.types import KeyCheck, Record, StreamLimits
 from discern.detection.types import Detect, DetectionRequest, LedgerEntry
-from discern.detectors.manifest import Manifest
+from discern.detectors.assessment import Detector
 from discern.inputs.source import is_video
 from discern.inputs.spec import ImageSpec
 from discern.privacy.types import Subject
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 _TOGETHER = 16
 _WARN_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.05
+_SAMPLE_SECONDS = 10.0
 _encode = msgspec.json.Encoder().encode
 
 Send = Callable[[bytes], Awaitable[None]]
@@ -80,7 +81,7 @@ class Parts(NamedTuple):
 
 
 class Stream:
-    """One stream of `principal` to the detector of `manifest`, about `subject` if that is not None."""
+    """One stream of `principal` to `detector`, about `subject` if that is not None."""
 
     __slots__ = (
         "_closing",
@@ -90,8 +91,10 @@ class Stream:
         "_manifest",
         "_parts",
         "_room",
+        "_sampled_at",
         "_send",
         "_sequence",
+        "_variant",
         "_waiting",
         "_warned_at",
         "_windows",
@@ -106,14 +109,15 @@ class Stream:
     def __init__(
         self,
         parts: Parts,
-        manifest: Manifest,
+        detector: Detector,
         principal: Principal,
         subject: Subject | None,
         key_is_good: KeyCheck,
         send: Send,
     ) -> None:
         self._parts = parts
-        self._manifest = manifest
+        manifest = self._manifest = detector.manifest
+        self._variant = detector.variant
         self._send = send
         self._is_image = isinstance(manifest.input, ImageSpec)
         self._windows = None if manifest.stream is None else Windows(manifest.stream)
@@ -124,6 +128,7 @@ class Stream:
         self._dropped = 0
         self._gone = False
         self._warned_at = 0.0
+        self._sampled_at = -_SAMPLE_SECONDS
         self._closing = False
         self.principal = principal
         self.subject = subject
@@ -242,11 +247,24 @@ class Stream:
         try:
             return await self._parts.detect(
                 DetectionRequest(
-                    self.principal, manifest.name, item.content, manifest.version, subject=self.subject, is_live=True
+                    self.principal,
+                    manifest.name,
+                    item.content,
+                    manifest.version,
+                    subject=self.subject,
+                    is_live=True,
+                    is_sampled=self._is_sampled(item.at),
                 )
             )
         except DiscernError as error:
             return error
+
+    def _is_sampled(self, now: float) -> bool:
+        """Tell whether an input is to stand for those around it."""
+        if now < self._sampled_at + _SAMPLE_SECONDS:
+            return False
+        self._sampled_at = now
+        return True
 
     async def _tell(self, item: _Waiting, answer: Verdict | DiscernError) -> None:
         if isinstance(answer, DiscernError):
@@ -300,6 +318,7 @@ class Stream:
             milliseconds=0.0,
             degraded=window.degraded,
             timeline=None if timeline is None else msgspec.structs.replace(timeline, start=0.0),
+            variant=msgspec.UNSET if self._variant is None else self._variant,
         )
 
     def _drop(self, now: float) -> None:

@@ -183,6 +183,11 @@ def named(words: str) -> tuple[str, ...]:
     return tuple(name for name in everything if name in wanted)
 
 
+def said(conditions: tuple[str, ...]) -> str:
+    """Return the words that `named` makes these conditions of."""
+    return "all" if conditions == named("all") else ",".join(conditions)
+
+
 def table() -> str:
     """Return all conditions as Markdown, for the documentation."""
     lines = ["| condition | takes | what | " + " | ".join(map(str, STRENGTHS)) + " |", "|" + "---|" * 8]

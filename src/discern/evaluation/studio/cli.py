@@ -163,7 +163,9 @@ def _print(choice: ThresholdChoice, asked: Asked) -> None:
 
     cuts = Table(asked.amount_field or "", "Review from", "Flag from", box=None, pad_edge=False)
     for cut in choice.chosen.cuts:
-        start = "" if len(choice.chosen.cuts) == 1 else "below" if cut.start is None else f"from {cut.start:g}"
+        start = "" if cut.start is None else f"from {cut.start:g}"
+        if cut.start is None and len(choice.chosen.cuts) > 1:
+            start = f"below {choice.chosen.cuts[1].start:g}"
         cuts.add_row(start, f"{cut.review_from:g}", f"{cut.flag_from:g}")
     print_table(cuts)
     for exit_, stage in zip(choice.chosen.exits, choice.stages, strict=False):
@@ -174,7 +176,8 @@ def _print(choice: ThresholdChoice, asked: Asked) -> None:
         shares = ("-" if share.value is None else f"{share.value:.2%}" for share in (one.clear, one.review, one.flag))
         flow.add_row(escape(one.label), f"{one.items:,}", *shares)
     print_table(flow)
-    table = Table("If", "Review from", "Flag from", "Cost", "Cost of the chosen", box=None, pad_edge=False)
+    of = f" below {choice.chosen.cuts[1].start:g}" if len(choice.chosen.cuts) > 1 else ""
+    table = Table("If", f"Review from{of}", f"Flag from{of}", "Cost", "Cost of the chosen", box=None, pad_edge=False)
     for other in choice.what_if:
         table.add_row(
             escape(printable(other.assumption)),

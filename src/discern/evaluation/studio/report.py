@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from discern.evaluation.types import Estimate
 
 JSON, PAGE = "thresholds.json", "thresholds.html"
-_WIDTH, _HEIGHT = 720, 320
+_WIDTH, _HEIGHT = 500, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 12, 42
 _TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 _EDGE = 0.00005
@@ -55,12 +55,15 @@ def page(choice: ThresholdChoice) -> bytes:
 def verdict(choice: ThresholdChoice) -> str:
     """Return what was chosen and what it costs, in a sentence."""
     first, *others = choice.chosen.cuts
-    more = f" (and {len(others)} more bands by {choice.amount_field})" if others else ""
+    more = f" where {choice.amount_field} is below {others[0].start:g} ({len(others)} more bands)" if others else ""
     cost = choice.cost
     expected = f"an item costs {_figure(cost.value)} ({_interval(cost)})" if cost.value is not None else cost.caveat
+    shipped = choice.cost_of_shipped.value
+    beside = "" if shipped is None else f" With the thresholds that it has an item costs {_figure(shipped)}."
     return (
         f"{choice.detector} {choice.version} reviews from {first.review_from:g} and flags from "
-        f"{first.flag_from:g}{more}: {expected}, {choice.reviews:.2%} of the items are reviewed."
+        f"{first.flag_from:g}{more}: {expected}, {report_words.percent(choice.reviews)} of the items are "
+        f"reviewed.{beside}"
     )
 
 
@@ -71,15 +74,16 @@ def plot(choice: ThresholdChoice) -> str:
     if not costs:
         return ""
     # Where everything is flagged or cleared costs may be a hundred times the least: what matters is near it.
-    low, high = 0.0, max(min(costs) * 6, sorted(costs)[len(costs) // 2]) or 1.0
+    low, highest = 0.0, max(min(costs) * 6, sorted(costs)[len(costs) // 2]) or 1.0
+    step = _round_step(highest / _LEVELS)
+    high = step * math.ceil(highest / step)
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Expected cost over the thresholds">']
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     for tick in _TICKS:
         x = _x(tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}"/>')
         parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{tick:g}</text>')
-    for step in range(_LEVELS + 1):
-        cost = low + (high - low) * step / _LEVELS
+    for cost in (step * number for number in range(round(high / step) + 1)):
         y = _y(cost, low, high)
         parts.append(f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{cost:.3g}</text>')
@@ -89,7 +93,16 @@ def plot(choice: ThresholdChoice) -> str:
         parts.append(f'<line class="threshold" x1="{_x(at):.1f}" y1="{_TOP}" x2="{_x(at):.1f}" y2="{bottom}"/>')
     middle = (_LEFT + right) / 2
     place = f'x="{middle:.0f}" y="{_HEIGHT - 6}" text-anchor="middle"'
-    return "".join([*parts, f'<text class="axis" {place}>Threshold on the score</text></svg>'])
+    parts.append(f'<text class="axis" {place}>Threshold on the score</text>')
+    level = (_TOP + bottom) / 2
+    turned = f'x="11" y="{level:.0f}" text-anchor="middle" transform="rotate(-90 11 {level:.0f})"'
+    return "".join([*parts, f'<text class="axis" {turned}>Cost of an item</text></svg>'])
+
+
+def _round_step(least: float) -> float:
+    """Return the least of 1, 2, 5, 10, 20 and so on, and their parts, that is not below `least`."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
 def _points(points: Sequence[CostPoint], low: float, high: float) -> str:

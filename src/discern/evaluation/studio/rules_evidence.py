@@ -213,30 +213,31 @@ def cards_reviewed(chosen: Chosen, sample: Sample, allowed: float, paying: float
 
 
 def what_if(
-    sample: Sample, goal: Goal, starts: tuple[float, ...], chosen: Chosen, prevalence: float
+    sample: Sample, goal: Goal, starts: tuple[float, ...], chosen: Chosen, prevalence: float, items_a_day: float | None
 ) -> tuple[WhatIf, ...]:
-    """Return what other costs, prevalences and capacities would choose, and what the chosen thresholds cost there."""
+    """Return what other costs, prevalences and capacities would choose, and what the chosen thresholds cost there.
+
+    Where the chosen ones keep the limits and cost less than what the choice finds there, which shares a capacity out by
+    one price, they are the best.
+    """
     found = []
-    for name, other, rows in _assumptions(sample, goal, prevalence, reviews_of(chosen, sample)):
+    for name, other, rows in _assumptions(sample, goal, prevalence, reviews_of(chosen, sample), items_a_day):
         try:
             cuts = choose_cuts(rows, other, starts)
         except NotReachable:
             continue
         best = Chosen(cuts)
-        found.append(
-            WhatIf(
-                name,
-                cuts[0].review_from,
-                cuts[0].flag_from,
-                weighted_mean(cost_of(decisions(best, rows)[0], rows, other), rows),
-                weighted_mean(cost_of(decisions(chosen, rows)[0], rows, other), rows),
-                reviews_of(best, rows),
-            )
-        )
+        cost, kept = (weighted_mean(cost_of(decisions(one, rows)[0], rows, other), rows) for one in (best, chosen))
+        if kept < cost and (other.reviews is None or reviews_of(chosen, rows) <= other.reviews):
+            best, cost = chosen, kept
+        first = best.cuts[0]
+        found.append(WhatIf(name, first.review_from, first.flag_from, cost, kept, reviews_of(best, rows)))
     return tuple(found)
 
 
-def _assumptions(sample: Sample, goal: Goal, prevalence: float, reviews: float) -> list[tuple[str, Goal, Sample]]:
+def _assumptions(
+    sample: Sample, goal: Goal, prevalence: float, reviews: float, items_a_day: float | None
+) -> list[tuple[str, Goal, Sample]]:
     costs, change = goal.costs, msgspec.structs.replace
     made: list[tuple[str, Goal, Sample]] = []
     for factor in (0.5, 2.0, 5.0):
@@ -255,19 +256,24 @@ def _assumptions(sample: Sample, goal: Goal, prevalence: float, reviews: float) 
         # Of another prevalence it is not known how many cards would have several payments.
         if share < 1 and goal.cards is None:
             rows = sample.weighing(weights_at(sample.labels, share))
-            made.append((f"{share:.3g} of the items are positive", goal, rows))
+            made.append((f"{share * 100:.3g} % of the items are positive", goal, rows))
     for factor in (0.5, 2.0):
         if goal.cards is not None and goal.cards * factor <= 1:
             share = goal.cards * factor
-            made.append((f"at most {share:.3g} of a day's cards are reviewed", change(goal, cards=share), sample))
+            made.append(
+                (f"at most {share * 100:.3g} % of a day's cards are reviewed", change(goal, cards=share), sample)
+            )
     if goal.cards is not None and goal.reviews is None:
         return made
     base = goal.reviews if goal.reviews is not None else reviews
     for factor in (0.5, 2.0):
-        if 0 < base * factor <= 1:
-            made.append(
-                (f"at most {base * factor:.3g} of the items are reviewed", change(goal, reviews=base * factor), sample)
-            )
+        share = base * factor
+        if 0 < share <= 1:
+            said = f"at most {share * 100:.3g} % of the items are reviewed"
+            if items_a_day is not None:
+                many = share * items_a_day
+                said += f", {many:,.0f} a day" if many >= 10 else f", {many:.2g} a day"
+            made.append((said, change(goal, reviews=share), sample))
     return made
 
 

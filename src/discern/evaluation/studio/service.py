@@ -159,7 +159,7 @@ def _put_together(
         cost=evidence.expected_cost(sample, goal, starts, asked.seed),
         cost_here=evidence.weighted_mean(cost_of(decided, sample, goal), sample),
         cost_without_exits=evidence.weighted_mean(cost_of(last_decisions(chosen.cuts, sample), sample, goal), sample),
-        cost_of_shipped=None if calibrations else _cost_of_shipped(manifest, sample, goal),
+        cost_of_shipped=_cost_of_shipped(asked, manifest, sample, goal),
         reviews=evidence.reviews_of(chosen, sample),
         cards=_cards_reviewed(asked, looked, chosen, sample),
         compute=compute,
@@ -167,7 +167,7 @@ def _put_together(
         stages=tuple(
             StageShare(name, proportion(decided_by == place, sample.groups)) for place, name in enumerate(scored.stages)
         ),
-        what_if=evidence.what_if(sample, goal, starts, chosen, prevalence),
+        what_if=evidence.what_if(sample, goal, starts, chosen, prevalence, looked.items_a_day),
         curve_review=curves[0],
         curve_flag=curves[1],
         calibrations=calibrations,
@@ -348,15 +348,19 @@ def _starts(sample: Sample, bands: int, caveats: list[str]) -> tuple[float, ...]
     return tuple(kept)
 
 
-def _cost_of_shipped(manifest: Manifest, sample: Sample, goal: Goal) -> Estimate | None:
-    """Return what an item costs as the bundle is, None where it has bands, which may be of another field."""
+def _cost_of_shipped(asked: Asked, manifest: Manifest, sample: Sample, goal: Goal) -> Estimate:
+    """Return what an item costs as the bundle is, or why that is not known of these scores."""
     rule = manifest.decision
-    if rule.bands is not None:
-        return None
+    if asked.calibrate is not None:
+        return Estimate(None, caveat="its thresholds are of scores by another calibration")
+    if rule.bands is not None and rule.bands.field != asked.amount_field:
+        return Estimate(None, caveat=f"its thresholds are by {rule.bands.field}: name it with --amount-field")
+    steps = () if rule.bands is None else rule.bands.steps
     exits = tuple(
         StageExits(place, stage.exits.clear_below, stage.exits.flag_above)
         for place, stage in enumerate(manifest.stages)
         if stage.exits is not None
     )
-    shipped = Chosen((Cuts(rule.review_from, rule.flag_from),), exits)
+    cuts = (Cuts(one.review_from, one.flag_from, one.from_) for one in steps)
+    shipped = Chosen((Cuts(rule.review_from, rule.flag_from), *cuts), exits)
     return evidence.mean_cost(cost_of(decisions(shipped, sample)[0], sample, goal), sample)

@@ -189,6 +189,7 @@ class ThresholdChoice(msgspec.Struct, frozen=True):
     """The whole: what was chosen, on what, and what it comes to.
 
     `cost` is of an item, measured by cross-fitting: thresholds chosen on some groups, measured on others.
+    `cost_of_shipped` is that of the thresholds the bundle has, on all items, or says why it is not known.
     `cost_here` is that of the chosen thresholds on the items they were chosen on, which flatters them. `review_from`
     and `flag_from` hold the thresholds (those of the first band) with the interval of their choice, `bands` those of
     every band where there are several.
@@ -215,7 +216,7 @@ class ThresholdChoice(msgspec.Struct, frozen=True):
     cost: Estimate
     cost_here: float
     cost_without_exits: float
-    cost_of_shipped: Estimate | None
+    cost_of_shipped: Estimate
     reviews: float
     cards: CardsReviewed | None
     compute: float | None

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from discern.alerts.types import METRICS as ALERT_METRICS
+from discern.monitoring.drift.types import METRICS as DRIFT_METRICS
 from discern.monitoring.health.types import METRICS as HEALTH_METRICS
 from discern.monitoring.types import Metric
 
@@ -277,6 +278,7 @@ _TABLES: tuple[Sequence[Metric], ...] = (
     _JOBS,
     _PROCESSES,
     _HOST,
+    DRIFT_METRICS,
     HEALTH_METRICS,
     ALERT_METRICS,
 )
