@@ -35,8 +35,9 @@ from discern.store.sqlite import SqliteDatabase
 
 MOST = 1.03
 _TOGETHER = 8
-_GROUPS = 250
-_ROUNDS = 50
+# About what a core does in a second: then what is added up once a second is added up once.
+_GROUPS = 1000
+_ROUNDS = 15
 _LOOK_UPS = 5
 _ON, _OFF = "watched", "unwatched"
 
@@ -94,7 +95,6 @@ class _Installation:
         for group in bodies:
             await self._ask(group)
         if self._watched:
-            # As often as a busy server does it, about.
             for loop in self.services.monitoring.loops:
                 if loop.seconds <= 1:
                     loop.turn()
