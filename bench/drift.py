@@ -42,10 +42,11 @@ _DAYS = 40
 def on_the_way(services: Services) -> Iterator[str]:
     """Yield what a verdict costs, noted and looked at."""
     watch = DriftWatch(DriftStore(services.database, services.audit), services.catalogue)
-    entries = asyncio.run(_entries(services))
+    loop = asyncio.new_event_loop()
+    entries = loop.run_until_complete(_entries(services))
     noting, looking, asking = [], [], []
     for _ in range(_ROUNDS):
-        asking.append(asyncio.run(_asked(services)))
+        asking.append(loop.run_until_complete(_asked(services)))
         started = time.perf_counter()
         for entry in entries:
             watch.recorded((entry,))
@@ -54,6 +55,7 @@ def on_the_way(services: Services) -> Iterator[str]:
         watch.look()
         looking.append((time.perf_counter() - started) / len(entries))
         watch.write()
+    loop.close()
     noted, looked, asked = (median(times) * 1e6 for times in (noting, looking, asking))
     share = 100 * noted / asked
     yield f"on the way: {noted:.2f} us a verdict, {share:.2f} % of the {asked:.0f} us of a record in a batch"

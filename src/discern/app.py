@@ -28,8 +28,9 @@ from discern.access.types import LOCAL, Principal, Resource
 from discern.app_drift import DriftParts, drift_of
 from discern.app_evidence import compliance_of
 from discern.app_jobs import bulk_parts_of, jobs_of
-from discern.app_monitoring import Monitoring, Pings, Watchmen, monitoring_of, watchmen_of
+from discern.app_monitoring import Monitoring, Pings, Watched, Watchmen, monitoring_of, watchmen_of
 from discern.app_people import federation_of, proofs_of, second_factor_roles
+from discern.app_review import labels_of
 from discern.app_storage import (
     anchor_place,
     answer_cache,
@@ -73,6 +74,7 @@ from discern.quotas.store import QuotaStore
 from discern.registry.service import Catalogue
 from discern.registry.types import split_reference
 from discern.retention.service import Retention
+from discern.review.service import Labels
 from discern.settings import Settings
 from discern.store.database import Database
 
@@ -113,6 +115,7 @@ class Services:
     compliance: Compliance
     catalogue: Catalogue
     verdicts: VerdictStore
+    labels: Labels
     locator: FaceLocator
     plane: Plane
     batcher: Batcher
@@ -155,25 +158,24 @@ class Services:
 def build_services(settings: Settings) -> Services:
     """Put the parts together."""
     limits, database, counts = _input_limits(settings), database_of(settings), Counts()
-    watchmen = watchmen_of(database, counts)
-    catalogue, locator = _catalogue(settings, watchmen), face_locator(settings.face_model)
-    batcher, cache = _batcher(settings, counts), answer_cache(settings, counts)
-    replica, audit_store = replica_of(settings, database, counts), AuditStore(database)
+    watchmen, locator = watchmen_of(database, counts), face_locator(settings.face_model)
+    catalogue, cache = _catalogue(settings, watchmen), answer_cache(settings, counts)
+    batcher, replica = _batcher(settings, counts), replica_of(settings, database, counts)
+    audit_store, job_store = AuditStore(database), JobStore(database)
     audit = AuditTrail(audit_store, anchor_place(settings), settings.audit_anchor_seconds)
     plane = Plane(catalogue, limits, locator, batcher, ProbingWatch(settings.probing_alike, audit, counts))
-    consents = ConsentStore(database, audit)
-    subjects = subjects_of(settings, consents)
-    objects, rotation = objects_of(settings, database, subjects, audit)
+    consents, subjects, objects, rotation = _sealing(settings, database, audit)
     verdicts, quotas = VerdictStore(database, replica, subjects), Quotas(QuotaStore(database, audit))
-    drift = drift_of(settings, database, catalogue, audit, watchmen.happenings)
-    committer, job_store = _committer(verdicts, counts, watchmen, drift), JobStore(database)
+    labels = labels_of(settings, database, audit, verdicts, catalogue, subjects)
+    drift = drift_of(settings, database, catalogue, audit, watchmen.happenings, labels.store)
+    committer, pings = _committer(verdicts, counts, watchmen, drift), _pings(database, catalogue, objects)
     detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
-    pings, runs = _pings(database, catalogue, objects), RunStore(database)
-    parts = partial(bulk_parts_of, settings, catalogue, limits, locator, runs, quotas)
+    parts = partial(bulk_parts_of, settings, catalogue, limits, locator, RunStore(database), quotas)
     jobs = jobs_of(settings, job_store, objects, verdicts, detect, parts, subjects, counts)
     keys, policies = Keys(KeyStore(database, audit)), Policies(settings.home / "policies")
     users, proofs = _users(settings, database, audit), proofs_of(settings)
     retention, factors = retention_of(database, audit, jobs), FactorStore(database, audit)
+    watched = Watched(audit, audit_store, job_store, pings, labels.store, catalogue, drift)
     return Services(
         settings=settings,
         limits=limits,
@@ -198,6 +200,7 @@ def build_services(settings: Settings) -> Services:
         quotas=quotas,
         catalogue=catalogue,
         verdicts=verdicts,
+        labels=labels,
         locator=locator,
         plane=plane,
         batcher=batcher,
@@ -206,12 +209,21 @@ def build_services(settings: Settings) -> Services:
         jobs=jobs,
         job_store=job_store,
         subjects=subjects,
-        privacy=Privacy(subjects, consents, verdicts, jobs, audit),
+        privacy=Privacy(subjects, consents, verdicts, jobs, labels.store, audit),
         counts=counts,
-        monitoring=monitoring_of(settings, database, watchmen, counts, audit, audit_store, job_store, pings, drift),
+        monitoring=monitoring_of(settings, database, watchmen, counts, watched),
         detect=detect,
         detect_batch=plane.asking_many(detect, committer, quotas),
     )
+
+
+def _sealing(
+    settings: Settings, database: Database, audit: AuditTrail
+) -> tuple[ConsentStore, SubjectKeys, SealedObjects, Rotation]:
+    """Return what people have said, their keys, and what is sealed with these and others."""
+    consents = ConsentStore(database, audit)
+    subjects = subjects_of(settings, consents)
+    return consents, subjects, *objects_of(settings, database, subjects, audit)
 
 
 def _users(settings: Settings, database: Database, audit: AuditTrail) -> Users:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from anyio import CapacityLimiter
 from fastapi import APIRouter
@@ -51,6 +51,8 @@ from discern.monitoring.drift.types import DriftReport
 from discern.monitoring.health.api import health_page_routes
 from discern.monitoring.health.types import Health
 from discern.monitoring.metrics.api import metrics_routes
+from discern.monitoring.quality.api import quality_routes
+from discern.monitoring.quality.types import QualityReport
 from discern.privacy.api import ConsentRequest, PrivacyRequest, PrivacyState, SubjectRequest, privacy_routes
 from discern.privacy.ports import SUBJECT_HEADER
 from discern.privacy.types import Consent, Erasure, SubjectExport, SubjectJob
@@ -59,6 +61,7 @@ from discern.quotas.types import Usage
 from discern.registry.api import registry_routes
 from discern.retention.api import retention_routes
 from discern.retention.types import Keeping, KeepingChange
+from discern.review.api import LABEL_SCHEMAS, LabelLimits, label_routes
 from discern.settings import Settings
 from discern.store.outbound import Outbound, networks
 
@@ -69,7 +72,7 @@ _VERDICTS = "/v1/detectors/{name}/verdicts"
 
 _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
-    *(Keeping, KeepingChange, Usage, Health, DriftReport),
+    *(Keeping, KeepingChange, Usage, Health, DriftReport, *LABEL_SCHEMAS, QualityReport),
     *ALERT_SCHEMAS,
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS, *SCHEMAS_FEDERATION),
     *(
@@ -165,6 +168,13 @@ def _asking(services: Services) -> tuple[VerdictEndpoint, list[PlainRoute]]:
     return ask, _batch_routes(services, bodies)
 
 
+def _judgement_routes(services: Services) -> Iterator[APIRouter]:
+    """Yield the routes of what is true of verdicts, and of how good detectors are by it."""
+    limits = LabelLimits(services.settings.batch_records, services.settings.label_bytes)
+    yield label_routes(services.labels, services.access, limits, principal_of=principal_of)
+    yield quality_routes(services.monitoring.quality, services.access, principal_of=principal_of)
+
+
 def _origins(settings: Settings) -> list[str]:
     return [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
 
@@ -205,6 +215,7 @@ def _routers(services: Services, app: Application, place: Place) -> tuple[APIRou
         health_page_routes(services.monitoring.health, place.slot, place.supervised, principal_of=principal_of),
         registry_routes(services.catalogue, access, principal_of=principal_of),
         ledger_routes(services.verdicts, access, principal_of=principal_of),
+        *_judgement_routes(services),
         job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of),
         inference_routes(services.catalogue, access, parts),
         access_routes(services.keys, services.tokens, access, principal_of=principal_of),

@@ -12,6 +12,7 @@ from discern.access.store import WorkspaceStore
 from discern.alerts.service_running import Alerts
 from discern.app_alerts import alerts_of
 from discern.app_drift import DriftParts
+from discern.app_review import quality_of
 from discern.audit.service import AuditTrail
 from discern.audit.store import AuditStore
 from discern.core.breakers import Breakers
@@ -31,6 +32,10 @@ from discern.monitoring.metrics.service_process import ProcessMetrics
 from discern.monitoring.metrics.sources_host import Host
 from discern.monitoring.metrics.sources_ledger import audit_samples, job_samples, verdict_samples
 from discern.monitoring.ports import Collector
+from discern.monitoring.quality.service import SECONDS as QUALITY_SECONDS
+from discern.monitoring.quality.service import Quality
+from discern.registry.service import Catalogue
+from discern.review.store import LabelStore
 from discern.settings import Settings
 from discern.store.database import Database
 from discern.store.turns import Turn
@@ -54,6 +59,18 @@ class Watchmen:
     happenings: HappeningLog
 
 
+class Watched(NamedTuple):
+    """What is watched, and what is told of it."""
+
+    audit: AuditTrail
+    audit_store: AuditStore
+    jobs: JobStore
+    pings: Pings
+    labels: LabelStore
+    catalogue: Catalogue
+    drift: DriftParts
+
+
 @dataclass(frozen=True, slots=True)
 class Monitoring:
     """The parts that watch. `collectors` read what is exported, `loops` run in every server process."""
@@ -65,6 +82,7 @@ class Monitoring:
     happenings: HappeningLog
     health: HealthService
     metrics: Metrics
+    quality: Quality
     tallies: TallyStore
 
     def close(self) -> None:
@@ -86,28 +104,30 @@ def monitoring_of(
     database: Database,
     watchmen: Watchmen,
     counts: Counts,
-    trail: AuditTrail,
-    audit: AuditStore,
-    jobs: JobStore,
-    pings: Pings,
-    drift: DriftParts,
+    watched: Watched,
 ) -> Monitoring:
     """Put the parts together."""
     happenings = watchmen.happenings
-    alerts = alerts_of(settings, database, trail, list(CATALOGUE.values()), happenings, watchmen.breakers)
+    alerts = alerts_of(settings, database, watched.audit, list(CATALOGUE.values()), happenings, watchmen.breakers)
     tallies = TallyStore(database)
+    quality = quality_of(settings, database, tallies, watched.labels, watched.catalogue)
     process = ProcessMetrics(counts.measures, counts)
     health = HealthService(
-        pings.needed, pings.beside, watchmen.breakers, HappeningStore(database), settings.tls_certificate
+        watched.pings.needed,
+        watched.pings.beside,
+        watchmen.breakers,
+        HappeningStore(database),
+        settings.tls_certificate,
     )
     collectors: tuple[Collector, ...] = (
         alerts.collect,
-        partial(audit_samples, audit.counted),
-        drift.drift.collect,
+        partial(audit_samples, watched.audit_store.counted),
+        watched.drift.drift.collect,
         health.samples,
         Host(settings.home).samples,
-        partial(job_samples, lambda: jobs.waiting(DEFAULT_WORKSPACE)[0]),
+        partial(job_samples, lambda: watched.jobs.waiting(DEFAULT_WORKSPACE)[0]),
         partial(verdict_samples, tallies.ever),
+        quality.collect,
     )
     named = partial(WorkspaceStore(database).first, settings.metrics_workspaces)
     metrics = Metrics(process, collectors, named)
@@ -116,15 +136,17 @@ def monitoring_of(
         collectors=collectors,
         loops=(
             *alerts.loops_over(metrics),
-            *drift.loops,
+            *watched.drift.loops,
             Loop("happenings", 1.0, happenings.flush),
             Loop("metrics", _FOLD_SECONDS, process.fold),
+            Loop("quality", QUALITY_SECONDS, quality.tend),
             Loop("tallies", _TIDY_SECONDS, partial(_tidy, Turn(database, "tallies", seconds=180), tallies)),
         ),
-        drift=drift.drift,
+        drift=watched.drift.drift,
         happenings=happenings,
         health=health,
         metrics=metrics,
+        quality=quality,
         tallies=tallies,
     )
 

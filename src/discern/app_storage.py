@@ -33,6 +33,7 @@ from discern.retention.ports import Expiring
 from discern.retention.service import Retention
 from discern.retention.store import RetentionStore
 from discern.retention.types import Kind
+from discern.review.store import old_labels
 from discern.settings import Settings
 from discern.store.database import Database, Durability
 from discern.store.migrations import SUBJECT_KEYS
@@ -248,6 +249,7 @@ def retention_of(database: Database, audit: AuditTrail, jobs: Jobs) -> Retention
         "jobs": ExpiringJobs(jobs, old_jobs(database)),
         "sessions": old_sessions(database),
         "runs": old_runs(database),
+        "labels": old_labels(database),
     }
     return Retention(
         RetentionStore(database, audit),

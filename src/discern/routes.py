@@ -9,30 +9,51 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from discern.core.errors import MalformedRequest, SlowSender
+from discern.core.errors import InputTooLarge, MalformedRequest, SlowSender
 
 _MOST_BODY = 64 * 1024
 _BODY_SECONDS = 10.0
+# Bytes a second that a long body has to come with.
+_SLOWEST = 200_000
 _encode = msgspec.json.Encoder().encode
 T = TypeVar("T")
 
 
 async def body_of(request: Request, kind: type[T]) -> T:
     """Return the JSON body of a request. Raises MalformedRequest and SlowSender."""
-    content = b""
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for chunk in request.stream():
-                content += chunk
-                if len(content) > _MOST_BODY:
-                    raise MalformedRequest(f"The body has more than {_MOST_BODY} bytes.", mend="Send less.")
-    except TimeoutError as error:
-        raise SlowSender(f"The body took more than {_BODY_SECONDS:g} seconds.", mend="Send it faster.") from error
+    content = await _read(request, _MOST_BODY, _BODY_SECONDS)
+    if content is None:
+        raise MalformedRequest(f"The body has more than {_MOST_BODY} bytes.", mend="Send less.")
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         detail = f"The body is not what the route takes: {error}."
         raise MalformedRequest(detail, mend=f"It takes {kind.__name__}: see /docs.") from error
+
+
+async def content_of(request: Request, most: int, setting: str) -> bytes:
+    """Return the body of a request, of `most` bytes at most, which `setting` says. Raises InputTooLarge, SlowSender."""
+    content = await _read(request, most, _BODY_SECONDS + most / _SLOWEST)
+    if content is None:
+        detail = f"The body has more than {most} bytes."
+        raise InputTooLarge(detail, mend="Send it in parts.", limit=setting, allowed=most)
+    return content
+
+
+async def _read(request: Request, most: int, seconds: float) -> bytes | None:
+    """Return a body; None for one that has more than `most` bytes. Raises SlowSender."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                parts.append(chunk)
+                size += len(chunk)
+                if size > most:
+                    return None
+    except TimeoutError as error:
+        raise SlowSender(f"The body took more than {seconds:g} seconds.", mend="Send it faster.") from error
+    return b"".join(parts)
 
 
 def json_answer(value: object, status: int = 200) -> Response:

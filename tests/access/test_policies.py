@@ -17,15 +17,23 @@ KEYS: set[Action] = {"keys.read", "keys.create", "keys.rotate", "keys.revoke"}
 WATCH: set[Action] = {"alerts.read", "drift.read", "health.read", "statistics.read", "usage.read"}
 AUDIT: set[Action] = {"jobs.read", "keys.read", "users.read", "audit.read", "privacy.read", "retention.read"}
 AUDIT |= {"compliance.read"}
+LABEL: set[Action] = {"verdicts.label"}
+QUALITY: set[Action] = {"quality.read"}
 # What concerns all workspaces, and is for those of the first one.
 OF_ALL: set[Action] = {"metrics.read"}
 MAY: dict[Role, set[Action]] = {
     "owner": set(ACTIONS),
-    "operator": ASK | WATCH | OF_ALL | KEYS | {"privacy.read", "privacy.consent", "privacy.export", "alerts.change"},
-    "analyst": ASK | WATCH,
-    "reviewer": READ,
-    "auditor": READ | WATCH | OF_ALL | AUDIT,
-    "service": ASK | {"privacy.consent"},
+    "operator": ASK
+    | WATCH
+    | OF_ALL
+    | KEYS
+    | LABEL
+    | QUALITY
+    | {"privacy.read", "privacy.consent", "privacy.export", "alerts.change"},
+    "analyst": ASK | WATCH | LABEL | QUALITY,
+    "reviewer": READ | LABEL | QUALITY,
+    "auditor": READ | WATCH | OF_ALL | AUDIT | QUALITY,
+    "service": ASK | LABEL | {"privacy.consent"},
     "device": {"detect", "detectors.read"},
 }
 
@@ -67,7 +75,7 @@ def test_what_concerns_all_workspaces_is_for_nobody_of_another_or_with_single_de
 @pytest.mark.parametrize("role", ROLES)
 def test_whoever_was_granted_single_detectors_reaches_these_alone(policies: Policies, role: Role) -> None:
     principal = Principal("key:1", "a", role, ("card-fraud",))
-    for action in ("detect", "detectors.read", "verdicts.read", "jobs.read", "jobs.cancel"):
+    for action in ("detect", "detectors.read", "verdicts.read", "verdicts.label", "jobs.read", "jobs.cancel"):
         assert policies.allows(principal, action, about(action, detector="card-fraud")) == (action in MAY[role])
         assert not policies.allows(principal, action, about(action, detector="synthetic-face"))
     nothing = Principal("key:1", "a", role, ())

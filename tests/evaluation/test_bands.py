@@ -67,7 +67,7 @@ def test_exits_that_change_nothing_change_nothing_in_any_band(
     positive = columns["label"] == 1
     assert dataset["operating"]["positive"]["flag"]["value"] == pytest.approx((decided[positive] == 2).mean(), abs=1e-6)
     assert tree["detector"]["bands"]["field"] == "a"
-    assert "each band of a has thresholds of its own" in (tmp_path / "out" / "report.html").read_text()
+    assert "and <em>review</em> between, but by a: from " in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.system

@@ -18,6 +18,7 @@ from PIL import Image
 from discern.core.errors import CallerError, DatasetRefused
 from discern.detectors.cascade import Cascade
 from discern.detectors.manifest import Manifest
+from discern.detectors.packing import pack
 from discern.detectors.runtime import StageModel
 from discern.detectors.scoring import DECISIONS
 from discern.evaluation.datasets import freeze, write_manifest
@@ -318,3 +319,18 @@ def test_a_clip_is_judged_by_the_frames_that_its_manifest_names(parts: Parts, tm
     assert judged[1] == [1, 1]
     assert judged[12] == [12, 12]
     assert judged[None] not in (judged[1], judged[12])
+
+
+def test_what_one_variant_scored_is_not_taken_for_another_s(parts: Parts, pictures: Path, tmp_path: Path) -> None:
+    variant = {"name": "flat", "models": {"only": "flat/only.onnx"}, "evidence": {"margin": 0.01}}
+    manifest = models.image_manifest(variants=[variant], serves="flat")
+    files = {**models.IMAGE_FILES, "flat/only.onnx": models.image_model(slope=0.01)}
+    bundle = pack(models.write_source(tmp_path / "source", manifest, files), tmp_path / "bundle")
+    question = asked(tmp_path / "out", pictures, detector=str(bundle.root))
+    looked, journal = look(question, parts), Journal(tmp_path / "out")
+    scores = []
+    for one in (looked.bundle, looked.bundle.with_variant(None)):
+        found, _ = run(question, replace(looked, bundle=one), parts, journal, lambda _: None)
+        scores.append(found.datasets[0].operating.positive.flag.value)
+        assert found.detector.variant == one.variant
+    assert scores[0] != scores[1]

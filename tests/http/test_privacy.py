@@ -103,7 +103,7 @@ def test_an_export_lists_the_jobs_of_a_subject_and_of_nobody_else(client: TestCl
     assert [one["input_kept"] for one in found] == [False, True]
     assert second["bytes"] == waiting["bytes"] > 0
     (act, *_) = (entry.act for entry in services.audit_store.page("default", 50, None).entries)
-    assert (act.act, act.after) == ("privacy.export", {"verdicts": 0, "jobs": 2, "consents": 0})
+    assert (act.act, act.after) == ("privacy.export", {"verdicts": 0, "jobs": 2, "consents": 0, "labels": 0})
     client.post("/v1/privacy/erase", json={"subject": "customer-81723"})
     assert client.post("/v1/privacy/export", json={"subject": "customer-81723"}).status_code == 404
 
@@ -120,7 +120,7 @@ def test_who_is_erased_is_gone_from_every_answer_and_others_are_not(client: Test
     assert [one["id"] for one in export(client, "customer-81723")["verdicts"]] == [again["id"]]
     acts = [entry.act for entry in services.audit_store.page("default", 50, None).entries]
     erasures = [act for act in acts if act.act == "privacy.erase"]
-    assert [act.after for act in erasures] == [{"verdicts": 1, "jobs": 0}, None]
+    assert [act.after for act in erasures] == [{"verdicts": 1, "jobs": 0, "labels": 0}, None]
     assert all("81723" not in str(act) for act in acts)
 
 

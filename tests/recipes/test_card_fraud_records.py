@@ -35,8 +35,8 @@ def test_the_shipped_detector_takes_every_record() -> None:
     assert isinstance(spec, RecordSpec)
     reader = RecordReader(spec, InputLimits())
     made = records.records_of(make_transactions())
-    for record in made[list(FEATURES)].to_dict("records"):
-        assert len(reader.from_content({str(name): value for name, value in record.items()}).values) == len(FEATURES)
+    for line in made[list(FEATURES)].to_json(orient="records", lines=True).splitlines():
+        assert len(reader.from_content(line.encode()).values) == len(FEATURES)
 
 
 def test_the_command_writes_a_table_or_says_that_no_payment_is_there(

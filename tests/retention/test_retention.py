@@ -325,7 +325,7 @@ def test_owners_read_and_change_what_their_own_workspace_keeps(services: Service
         return {"Authorization": f"Bearer {key.secret}"}
 
     owner = headers("default", "owner")
-    forever = {"verdicts": None, "jobs": None, "sessions": None, "runs": None}
+    forever = {"verdicts": None, "jobs": None, "sessions": None, "runs": None, "labels": None}
     assert client.get("/v1/retention", headers=owner).json() == forever
     changed = client.patch("/v1/retention", json={"kind": "verdicts", "days": 90}, headers=owner)
     assert changed.json() == forever | {"verdicts": 90}

@@ -69,7 +69,8 @@ def value_for(column: Any, table: str, number: int) -> Any:
         return "default"
     if table == "verdicts" and column.name == "id":
         return UUID(int=least_id(LONG_AGO).int + number)
-    given = {"decision": "flag", "number": number, "outcome": "done"}
+    kind = UUID if type(column.type).__name__.upper() in {"UUID", "CHAR"} else column.type.python_type
+    given = {"decision": "flag", "id": number if kind is int else uuid7(), "number": number, "outcome": "done"}
     if column.name in given:
         return given[column.name]
     by_type: dict[type, Callable[[], Any]] = {
@@ -80,7 +81,6 @@ def value_for(column: Any, table: str, number: int) -> Any:
         bool: lambda: True,
         datetime: lambda: LONG_AGO,
     }
-    kind = UUID if type(column.type).__name__.upper() in {"UUID", "CHAR"} else column.type.python_type
     return uuid7() if kind is UUID else by_type[kind]()
 
 

@@ -34,6 +34,7 @@ Action = Literal[
     "privacy.erase",
     "privacy.export",
     "privacy.read",
+    "quality.read",
     "retention.change",
     "retention.read",
     "statistics.read",
@@ -42,6 +43,7 @@ Action = Literal[
     "users.create",
     "users.read",
     "users.remove",
+    "verdicts.label",
     "verdicts.read",
 ]
 ACTIONS: tuple[Action, ...] = get_args(Action)

@@ -40,12 +40,14 @@ from discern.evaluation.platforms.cli import Bench, platform_commands
 from discern.evaluation.studio.cli import thresholds_command
 from discern.monitoring.drift.cli import drift_commands
 from discern.monitoring.health.cli import health_command
+from discern.monitoring.quality.cli import quality_command
 from discern.objects.cli import master_key_commands
 from discern.privacy.cli import privacy_commands
 from discern.quotas.cli import quota_commands
 from discern.registry.cli import detector_commands
 from discern.registry.types import split_reference
 from discern.retention.cli import retention_commands
+from discern.review.cli import label_commands
 from discern.settings import load_settings
 
 USAGE_ERROR = 2
@@ -140,6 +142,8 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
     cli.add_typer(detectors)
     cli.add_typer(dataset_commands())
     cli.add_typer(verdict_commands(lambda: opened().verdicts, is_known))
+    quality_command(cli, lambda: opened().monitoring.quality, is_known)
+    cli.add_typer(label_commands(lambda: opened().labels, is_known))
     cli.add_typer(privacy_commands(lambda: opened().privacy))
     cli.add_typer(run_commands(lambda: RunStore(opened().database)))
     cli.add_typer(key_commands(lambda: opened().keys, lambda: opened().workspaces, lambda: services().settings.home))

@@ -18,7 +18,7 @@ import typer
 import discern
 from discern.app import Services, build_services
 from discern.app_storage import no_subjects
-from discern.cli.logs import configure_logging
+from discern.cli.logs import configure_logging, configure_server_logging
 from discern.core.errors import InvalidSettings
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.monitoring.metrics.sources_processes import shared_folder
@@ -39,7 +39,10 @@ def up_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
         settings = load()
         settings = replace(settings, workers=workers or settings.workers)
         _raise_file_limit()
-        configure_logging(settings.log_level)
+        if settings.workers == 1:
+            configure_server_logging(settings)
+        else:  # the supervisor's own few lines
+            configure_logging(settings.log_level)
         services = build_services(settings)
         services.open()
         try:

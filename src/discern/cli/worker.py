@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from discern.app import build_services
-from discern.cli.logs import configure_logging
+from discern.cli.logs import configure_server_logging
 from discern.cli.serving import serve
 from discern.cli.supervisor import SIGNALS, SharedCounts
 from discern.core.errors import DiscernError
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = replace(load_settings(), workers=workers)
-    configure_logging(settings.log_level)
+    configure_server_logging(settings, slot)
     services = build_services(settings)
     supervised = SharedCounts(workers, counts_fd)
     threading.Thread(target=_end_with_the_supervisor, args=[life_fd], name="life", daemon=True).start()

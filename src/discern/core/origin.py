@@ -10,10 +10,17 @@ from typing import NamedTuple
 
 
 class Origin(NamedTuple):
-    """`address` is that of the peer or, behind a trusted proxy, of its client; the command line's is `local`."""
+    """`address` is that of the peer or, behind a trusted proxy, of its client; the command line's is `local`.
+
+    `workspace` is known once somebody has shown a key. `trace_id` and `span_id` are those of W3C Trace Context, in hex,
+    where the request is traced.
+    """
 
     address: str = "local"
     request_id: str = ""
+    workspace: str = ""
+    trace_id: str = ""
+    span_id: str = ""
 
 
 _origin: ContextVar[Origin] = ContextVar("origin")

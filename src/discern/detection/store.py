@@ -148,6 +148,27 @@ class VerdictStore:
             body = connection.execute(query).scalar()
         return None if body is None else self._opened(workspace, [(verdict_id, body)])[0]
 
+    def some(self, workspace: str, ids: Sequence[UUID]) -> dict[UUID, tuple[Verdict, bytes | None]]:
+        """Return those of the verdicts that are there, each with the id of the key it is sealed with, if it is."""
+        rows: list[tuple[UUID, bytes]] = []
+        with self._database.read() as connection:
+            for start in range(0, len(ids), _AT_A_TIME):
+                mine = verdicts.c.workspace == workspace, verdicts.c.id.in_(ids[start : start + _AT_A_TIME])
+                query = select(verdicts.c.id, verdicts.c.body).where(*mine)
+                rows += [(row.id, row.body) for row in connection.execute(query)]
+        return {
+            verdict_id: (verdict, key_id_of(body))
+            for (verdict_id, body), verdict in zip(rows, self._opened(workspace, rows), strict=True)
+            if verdict is not None
+        }
+
+    def ids(self, workspace: str, detector: str | None, after: UUID | None, limit: int) -> list[UUID]:
+        """Return ids of verdicts, newest first, from after `after` on."""
+        query = _newest(VerdictQuery(workspace, after=after), verdicts.c.id).limit(limit)
+        if detector is not None:
+            query = query.where(verdicts.c.detector == detector)
+        return self._pages.ask(lambda connection: list(connection.execute(query).scalars()))
+
     def page(self, query: VerdictQuery) -> VerdictPage:
         """Return verdicts newest first."""
         most = query.limit + 1  # one more tells whether there is a next page

@@ -247,7 +247,8 @@ def _scored(
     scoring = Scoring(detector, parts.limits, parts.locator, parts.threads)
     for source in looked.sources:
         started = time.monotonic()
-        with journal.sheet(detector.digest, source.manifest_sha256, source.split, parts.limits) as sheet:
+        what = (source.manifest_sha256, source.split, parts.limits, detector.variant)
+        with journal.sheet(detector.digest, *what) as sheet:
             scored, resumed = score_source(source, scoring, sheet, watch)
         name = f"{detector.manifest.name} {detector.manifest.version} on {source.name}"
         clocked.note(name, time.monotonic() - started, len(scored.score), resumed)

@@ -22,7 +22,7 @@ from discern.access.service_tokens import looks_like_a_token
 from discern.access.service_users import csrf_token
 from discern.access.types import Principal
 from discern.core.errors import DiscernError, MissingCsrfToken, StorageUnavailable, Unauthenticated
-from discern.core.origin import origin
+from discern.core.origin import origin, set_origin
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.http.guards import Guards
 from discern.http.problems import problem_response
@@ -75,7 +75,9 @@ class Authentication:
         try:
             if self._limits.rules and not was_counted(scope):
                 await self._limits.hit("", origin().address, None)
-            principal = self._keys.remembered(shown.secret) or await to_thread.run_sync(shown.ask)
+            principal = self._keys.remembered(shown.secret)
+            if principal is None:
+                principal = await to_thread.run_sync(shown.ask)
             if shown.kind == "session":
                 _check_csrf(scope, shown.cookie)
             elif shown.kind == "certificate":
@@ -87,6 +89,7 @@ class Authentication:
             return
         state = scope.setdefault("state", {})
         state["principal"] = principal
+        set_origin(origin()._replace(workspace=principal.workspace))
         if scope["type"] == "websocket":
             state["key_is_good"] = partial(self._is_good, shown.ask)
         await self._app(scope, receive, send)

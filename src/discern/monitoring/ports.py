@@ -39,8 +39,8 @@ class Tallies(Protocol):
 class LabelledVerdicts(Protocol):
     """The verdicts that people have said the truth about."""
 
-    def labelled(self, workspace: str, detector: str, version: str, most: int) -> Iterator[LabelledVerdict]:
-        """Yield the verdicts of a release that have a label, in the order they were labelled: the `most` latest.
+    def labelled_verdicts(self, workspace: str, detector: str, version: str, most: int) -> Iterator[LabelledVerdict]:
+        """Yield the verdicts of a release of which somebody could tell: the `most` that were labelled last, in order.
 
         A label that was changed is there once: as it is, and at the time it was changed. Raises StorageUnavailable.
         """
@@ -50,7 +50,7 @@ class LabelledVerdicts(Protocol):
 class NoLabels:
     """Has none, for installations where nobody labels."""
 
-    def labelled(self, workspace: str, detector: str, version: str, most: int) -> Iterator[LabelledVerdict]:  # noqa: ARG002
+    def labelled_verdicts(self, workspace: str, detector: str, version: str, most: int) -> Iterator[LabelledVerdict]:  # noqa: ARG002
         """Yield none."""
         return iter(())
 
@@ -71,3 +71,11 @@ class NothingHappens:
 
     def tell(self, kind: str, about: str, *, workspace: str = DEFAULT_WORKSPACE, **facts: Any) -> None:  # noqa: ANN401
         """Forget it."""
+
+
+class NoTallies:
+    """Counts nothing, for parts that are tried by themselves."""
+
+    def since(self, hour: datetime, workspace: str | None = None) -> list[TallyRow]:  # noqa: ARG002
+        """Return none."""
+        return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
 from discern.core.verdict import Decision
 
@@ -65,16 +66,6 @@ class TallyRow(NamedTuple):
     variances: float
 
 
-class LabelledVerdict(NamedTuple):
-    """A verdict that somebody has said the truth about: `label` is True for the positive class."""
-
-    verdict_id: str
-    score: float
-    decision: Decision
-    label: bool
-    labelled_at: datetime
-
-
 class Happening(NamedTuple):
     """Something that the installation noticed or did by itself: a breaker opened, a worker was replaced.
 
@@ -86,3 +77,13 @@ class Happening(NamedTuple):
     at: datetime
     workspace: str
     facts: dict[str, Any]
+
+
+class LabelledVerdict(NamedTuple):
+    """A verdict of which somebody could tell: `label` is whether its input is of the positive class."""
+
+    verdict_id: UUID
+    score: float
+    decision: Decision
+    label: bool
+    labelled_at: datetime

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from discern.core.verdict import Verdict
 from discern.objects.ports import HeldKey, KeyWrapper
-from discern.privacy.types import Subject, SubjectJob
+from discern.privacy.types import Subject, SubjectJob, SubjectLabel
 
 
 class Subjects(Protocol):
@@ -115,4 +115,20 @@ class HeldJobs(Protocol):
 
         Return how many there were. Raises StorageUnavailable.
         """
+        ...
+
+
+class HeldLabels(Protocol):
+    """The labels that verdicts about subjects were given."""
+
+    def about(self, workspace: str, key_id: bytes) -> Sequence[SubjectLabel]:
+        """Return those of verdicts that are sealed with a key, oldest first. Raises StorageUnavailable."""
+        ...
+
+    def forget_about(self, workspace: str, key_id: bytes) -> int:
+        """Delete those of verdicts that are sealed with a key; return how many. Raises StorageUnavailable."""
+        ...
+
+    def keys_in_use(self, workspace: str, key_ids: Sequence[bytes]) -> list[bytes]:
+        """Return those of the keys that seal a verdict which has a label. Raises StorageUnavailable."""
         ...

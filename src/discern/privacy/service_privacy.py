@@ -15,7 +15,7 @@ from discern.audit.ports import Trail
 from discern.audit.types import Act
 from discern.core.clock import Clock, utc_now
 from discern.core.errors import CallerError, DiscernError, UnknownSubject
-from discern.privacy.ports import HeldJobs, HeldVerdicts
+from discern.privacy.ports import HeldJobs, HeldLabels, HeldVerdicts
 from discern.privacy.service import SubjectKeys
 from discern.privacy.store import ConsentStore
 from discern.privacy.types import Consent, Erasure, PrivacyRules, SubjectExport
@@ -34,6 +34,7 @@ class Privacy:
         consents: ConsentStore,
         verdicts: HeldVerdicts,
         jobs: HeldJobs,
+        labels: HeldLabels,
         trail: Trail,
         clock: Clock = utc_now,
     ) -> None:
@@ -41,6 +42,7 @@ class Privacy:
         self._consents = consents
         self._verdicts = verdicts
         self._jobs = jobs
+        self._labels = labels
         self._trail = trail
         self._clock = clock
 
@@ -86,9 +88,10 @@ class Privacy:
             raise _unknown()
         found = () if stored is None else tuple(self._verdicts.about(workspace, stored.key_id))
         jobs = tuple(self._jobs.about(workspace, reference))
-        after = {"verdicts": len(found), "jobs": len(jobs), "consents": len(consents)}
+        labels = () if stored is None else tuple(self._labels.about(workspace, stored.key_id))
+        after = {"verdicts": len(found), "jobs": len(jobs), "consents": len(consents), "labels": len(labels)}
         self._trail.record(Act(workspace, by.id, "privacy.export", f"subject:{reference}", after=after))
-        return SubjectExport(name, self._clock(), found, jobs, tuple(consents))
+        return SubjectExport(name, self._clock(), found, jobs, tuple(consents), labels)
 
     def erase(self, workspace: str, name: str, by: Principal = LOCAL) -> Erasure:
         """Forget a subject. Raises UnknownSubject where nothing is kept of them; nothing is forgotten half."""
@@ -103,14 +106,15 @@ class Privacy:
         self._subjects.shred(workspace, reference, now)
         # Of an erasure that stopped half-way before, too.
         erased = store.erased_of(workspace, reference)
+        labels = sum(self._labels.forget_about(workspace, one.key_id) for one in erased)
         verdicts = sum(self._verdicts.forget_about(workspace, one.key_id) for one in erased)
-        erasure = Erasure(reference, verdicts, jobs, now)
+        erasure = Erasure(reference, verdicts, jobs, now, labels)
         act = Act(
             workspace,
             by.id,
             "privacy.erase",
             f"subject:{reference}",
-            after={"verdicts": verdicts, "jobs": jobs},
+            after={"verdicts": verdicts, "jobs": jobs, "labels": labels},
         )
         self._consents.forget(workspace, reference, act)
         return erasure
@@ -133,6 +137,8 @@ class Privacy:
             after = page[-1].workspace, page[-1].key_id
             for workspace in {one.workspace for one in page}:
                 key_ids = [one.key_id for one in page if one.workspace == workspace]
+                for key_id in self._labels.keys_in_use(workspace, key_ids):
+                    self._labels.forget_about(workspace, key_id)
                 for key_id in self._verdicts.keys_in_use(workspace, key_ids):
                     deleted += self._verdicts.forget_about(workspace, key_id)
             for one in page:
@@ -143,8 +149,9 @@ class Privacy:
         return deleted
 
     def _is_half_done(self, workspace: str, reference: str) -> bool:
-        erased = self._subjects.store.erased_of(workspace, reference)
-        return bool(self._verdicts.keys_in_use(workspace, [one.key_id for one in erased]))
+        key_ids = [one.key_id for one in self._subjects.store.erased_of(workspace, reference)]
+        held = (self._verdicts.keys_in_use(workspace, key_ids), self._labels.keys_in_use(workspace, key_ids))
+        return any(held)
 
     def reapply_quietly(self) -> None:
         """Do the same beside the server's work. Raises nothing."""

@@ -56,6 +56,18 @@ class SubjectJob(msgspec.Struct, frozen=True):
     error: dict[str, Any] | None = None
 
 
+class SubjectLabel(msgspec.Struct, frozen=True):
+    """What somebody said is true of a verdict about a subject; `label` None where nobody could tell."""
+
+    verdict_id: str
+    detector: str
+    label: str | None
+    source: str
+    labelled_at: _Utc
+    created_at: _Utc
+    note: str = ""
+
+
 class SubjectExport(msgspec.Struct, frozen=True):
     """All that is kept of a subject, each kind oldest first."""
 
@@ -64,6 +76,7 @@ class SubjectExport(msgspec.Struct, frozen=True):
     verdicts: tuple[Verdict, ...]
     jobs: tuple[SubjectJob, ...]
     consents: tuple[Consent, ...]
+    labels: tuple[SubjectLabel, ...] = ()
 
 
 class Erasure(msgspec.Struct, frozen=True):
@@ -73,6 +86,7 @@ class Erasure(msgspec.Struct, frozen=True):
     verdicts: int
     jobs: int
     at: _Utc
+    labels: int = 0
 
 
 class PrivacyRules(msgspec.Struct, frozen=True):

@@ -1,1 +1,1 @@
-"""How long verdicts, jobs, sessions and runs are kept, and their deletion."""
+"""How long verdicts, jobs, sessions, runs and labels are kept, and their deletion."""

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-Kind = Literal["verdicts", "jobs", "sessions", "runs"]
+Kind = Literal["verdicts", "jobs", "sessions", "runs", "labels"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -18,6 +18,7 @@ class Keeping(msgspec.Struct, frozen=True):
     jobs: int | None = None
     sessions: int | None = None
     runs: int | None = None
+    labels: int | None = None
 
     def days(self, kind: Kind) -> int | None:
         """Return the days of a kind."""

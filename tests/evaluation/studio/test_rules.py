@@ -301,3 +301,44 @@ def test_a_limit_that_is_so_many_negatives_allows_so_many() -> None:
     sample = Sample(labels, scores.reshape(-1, 1), np.arange(120), np.ones(120))
     cuts = choose_cuts(sample, Goal(Costs(0.0, 1.0), 0.0, max_fpr=0.29))[0]
     assert int((scores[~labels] >= cuts.flag_from).sum()) == 29
+
+
+# A score of 1 is flagged by every exit there can be.
+below_one = scores.map(lambda score: min(score, 0.999999))
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), below_one, scores, money, st.sampled_from([0.5, 1.0, 3.0])), min_size=4, max_size=14
+    ),
+    st.floats(0, 0.6),
+    st.floats(0, 1),
+)
+@settings(max_examples=300, deadline=None)
+def test_exits_keep_the_limit_of_false_positives(
+    table: list[tuple[bool, float, float, float, float]], max_fpr: float, exit_loss: float
+) -> None:
+    sample = sample_of(table)
+    goal = Goal(Costs(false_alarm=0.0), 0.0, max_fpr, exit_loss=exit_loss)
+    try:
+        chosen = choose(sample, goal)
+    except NotReachable:
+        return
+    flagged = np.count_nonzero((decisions(chosen, sample)[0] == 2) & ~sample.labels)
+    assert flagged <= max_fpr * np.count_nonzero(~sample.labels) + 1e-9
+
+
+def test_exits_flag_nobody_more_where_the_upper_end_is_limited() -> None:
+    random = np.random.default_rng(5)
+    labels = random.random(3000) < 0.4
+    stage_scores = np.clip(random.normal(0.25 + 0.4 * labels[:, None], (0.2, 0.14), (3000, 2)), 0, 0.999)
+    sample = Sample(labels, stage_scores, np.arange(3000), np.ones(3000))
+    for upper_end in (False, True):
+        goal = Goal(Costs(false_alarm=0.0), 0.0, 0.05, upper_end=upper_end)
+        chosen = choose(sample, goal)
+        with_exits, alone = decisions(chosen, sample)[0], last_decisions(chosen.cuts, sample)
+        negatives = np.count_nonzero(~labels)
+        assert np.count_nonzero((with_exits == 2) & ~labels) <= 0.05 * negatives
+        if upper_end:
+            assert not ((with_exits == 2) & (alone != 2) & ~labels).any()
+        assert chosen.exits[0].clear_below > 0

@@ -143,8 +143,21 @@ def test_no_assumption_is_cheaper_with_the_chosen_thresholds_than_with_its_own()
     rows = evidence.what_if(sample, GOAL, (), chosen, 0.2, 500.0)
     assert len(rows) >= 12
     for one in rows:
-        if "reviewed" not in one.assumption:  # there the chosen ones review more than would be allowed
+        if one.chosen_keeps:
             assert one.cost <= one.cost_of_chosen + 1e-9
+    (half,) = (one for one in rows if "at most" in one.assumption and not one.chosen_keeps)
+    assert half.assumption.endswith(" a day")
+
+
+def test_a_limit_alone_is_asked_about_with_other_limits_and_with_no_costs_that_nobody_named() -> None:
+    sample = drawn(Generator(PCG64(8)), 300)
+    goal = Goal(Costs(false_alarm=0.0), reviews=0.0, max_fpr=0.1)
+    rows = evidence.what_if(sample, goal, (), choose(sample, goal), 0.2, None)
+    said = [one.assumption for one in rows]
+    assert not any("as much" in one for one in said)
+    limits = [one for one in rows if "negatives are flagged" in one.assumption]
+    assert [one.chosen_keeps for one in limits] == [False, True]
+    assert limits[0].cost > limits[1].cost
 
 
 def test_a_cost_is_never_below_zero_and_a_resample_out_of_the_limit_takes_the_highest_cut() -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 from numpy.random import PCG64, Generator
@@ -209,7 +210,7 @@ def labels_alarm(runs: int, labels: int, worse_from: int | None, *, seed: int = 
             chances[worse_from:] = np.minimum(1.0, chances[worse_from:] + 0.15)
         truth = drawn.random(labels) < chances
         verdicts = [
-            LabelledVerdict("", float(score), "clear", bool(is_positive), begin + timedelta(seconds=place))
+            LabelledVerdict(UUID(int=0), float(score), "clear", bool(is_positive), begin + timedelta(seconds=place))
             for place, (score, is_positive) in enumerate(zip(scores, truth, strict=True))
         ]
         for upto in range(worse_from or labels, labels + 1, 50):

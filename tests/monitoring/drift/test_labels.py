@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -25,14 +26,14 @@ class Labels:
     def __init__(self, count: int, worse_from: int) -> None:
         self.count, self.worse_from = count, worse_from
 
-    def labelled(self, workspace: str, detector: str, version: str, most: int) -> Iterator[LabelledVerdict]:
+    def labelled_verdicts(self, workspace: str, detector: str, version: str, most: int) -> Iterator[LabelledVerdict]:
         drawn = np.random.default_rng(1)
         scores = drawn.beta(0.3, 2.0, 5000)
         chances = np.where(np.arange(5000) < self.worse_from, scores, np.minimum(1, scores + 0.3))
         for place in range(max(0, self.count - most), self.count):
             at = BEGIN + timedelta(minutes=place)
             label = bool(drawn.random() < chances[place])
-            yield LabelledVerdict(str(place), float(scores[place]), "clear", label, at)
+            yield LabelledVerdict(UUID(int=place), float(scores[place]), "clear", label, at)
 
 
 def test_labels_that_stay_as_right_raise_no_alarm_and_worse_ones_do() -> None:
@@ -44,11 +45,11 @@ def test_labels_that_stay_as_right_raise_no_alarm_and_worse_ones_do() -> None:
 
 def test_without_labels_there_is_nothing_to_say() -> None:
     assert concept_of([]) is None
-    assert list(NoLabels().labelled(*KEY, 10)) == []
+    assert list(NoLabels().labelled_verdicts(*KEY, 10)) == []
 
 
 def test_scores_that_become_better_end_an_alarm_and_raise_none() -> None:
-    better = [LabelledVerdict("", 0.9 if place < 500 else 0.1, "clear", False, BEGIN) for place in range(1000)]
+    better = [LabelledVerdict(UUID(int=0), 0.9 if place < 500 else 0.1, "clear", False, BEGIN) for place in range(1000)]
     found = concept_of(better)
     assert found is not None
     assert found.loss_before is not None

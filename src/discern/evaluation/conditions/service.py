@@ -147,7 +147,9 @@ class _Dataset:
             scoring = replace(
                 scoring, limits=replace(limits, image_bytes=most, video_bytes=max(limits.video_bytes, 1 << 40))
             )
-        with self.journal.sheet(scoring.detector.digest, tried.manifest_sha256, None, scoring.limits) as sheet:
+        detector = scoring.detector
+        what = (tried.manifest_sha256, None, scoring.limits, detector.variant)
+        with self.journal.sheet(detector.digest, *what) as sheet:
             return score_source(tried, scoring, sheet, self.watch)[0]
 
     def _curves(self, clean: Scored) -> tuple[ConditionCurve, ...]:

@@ -184,7 +184,7 @@ def _print(choice: ThresholdChoice, asked: Asked) -> None:
             f"{other.review_from:g}",
             f"{other.flag_from:g}",
             f"{other.cost:.4g}",
-            f"{other.cost_of_chosen:.4g}",
+            f"{other.cost_of_chosen:.4g}{'' if other.chosen_keeps else ', over the limit'}",
         )
     print_table(table)
     typer.echo(printable(verdict(choice), _SAID))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from discern.evaluation import report, report_words
-from discern.evaluation.studio.types import CostPoint, ThresholdChoice
+from discern.evaluation.studio.types import CostPoint, Flow, ThresholdChoice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,13 +58,18 @@ def verdict(choice: ThresholdChoice) -> str:
     more = f" where {choice.amount_field} is below {others[0].start:g} ({len(others)} more bands)" if others else ""
     cost = choice.cost
     expected = f"an item costs {_figure(cost.value)} ({_interval(cost)})" if cost.value is not None else cost.caveat
+    negative, positive = choice.flows
     shipped = choice.cost_of_shipped.value
     beside = "" if shipped is None else f" With the thresholds that it has an item costs {_figure(shipped)}."
     return (
         f"{choice.detector} {choice.version} reviews from {first.review_from:g} and flags from "
         f"{first.flag_from:g}{more}: {expected}, {report_words.percent(choice.reviews)} of the items are "
-        f"reviewed.{beside}"
+        f"reviewed.{beside} It flags {_flagged(positive)} and {_flagged(negative)}."
     )
+
+
+def _flagged(flow: Flow) -> str:
+    return f"{report_words.percent(flow.flag.value)} of {flow.label}"
 
 
 def plot(choice: ThresholdChoice) -> str:

@@ -228,11 +228,22 @@ def what_if(
             continue
         best = Chosen(cuts)
         cost, kept = (weighted_mean(cost_of(decisions(one, rows)[0], rows, other), rows) for one in (best, chosen))
-        if kept < cost and (other.reviews is None or reviews_of(chosen, rows) <= other.reviews):
+        keeps = _keeps(chosen, rows, other)
+        if keeps and kept < cost:
             best, cost = chosen, kept
         first = best.cuts[0]
-        found.append(WhatIf(name, first.review_from, first.flag_from, cost, kept, reviews_of(best, rows)))
+        found.append(WhatIf(name, first.review_from, first.flag_from, cost, kept, reviews_of(best, rows), keeps))
     return tuple(found)
+
+
+def _keeps(chosen: Chosen, sample: Sample, goal: Goal) -> bool:
+    if goal.reviews is not None and reviews_of(chosen, sample) > goal.reviews:
+        return False
+    decided = decisions(chosen, sample)[0]
+    if goal.cards is not None and cards.reviewed(decided == REVIEW, sample)[0] > goal.cards:
+        return False
+    flagged = decided[~sample.labels] == FLAG
+    return goal.max_fpr is None or float(np.mean(flagged)) <= goal.max_fpr
 
 
 def _assumptions(
@@ -240,6 +251,7 @@ def _assumptions(
 ) -> list[tuple[str, Goal, Sample]]:
     costs, change = goal.costs, msgspec.structs.replace
     made: list[tuple[str, Goal, Sample]] = []
+    several = sum(map(bool, (costs.miss or costs.amount_share, costs.false_alarm, costs.review))) > 1
     for factor in (0.5, 2.0, 5.0):
         changed = {
             "misses": change(costs, miss=costs.miss * factor, amount_share=costs.amount_share * factor),
@@ -249,7 +261,8 @@ def _assumptions(
         made += [
             (f"{name} cost {factor:g} times as much", change(goal, costs=other), sample)
             for name, other in changed.items()
-            if other != costs
+            # Only ratios matter: where one thing alone costs, as much more of it changes nothing.
+            if other != costs and several
         ]
     for factor in (0.1, 0.5, 2.0, 10.0):
         share = prevalence * factor
@@ -257,6 +270,10 @@ def _assumptions(
         if share < 1 and goal.cards is None:
             rows = sample.weighing(weights_at(sample.labels, share))
             made.append((f"{share * 100:.3g} % of the items are positive", goal, rows))
+    for rate in () if goal.max_fpr is None else (goal.max_fpr * 0.5, goal.max_fpr * 2):
+        if rate < 1:
+            said = f"at most {rate * 100:.3g} % of the negatives are flagged"
+            made.append((said, change(goal, max_fpr=rate), sample))
     for factor in (0.5, 2.0):
         if goal.cards is not None and goal.cards * factor <= 1:
             share = goal.cards * factor

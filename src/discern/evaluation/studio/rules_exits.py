@@ -4,6 +4,8 @@
   `review_from`, `flag_above` at least the highest `flag_from`.
 - What the exits of a stage add to the cost of the last stage's decisions stays within that stage's part of the bound on
   the sample. Within it as much of the later stages is saved as can be, exactly.
+- Under a limit of false positives exits flag no more negatives than it leaves room for beside the last stage's; at the
+  upper end of its interval, none but those. A score of 1 of an earlier stage is flagged all the same.
 - Stages are taken in their order, each on the rows that those before left open.
 """
 
@@ -39,6 +41,9 @@ def choose_exits(sample: Sample, goal: Goal, cuts: tuple[Cuts, ...]) -> tuple[St
     stage_costs = goal.stage_costs or (1.0,) * stages
     limits = min(one.review_from for one in cuts), max(one.flag_from for one in cuts)
     left = np.arange(len(alone))
+    # Negatives that only an exit would flag, and how many of them the limit leaves room for.
+    extra = (~sample.labels & (alone != FLAG)).astype(np.float64)
+    spare = _spare(sample, goal, alone)
     exits = []
     for stage in range(stages - 1):
         weights = sample.weights[left]
@@ -48,20 +53,40 @@ def choose_exits(sample: Sample, goal: Goal, cuts: tuple[Cuts, ...]) -> tuple[St
             weights * sum(stage_costs[stage + 1 :]),
             limits,
             bound,
+            (extra[left], spare),
             priced=bool(goal.stage_costs),
         )
         exits.append(StageExits(stage, *exit_))
         scores = sample.stage_scores[left, stage]
+        spare -= float(np.sum(extra[left][scores >= exit_[1]]))
         left = left[(scores >= exit_[0]) & (scores < exit_[1])]
     return tuple(exits)
 
 
+def _spare(sample: Sample, goal: Goal, alone: NDArray[np.int8]) -> float:
+    """Return how many negatives more than those the last stage flags may be flagged."""
+    if goal.max_fpr is None:
+        return np.inf
+    if goal.upper_end:
+        return 0.0
+    flagged = np.count_nonzero(~sample.labels & (alone == FLAG))
+    return max(0.0, goal.max_fpr * np.count_nonzero(~sample.labels) - flagged)
+
+
 def _exits_of_a_stage(
-    scores: Floats, added: Floats, saved: Floats, limits: tuple[float, float], bound: float, *, priced: bool
+    scores: Floats,
+    added: Floats,
+    saved: Floats,
+    limits: tuple[float, float],
+    bound: float,
+    flagging: tuple[Floats, float],
+    *,
+    priced: bool,
 ) -> tuple[float, float]:
     """Return `clear_below` and `flag_above`.
 
-    `added` [2, n] is what clearing and flagging add to the cost of a row, `saved` [n] what is saved by not going on.
+    `flagging` is which rows [n] are flagged by exits alone and against the limit, and how many of them may be. `added`
+    [2, n] is what clearing and flagging add to the cost of a row, `saved` [n] what is saved by not going on.
     With `priced` both are of one currency, and the most is saved after what is added; else as much as can be.
     """
     review_from, flag_from = limits
@@ -75,7 +100,12 @@ def _exits_of_a_stage(
     if priced:
         gain_clear, gain_flag = gain_clear - loss_clear, gain_flag - loss_flag
     clears = np.flatnonzero(steps.low < review_from)
-    flags = np.flatnonzero(steps.high >= flag_from)
+    extra, spare = flagging
+    flags = np.flatnonzero(
+        (steps.high >= flag_from) & (float(np.sum(extra)) - steps.summed_below(extra) <= spare + 1e-9)
+    )
+    if not len(flags):
+        return 0.0, 1.0
     by_loss = flags[np.lexsort((flags, loss_flag[flags]))]
     best = np.maximum.accumulate(gain_flag[by_loss])
     slack = 1e-9 * max(1.0, bound)

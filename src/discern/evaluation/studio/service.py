@@ -295,7 +295,7 @@ def _scored(
     detector = load_detector(bundle, threads=1)
     # Stages whose score a later one takes keep their calibration: it is not all or none.
     calibrations = [stage.calibration.model_dump(mode="json") for stage in manifest.stages]
-    what = (source.manifest_sha256, source.split, parts.limits, "one pair of thresholds", calibrations)
+    what = (source.manifest_sha256, source.split, parts.limits, bundle.variant, "one pair of thresholds", calibrations)
     with Journal(out).sheet(bundle.digest, *what) as sheet:
         return score_source(source, Scoring(detector, parts.limits, parts.locator, parts.threads), sheet, watch)[0]
 

@@ -146,7 +146,10 @@ class CardsReviewed(msgspec.Struct, frozen=True):
 
 
 class WhatIf(msgspec.Struct, frozen=True):
-    """Under another assumption: the best thresholds, their cost, and the cost of those that were chosen; an item."""
+    """Under another assumption: the best thresholds, their cost, and the cost of those that were chosen; an item.
+
+    Where `chosen_keeps` is false the chosen ones break a limit there, and what they cost is no measure of the best.
+    """
 
     assumption: str
     review_from: float
@@ -154,6 +157,7 @@ class WhatIf(msgspec.Struct, frozen=True):
     cost: float
     cost_of_chosen: float
     reviews: float
+    chosen_keeps: bool = True
 
 
 class KindLoss(msgspec.Struct, frozen=True):

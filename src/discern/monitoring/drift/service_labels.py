@@ -53,7 +53,7 @@ class LabelWatch:
 
     def _judge(self, key: ReleaseKey, standing: Standing) -> None:
         before, now = standing.release.concept, self._clock()
-        labelled = list(self._labels.labelled(*key, MOST_LABELS))
+        labelled = list(self._labels.labelled_verdicts(*key, MOST_LABELS))
         found = concept_of(labelled) if labelled else None
         if found is None:
             return
