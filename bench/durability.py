@@ -69,14 +69,15 @@ def _postgresql(folder: Path, opened: ExitStack) -> dict[Durability, Database]:
 
 def _milliseconds(store: VerdictStore, size: int) -> float:
     """Return what a commit took, the mean of some."""
-    groups = [[LedgerEntry(_verdict(), "key:bench") for _ in range(size)] for _ in range(_COMMITS[size])]
+    groups = [[LedgerEntry(verdict(), "key:bench") for _ in range(size)] for _ in range(_COMMITS[size])]
     started = time.perf_counter()
     for group in groups:
         store.append(group)
     return (time.perf_counter() - started) * 1000 / len(groups)
 
 
-def _verdict() -> Verdict:
+def verdict() -> Verdict:
+    """Return a verdict on a record."""
     return Verdict(
         id=uuid7_text(),
         workspace="default",

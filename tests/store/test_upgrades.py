@@ -18,6 +18,7 @@ from discern.core.errors import StorageUnavailable
 from discern.core.ids import uuid7
 from discern.core.months import Month, least_id
 from discern.detection.store import VerdictStore
+from discern.detection.store_tallies import TallyStore
 from discern.detection.types import LedgerEntry, VerdictQuery
 from discern.store import migrations
 from discern.store.database import Database
@@ -169,6 +170,13 @@ def test_verdicts_of_months_ago_are_read_and_found_on_pages_after_the_upgrade(ma
     fresh = verdict()
     store.append([LedgerEntry(fresh, "key:1")])
     assert store.page(VerdictQuery("default", limit=1)).verdicts == (fresh,)
+    # Those of before were counted by the upgrade, where it came to that.
+    told = {
+        (row.hour, row.stages): row.verdicts for row in TallyStore(database).since(datetime(2026, 1, 1, tzinfo=UTC))
+    }
+    assert sum(told.values()) == (4 if revision < "0012" else 1)
+    if revision < "0012":
+        assert told[datetime(2026, 1, 1, tzinfo=UTC), ()] == 3
 
 
 def test_an_upgrade_that_fails_leaves_everything_as_it_was(make: Make) -> None:

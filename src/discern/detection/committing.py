@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -203,8 +202,9 @@ class Committer:
             self._counts.add("ledger.commits")
             self._untidy_rows += rows
             entries = groups[0].entries if len(groups) == 1 else [entry for group in groups for entry in group.entries]
-            for workspace, count in Counter([entry.verdict.workspace for entry in entries]).items():
-                self._counts.add("ledger.verdicts", count, workspace=workspace)
+            workspaces = [entry.verdict.workspace for entry in entries]
+            for workspace in set(workspaces):
+                self._counts.add("ledger.verdicts", workspaces.count(workspace), workspace=workspace)
             for watcher in self._watchers:
                 watcher.recorded(entries)
         for group in groups:

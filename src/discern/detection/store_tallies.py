@@ -37,7 +37,7 @@ from sqlalchemy import (
 )
 
 from discern.core.clock import Clock, utc_now
-from discern.core.verdict import Decision, Verdict
+from discern.core.verdict import Decision
 from discern.detection.types import LedgerEntry
 from discern.monitoring.types import TallyRow
 from discern.store.database import Database
@@ -59,6 +59,7 @@ tallies = Table(
     Column("detector", String(64), nullable=False),
     Column("version", String(32), nullable=False),
     Column("decided_by", String(64), nullable=False),
+    # With commas between them; the name of a stage has none.
     Column("stages", String(), nullable=False),
     Column("cached", Boolean(), nullable=False),
     Column("degraded", String(64), nullable=False),
@@ -96,18 +97,19 @@ class Tallying:
     def values(self, entries: Iterable[LedgerEntry]) -> list[list[Any]]:
         """Return the rows to add for verdicts that are written: few, for most are alike."""
         found: dict[tuple[Any, ...], list[float]] = {}
-        hour = self._hour
+        starts, ends = self._hour
         for entry in entries:
             verdict = entry.verdict
-            if not hour.starts <= verdict.created_at < hour.ends:
-                hour = self._hour = _Hour.of(verdict.created_at)
+            if not starts <= verdict.created_at < ends:
+                starts, ends = self._hour = _Hour.of(verdict.created_at)
+            stages = verdict.stages
             key = (
-                hour.starts,
+                starts,
                 verdict.workspace,
                 verdict.detector,
                 verdict.version,
                 verdict.decided_by,
-                _stages(verdict),
+                stages[0].name if len(stages) == 1 else ",".join([stage.name for stage in stages]),
                 verdict.cached,
                 verdict.degraded,
             )
@@ -215,12 +217,6 @@ class TallyStore:
             sums = [sum(values) for values in zip(*gone, strict=True)] or [0] * len(columns)
             added = {column.name: column + value for column, value in zip(columns, sums, strict=True)}
             connection.execute(update(tallies).where(tallies.c.id == first).values(hour=hour, **added))
-
-
-def _stages(verdict: Verdict) -> str:
-    """Return the names of the stages that an input came to, with commas; a name has none."""
-    stages = verdict.stages
-    return stages[0].name if len(stages) == 1 else ",".join([stage.name for stage in stages])
 
 
 def _by_decision(row: Row[Any]) -> Iterator[TallyRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -246,3 +247,12 @@ def test_a_refused_request_counts_for_its_route(app: TestClient, two_workspaces:
     assert found["GET", "/v1/audit", "403"] == 1
     assert found["GET", "/v1/detectors/{name}", "200"] == 1
     assert found["POST", "/v1/detectors/{name}/verdicts", "422"] == 1
+
+
+def test_without_the_library_the_answer_says_what_to_install(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client.exposition", None)
+    answer = client.get("/metrics")
+    assert (answer.status_code, answer.json()["code"]) == (501, "missing_extra")
+    assert "server" in answer.text

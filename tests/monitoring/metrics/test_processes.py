@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from discern.core.counts import Counts
+from discern.core.errors import StorageUnavailable
 from discern.monitoring.metrics.service_process import ProcessMetrics
 from discern.monitoring.metrics.sources_processes import Key, ProcessFiles, shared_folder
 from discern.monitoring.types import Sample
@@ -174,3 +175,18 @@ def test_two_processes_make_one_histogram_and_a_folder_that_is_gone_hurts_nobody
     samples, processes = one.read()
     assert (of(samples, f"{LATENCY}_count"), processes) == ({(): 1}, 1)
     one.close()
+
+
+def test_without_the_library_a_process_goes_on_by_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    process, counts = metrics()
+    process.open(folder)
+    counts.add("ledger.commits", 2)
+    samples, processes = process.read()
+    assert (of(samples, "discern_ledger_commits_total"), processes) == ({(): 2}, 1)
+
+
+def test_a_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "metrics").write_text("in the way")
+    with pytest.raises(StorageUnavailable, match="DISCERN_HOME"), shared_folder(tmp_path):
+        pass

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from discern.monitoring.metrics.catalogue import CATALOGUE
 from discern.monitoring.metrics.sources_processes import Key, ProcessFiles, Together
 from discern.monitoring.types import Metric, Sample
 
+log = logging.getLogger(__name__)
 _CACHE, _JOBS = "discern_cache_lookups_total", "discern_jobs_total"
 _COUNTED: dict[str, Key] = {
     "access.denials": ("discern_denials_total", ()),
@@ -63,9 +65,16 @@ class ProcessMetrics:
         self._values: dict[Key, float] = dict.fromkeys([*_COUNTED.values(), *((name, ()) for name in _ONCE)], 0.0)
 
     def open(self, folder: Path) -> None:
-        """Share what is measured with the other processes of a folder, from here on. Needs prometheus-client."""
+        """Share what is measured with the other processes of a folder, from here on.
+
+        Without prometheus-client each process goes on by itself, and the log says so.
+        """
         with self._lock:
-            self._files = ProcessFiles(folder, _GAUGES, _LARGEST)
+            try:
+                self._files = ProcessFiles(folder, _GAUGES, _LARGEST)
+            except ImportError:
+                log.warning("metrics_not_shared", extra={"mend": "Install the extra `server`."})
+                return
             self._files.write(self._values)
 
     def close(self) -> None:

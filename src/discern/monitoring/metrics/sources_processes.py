@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from discern.core.errors import StorageUnavailable
 from discern.core.ids import uuid7_text
 
 Key = tuple[str, tuple[str, ...]]
@@ -149,9 +150,24 @@ def _held(path: Path) -> int:
 def shared_folder(home: Path) -> Iterator[Path]:
     """Give a folder of one server's own below the home folder, and take away what servers left that were killed.
 
-    Raises OSError.
+    Raises StorageUnavailable.
     """
-    above = home / "metrics"
+    try:
+        folder, held = _made(home / "metrics")
+    except OSError as error:
+        raise StorageUnavailable(
+            f"{home / 'metrics'} cannot be written: {error.strerror}.",
+            mend="See that the disk is not full, and DISCERN_HOME is a folder you may write to.",
+        ) from error
+    try:
+        yield folder
+    finally:
+        os.close(held)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made(above: Path) -> tuple[Path, int]:
+    """Make a folder below another one; return it, and what holds it."""
     above.mkdir(mode=0o700, exist_ok=True)
     for old in above.glob("[!.]*"):
         with suppress(OSError):  # it lives, or somebody else is quicker
@@ -163,8 +179,4 @@ def shared_folder(home: Path) -> Iterator[Path]:
     (begun / _ALIVE).touch()
     held = _held(begun / _ALIVE)
     begun.rename(folder)  # others see it from here on, and that it is held
-    try:
-        yield folder
-    finally:
-        os.close(held)
-        shutil.rmtree(folder, ignore_errors=True)
+    return folder, held
