@@ -18,7 +18,7 @@ WARM := home=$$(mktemp -d) && env -u PYTHONDONTWRITEBYTECODE DISCERN_HOME=$$home
 
 # Digests, signatures and names of tests are no secrets, nor are the words that stand in for one in tests and examples.
 NO_SECRETS := --exclude-files '^requirements/|^docs/reference/|/builtin/.*/(signature\.json|detector\.yaml)$$' \
-  --exclude-secrets '^(dsc_|dss_|password|p|word|hidden-word|s3cr3t|several words of .*|.*-not-a-real-secret|tests/\S+::test_\w+)$$'
+  --exclude-secrets '^(dsc_|dss_|password|p|word|hidden-word|s3cr3t|several (other )?words.*|secrets/\S+\.secret|pass-word(-9)?|word-of-pass|\S+-(that|of)-nobody(-sees)?|.*-not-a-real-secret|tests/\S+::test_\w+)$$'
 
 # Known vulnerabilities of what is locked, where the database of them can be asked.
 ADVISORIES := api.osv.dev

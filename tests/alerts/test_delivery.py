@@ -20,7 +20,7 @@ from discern.alerts.ports import Sender, Sent
 from discern.alerts.rules_delivery import pause_after
 from discern.alerts.service import _test_notice
 from discern.alerts.service_channels import DELIVERY_HEADER, sender_of
-from discern.alerts.types import Channel, Delivery, Notice, Table
+from discern.alerts.types import Channel, Notice, NoticeDelivery, Table
 from discern.app import Services
 from discern.core.clock import utc_now
 from discern.core.ids import uuid7
@@ -53,7 +53,7 @@ def make(database: Database, clock: Clock, tmp_path: Path) -> Make:
     return make
 
 
-def deliveries(watch: Watch, channel: str = "hook") -> list[Delivery]:
+def deliveries(watch: Watch, channel: str = "hook") -> list[NoticeDelivery]:
     alert = watch.alerts()[-1]
     return [one for one in watch.store.notices.of_alert(alert, alert.group) if one.channel == channel]
 

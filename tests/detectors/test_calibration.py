@@ -171,7 +171,8 @@ def test_every_kind_keeps_the_order_stays_in_range_and_takes_each_value_by_itsel
 def test_beta_with_equal_slopes_is_temperature(probability: float, temperature: float) -> None:
     slope = 1 / temperature
     assert calibrate_beta([probability], slope, slope, 0.0)[0] == pytest.approx(
-        calibrate([probability], temperature)[0], abs=1e-7
+        calibrate([probability], temperature)[0],
+        abs=2e-7,  # a share that near to 0 or 1 is cut off at 1e-7
     )
 
 

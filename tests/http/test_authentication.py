@@ -18,7 +18,7 @@ def test_every_route_but_health_and_the_description_asks_for_a_key(stranger: Tes
     closed = 0
     for path, operations in document["paths"].items():
         for method in operations:
-            ids = ("verdict_id", "job_id", "key_id", "user_id", "session_id", "factor_id")
+            ids = ("verdict_id", "job_id", "key_id", "user_id", "session_id", "factor_id", "alert_id", "silence_id")
             given = dict.fromkeys(ids, "01a1fb4b-0233-7998-8f07-5b5ac3979bc9")
             given |= {"provider": "nobody"}
             answer = stranger.request(method, path.format(name="toy-image", version="1.0.0", **given))

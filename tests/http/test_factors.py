@@ -405,7 +405,12 @@ def test_whose_role_demands_a_factor_does_nothing_but_enrol_one_and_sign_out(ser
     owner = house.person("olga", "owner")
     assert owner.log_in().json()["principal"]["enrolling"] is True
     ids = {"user_id": str(house.users.named("default", "olga").id), "name": "toy-record", "version": "1.0.0"}
-    filled = dict.fromkeys(("session_id", "factor_id", "job_id", "verdict_id", "key_id"), ids["user_id"]) | ids
+    filled = (
+        dict.fromkeys(
+            ("session_id", "factor_id", "job_id", "verdict_id", "key_id", "alert_id", "silence_id"), ids["user_id"]
+        )
+        | ids
+    )
     for route in asks():
         method, path = route.split(" ")
         answer = owner.browser.request(method, path.format(**filled), json={}, headers=owner.token)

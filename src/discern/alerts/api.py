@@ -18,7 +18,7 @@ from discern.alerts.types import (
     AlertPage,
     AlertState,
     ChannelTest,
-    Delivery,
+    NoticeDelivery,
     Silence,
     SilenceChange,
     SilenceList,
@@ -28,7 +28,7 @@ from discern.routes import answers, body_of, json_answer, takes
 
 SCHEMAS = (
     *(Alert, AlertPage, AlertDetails, Acknowledgement),
-    *(Silence, SilenceList, SilenceRequest, SilenceChange, ChannelTest, Delivery),
+    *(Silence, SilenceList, SilenceRequest, SilenceChange, ChannelTest, NoticeDelivery),
 )
 # A channel that hangs must not take the threads that others are answered by.
 _TESTS_AT_A_TIME = 2
@@ -59,7 +59,7 @@ def alert_routes(desk: AlertDesk, *, principal_of: PrincipalReader) -> APIRouter
         "/alerts/test",
         summary="Send a notice by one channel, to try it",
         response_class=Response,
-        responses=answers("Delivery", description="What came of it."),
+        responses=answers("NoticeDelivery", description="What came of it."),
         openapi_extra=takes("ChannelTest"),
     )
     async def test_channel(request: Request) -> Response:

@@ -24,8 +24,8 @@ from discern.alerts.types import (
     AlertDetails,
     AlertPage,
     AlertState,
-    Delivery,
     Notice,
+    NoticeDelivery,
     ShownAlert,
     Silence,
     SilenceChange,
@@ -170,7 +170,7 @@ class AlertDesk:
         self._store.put_silence(after, _act_of(principal, "alerts.unsilence", before, after))
         return after
 
-    def test(self, principal: Principal, channel: str) -> Delivery:
+    def test(self, principal: Principal, channel: str) -> NoticeDelivery:
         """Send a notice by one channel at once, and return what came of it. Raises UnknownChannel and Forbidden."""
         if principal != LOCAL and not looks_after_all(principal):
             raise Forbidden(
@@ -186,7 +186,7 @@ class AlertDesk:
         notice = _test_notice(now, channel, principal)
         self._trail.record(Act(principal.workspace, principal.id, "alerts.test", f"channel:{channel}"))
         delivery_id = self._store.notices.put(Planned(notice, (channel,)), now, self._deliveries.holder)[0]
-        delivery = Delivery(delivery_id, notice.id, channel, "waiting", "test", now, now)
+        delivery = NoticeDelivery(delivery_id, notice.id, channel, "waiting", "test", now, now)
         found = self._deliveries.send_at_once(delivery_id, Claimed(delivery, notice, 1))
         return delivery if found is None else found
 

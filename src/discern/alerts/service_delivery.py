@@ -18,7 +18,7 @@ from uuid import UUID
 from discern.alerts.ports import Sender, Sent
 from discern.alerts.rules_delivery import is_given_up, pause_after
 from discern.alerts.store_notices import Claimed, NoticeStore
-from discern.alerts.types import Attempt, Delivery, DeliveryState, Outcome
+from discern.alerts.types import Attempt, DeliveryState, NoticeDelivery, Outcome
 from discern.core.breakers import Breakers, Guard
 from discern.core.clock import Clock, utc_now
 from discern.core.errors import StorageUnavailable
@@ -81,7 +81,7 @@ class Deliveries:
         except StorageUnavailable as error:
             log.warning("notices_wait", extra={"detail": error.detail})
 
-    def send_at_once(self, delivery: UUID, claimed: Claimed) -> Delivery | None:
+    def send_at_once(self, delivery: UUID, claimed: Claimed) -> NoticeDelivery | None:
         """Send what was put with this holder, and return what came of it. Raises StorageUnavailable."""
         channel = claimed.delivery.channel
         self._send(channel, self._senders()[channel], claimed)

@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from discern.alerts.rules_delivery import FAR_AHEAD, LEASE
 from discern.alerts.rules_notices import Planned
 from discern.alerts.store_tables import attempts, counts, deliveries, notices
-from discern.alerts.types import Alert, Attempt, Delivery, DeliveryState, Notice, Outcome
+from discern.alerts.types import Alert, Attempt, DeliveryState, Notice, NoticeDelivery, Outcome
 from discern.core.ids import uuid7
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.store.database import Database
@@ -39,7 +39,7 @@ _WAITING = deliveries.c.state == "waiting"
 class Claimed(NamedTuple):
     """A delivery that is ours to make, the notice, and how often it was tried."""
 
-    delivery: Delivery
+    delivery: NoticeDelivery
     notice: Notice
     tries: int
 
@@ -150,7 +150,7 @@ class NoticeStore:
                     _give_up(connection, [row.id for row in rows if row.channel == channel], channel, now)
         return len(rows)
 
-    def of_alert(self, alert: Alert, group: str) -> tuple[Delivery, ...]:
+    def of_alert(self, alert: Alert, group: str) -> tuple[NoticeDelivery, ...]:
         """Return how an alert was told: the deliveries of its group, or of a storm, from when it was told on."""
         if alert.told_at is None:
             return ()
@@ -160,7 +160,7 @@ class NoticeStore:
             rows = connection.execute(query.order_by(deliveries.c.id).limit(_MOST_SHOWN)).all()
         return self._with_attempts(rows)
 
-    def get(self, delivery: UUID) -> Delivery | None:
+    def get(self, delivery: UUID) -> NoticeDelivery | None:
         """Return one delivery with its attempts."""
         with self._database.read() as connection:
             rows = connection.execute(select(deliveries).where(deliveries.c.id == delivery)).all()
@@ -193,7 +193,7 @@ class NoticeStore:
                 connection.execute(delete(notices).where(notices.c.id.in_(ids)))
         return len(ids)
 
-    def _with_attempts(self, rows: Sequence[Row[Any]]) -> tuple[Delivery, ...]:
+    def _with_attempts(self, rows: Sequence[Row[Any]]) -> tuple[NoticeDelivery, ...]:
         made: dict[UUID, list[Attempt]] = {}
         query = select(attempts).where(attempts.c.delivery.in_([row.id for row in rows])).order_by(attempts.c.id)
         with self._database.read() as connection:
@@ -246,8 +246,8 @@ def _delivery_row(notice: Notice, channel: str, now: datetime) -> dict[str, Any]
     }
 
 
-def _delivery(row: Row[Any], made: Sequence[Attempt] = ()) -> Delivery:
-    return Delivery(
+def _delivery(row: Row[Any], made: Sequence[Attempt] = ()) -> NoticeDelivery:
+    return NoticeDelivery(
         id=row.id,
         notice=row.notice,
         channel=row.channel,

@@ -210,7 +210,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     milliseconds: float = 0.0
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class NoticeDelivery(msgspec.Struct, frozen=True):
     """A notice on its way by one channel; `id` is the same in every attempt."""
 
     id: UUID
@@ -229,7 +229,7 @@ class AlertDetails(msgspec.Struct, frozen=True):
 
     alert: Alert
     history: tuple[Event, ...]
-    deliveries: tuple[Delivery, ...]
+    deliveries: tuple[NoticeDelivery, ...]
 
 
 class AlertPage(msgspec.Struct, frozen=True):

@@ -80,7 +80,7 @@ def test_what_is_typed_wrongly_is_said(run: Run, bundle: Bundle, pictures: Path,
     ran = run("detector", "optimise", bundle.root, "--data", pictures, "-o", tmp_path / "there")
     assert (ran.code, "it is there already" in ran.err) == (1, True)
     ran = run("detector", "optimise", bundle.root, "--data", tmp_path)
-    assert (ran.code, "nothing of the layout folder" in ran.err) == (1, True)
+    assert (ran.code, "has no folders" in ran.err) == (1, True)
 
 
 def test_the_platforms_are_shown_and_written_as_json(run: Run, bundle: Bundle, pictures: Path, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_one_class_or_one_item_is_not_enough(bundle: Bundle, tmp_path: Path) -> 
     with pytest.raises(CallerError, match="0 items of the class dark"):
         rows_of(folder, bundle)
     shutil.rmtree(folder / "bright")
-    with pytest.raises(CallerError, match="nothing of the layout folder"):
+    with pytest.raises(CallerError, match="has no folders dark and bright"):
         rows_of(folder, bundle)
 
 
