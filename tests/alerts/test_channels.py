@@ -176,11 +176,17 @@ def test_pagerduty_is_told_which_incident_and_that_it_is_over() -> None:
     assert _addressed("pagerduty://k@a?dedup=mine", fired) == "pagerduty://k@a?dedup=mine"
 
 
-def test_slack_has_no_host_of_the_url_to_check() -> None:
+def test_slack_has_no_host_of_the_url_to_check_and_others_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     import apprise
 
-    plugin: Any = apprise.Apprise.instantiate("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#ops")
-    channel_to("slack://x", allow="")._check(plugin)  # type: ignore[attr-defined]
+    sender: Any = channel_to("slack://x", allow="")
+    checked: list[str] = []
+    monkeypatch.setattr(sender._out, "check_host", checked.append)
+    sender._check(apprise.Apprise.instantiate("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#ops"))
+    assert checked == []
+    sender._check(apprise.Apprise.instantiate("json://hooks.example/path"))
+    sender._check(apprise.Apprise.instantiate("mailto://a:word@example.org?smtp=10.0.0.1"))
+    assert checked == ["hooks.example", "10.0.0.1"]
 
 
 def test_nothing_secret_is_logged_whatever_the_level(caplog: pytest.LogCaptureFixture) -> None:
