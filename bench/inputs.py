@@ -38,7 +38,6 @@ def photo(serial: int) -> bytes:
     return before + serial_digits(serial) + after
 
 
-@cache
 def photo_template(variant: int) -> tuple[bytes, bytes]:
     """Return what stands before and after the serial number, which is a comment, in a picture."""
     content = _jpeg(variant % VARIANTS)
@@ -51,6 +50,7 @@ def serial_digits(serial: int) -> bytes:
     return b"%0*d" % (_DIGITS, serial)
 
 
+@cache
 def _jpeg(variant: int) -> bytes:
     """Return a smooth picture with a little noise, which compresses as a photograph does."""
     generator = np.random.default_rng(variant)
