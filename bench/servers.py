@@ -112,6 +112,8 @@ class Server:
 class Ours(Server):
     """`discern up` with everything on, over a home folder that `bench.home.furnish` made. `secret` is a key."""
 
+    module = "discern.cli.main"
+
     def __init__(self, home: Path, environment: Mapping[str, str] | None = None, *, workers: int = 1) -> None:
         port = free_port()
         self.home = home
@@ -123,7 +125,8 @@ class Ours(Server):
             "DISCERN_WORKERS": str(workers),
             **(environment or {}),
         }
-        super().__init__([_BIN / "discern", "up"], port=port, ready="/readyz", environment=settings)
+        command = [sys.executable, "-m", self.module, "up"]
+        super().__init__(command, port=port, ready="/readyz", environment=settings)
 
 
 class Plain(Server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -202,15 +203,21 @@ def test_what_went_into_one_transaction_is_looked_at_by_release(rig: Rig) -> Non
     assert {(one.key, one.piece.verdicts) for one in rig.store.waiting(10)} == {(KEY, 30), (other, 30)}
 
 
-def test_more_than_is_looked_at_in_a_second_is_let_go(watch: DriftWatch) -> None:
-    for _ in range(100):
-        watch.recorded([entry([1.0, 2.0, 3.0])] * 300)
-    assert len(noted(watch)) == 1000
-    pictures = entry([0.0] * 3)._replace(seen=np.zeros((8, 8, 3), np.uint8))
-    watch.look()
-    for _ in range(100):
-        watch.recorded([pictures])
-    assert len(noted(watch)) == 34
+def test_more_than_is_looked_at_in_a_second_is_let_go_of_each_release(watch: DriftWatch) -> None:
+    def shown(entries: list[LedgerEntry]) -> list[LedgerEntry]:
+        watch.look()
+        for _ in range(20):
+            watch.recorded(entries)
+        return noted(watch)
+
+    one = entry([1.0, 2.0, 3.0])
+    assert len(shown([one] * 300)) == 250
+    assert len(shown([one._replace(seen=np.zeros((8, 8, 3), np.uint8))] * 3)) == 32
+    crowd = [entry([1.0, 2.0, 3.0], 0.5, KEY._replace(workspace=f"w{number}")) for number in range(3)]
+    by_workspace = Counter(found.verdict.workspace for found in shown([*[crowd[0]] * 400, *crowd]))
+    assert by_workspace == {"w0": 250, "w1": 20, "w2": 20}
+    many = [entry([1.0, 2.0, 3.0], 0.5, KEY._replace(workspace=f"w{number}")) for number in range(100)]
+    assert len(shown(many)) == 1000
 
 
 def test_while_the_database_is_down_what_was_seen_waits_up_to_a_bound(

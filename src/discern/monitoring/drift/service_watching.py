@@ -1,7 +1,7 @@
 """What a process has seen: noted as it is answered, looked at in a thread, and written down every few seconds.
 
-- Noting costs an append a verdict. Of more than `_MOST_VERDICTS` a second, and of more pictures than take `_PICTURE`
-  of these each, the first of each second are looked at.
+- Noting costs an append a verdict. Of more than `_MOST_OF_RELEASE` a second of one release, and of more pictures than
+  take `_PICTURE` of these each, the first of each second are looked at; of all releases together `_MOST_TOGETHER`.
 - Nothing is written of fewer than `FEWEST` verdicts of a release together; until there are as many they wait here.
 - What waits is bounded; where the database does not answer for long, what comes after that is not looked at.
 - What a process has not written when it ends is not looked at.
@@ -29,8 +29,10 @@ from discern.monitoring.drift.types import Piece, Release, ReleaseKey
 
 log = logging.getLogger(__name__)
 FEWEST = 20
-_MOST_VERDICTS = 1000
-_PICTURE = 30
+# At a rate above this a window is full in seconds, and looking at more would take more of the processor than it tells.
+_MOST_OF_RELEASE = 250
+_MOST_TOGETHER = 1000
+_PICTURE = 8
 _WRITE_SECONDS = 3.0
 # Of one release, and of all together: numbers, four bytes each.
 _MOST_HELD = 20_000
@@ -67,7 +69,9 @@ class DriftWatch:
         self._monotonic = monotonic
         # Filled by the event loop, emptied by `look`: a list is replaced whole.
         self._noted: list[LedgerEntry] = []
-        self._room = _MOST_VERDICTS if is_available() else 0
+        self._room = _MOST_TOGETHER if is_available() else 0
+        # By workspace, detector and version; a plain tuple is made four times as fast as a key.
+        self._rooms: dict[tuple[str, str, str], int] = {}
         self._held: dict[ReleaseKey, _Held] = {}
         self._unknown: set[ReleaseKey] = set()
         self._numbers = 0
@@ -75,22 +79,25 @@ class DriftWatch:
 
     def recorded(self, entries: Sequence[LedgerEntry]) -> None:
         """Take note of verdicts that are on the ledger."""
-        room = self._room
-        if room <= 0:
-            return
-        note = self._noted.append
+        rooms = self._rooms
         for entry in entries:
             seen = entry.seen
-            if seen is not None and room > 0:
-                room -= 1 if type(seen) is tuple else _PICTURE
-                note(entry)
-        self._room = room
+            if seen is None or self._room <= 0:
+                continue
+            verdict = entry.verdict
+            key = verdict.workspace, verdict.detector, verdict.version
+            room = rooms.get(key, _MOST_OF_RELEASE)
+            if room > 0:
+                takes = 1 if type(seen) is tuple else _PICTURE
+                rooms[key] = room - takes
+                self._room -= takes
+                self._noted.append(entry)
 
     def look(self) -> None:
         """Look at what was noted, and write it down now and then, in a thread. Raises nothing."""
         if not is_available():
             return
-        noted, self._noted, self._room = self._noted, [], _MOST_VERDICTS
+        noted, self._noted, self._rooms, self._room = self._noted, [], {}, _MOST_TOGETHER
         by_release: dict[ReleaseKey, list[LedgerEntry]] = {}
         for entry in noted:
             verdict = entry.verdict
