@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,19 @@ def test_the_doctor_names_what_is_wrong_with_a_hint(run: Run, home: Path, monkey
     monkeypatch.delenv("DISCERN_PROT")
     monkeypatch.setenv("DISCERN_FACE_MODEL", str(home / "nowhere.onnx"))
     assert "nowhere.onnx" in run("doctor").out
+
+
+def test_an_installation_without_the_extra_server_is_not_ill(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.chmod(0o700)
+    for library in ("obstore.exceptions", "cedarpy"):
+        monkeypatch.setitem(sys.modules, library, None)
+    ran = run("doctor")
+    assert ran.code == 0, ran.out
+    lines = [line for line in ran.out.splitlines() if "absent" in line]
+    assert ["objects" in lines[0], "HTTP application" in lines[1]] == [True, True]
+    assert all("discern-detectors[server]" in line for line in lines)
 
 
 def test_the_doctor_says_whether_subjects_can_be_named(

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from discern.app import Services, build_services
 from discern.app_storage import no_subjects
-from discern.core.errors import DiscernError
+from discern.core.errors import DiscernError, MissingExtra
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.inputs.faces import try_locator
 from discern.registry.types import Listed, Refused
@@ -25,12 +25,19 @@ _LEAST_FREE_BYTES = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `hint` says what to do where it is not well."""
+    """One thing that was looked at. `hint` says what to do where it is not well, or needs an extra to be there."""
 
     what: str
     well: bool
     found: str
     hint: str = ""
+    is_absent: bool = False
+
+
+def _failure(what: str, error: DiscernError, *, is_optional: bool = False) -> Finding:
+    """Return what an error comes to; for the optional, an extra that nobody installed is not wrong."""
+    absent = is_optional and isinstance(error, MissingExtra)
+    return Finding(what, absent, error.detail, error.mend or "", is_absent=absent)
 
 
 def doctor_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
@@ -43,7 +50,8 @@ def doctor_command(cli: typer.Typer, load: Callable[[], Settings]) -> None:
         well = True
         for finding in examine(load):
             well = well and finding.well
-            state, hint = ("[green]ok[/]", "") if finding.well else ("[red]wrong[/]", finding.hint)
+            state = "absent" if finding.is_absent else "[green]ok[/]" if finding.well else "[red]wrong[/]"
+            hint = finding.hint if finding.is_absent or not finding.well else ""
             table.add_row(state, escape(finding.what), escape(finding.found), escape(hint))
         print_table(table)
         raise typer.Exit(0 if well else 1)
@@ -56,14 +64,14 @@ def examine(load: Callable[[], Settings]) -> Iterator[Finding]:
     try:
         settings = load()
     except DiscernError as error:
-        yield Finding("settings", well=False, found=error.detail, hint=error.mend or "")
+        yield _failure("settings", error)
         return
     yield Finding("settings", well=True, found=f"home is {settings.home}")
     services = build_services(settings)
     try:
         services.open()
     except DiscernError as error:
-        yield Finding("database", well=False, found=error.detail, hint=error.mend or "")
+        yield _failure("database", error)
         return
     try:
         yield Finding("database", well=True, found=f"{services.database.name} opens and answers")
@@ -93,7 +101,7 @@ def _examine_home(services: Services) -> Iterator[Finding]:
         services.objects.ping()
         yield Finding("objects", well=True, found=f"{services.objects.name} answers, and so does the master key")
     except DiscernError as error:
-        yield Finding("objects", well=False, found=error.detail, hint=error.mend or "")
+        yield _failure("objects", error, is_optional=True)
     live = [key for key in services.keys.list(DEFAULT_WORKSPACE) if key.revoked_at is None]
     found = f"{len(live)} live" if live else "none; `discern up` makes the first, `discern key create` another"
     yield Finding("API keys", well=True, found=found)
@@ -101,7 +109,7 @@ def _examine_home(services: Services) -> Iterator[Finding]:
         try_locator(services.locator)
         yield Finding("face locator", well=True, found=services.locator.name)
     except DiscernError as error:
-        yield Finding("face locator", well=False, found=error.detail, hint=error.mend or "")
+        yield _failure("face locator", error)
     for fault in services.catalogue.trust().faults():
         yield Finding("trusted keys", well=False, found=fault, hint="Remove the file from trust/.")
 
@@ -115,7 +123,7 @@ def _examine_subjects(services: Services) -> Finding:
     try:
         _ = services.subjects.store
     except DiscernError as error:
-        return Finding("subjects", well=False, found=error.detail, hint=error.mend or "")
+        return _failure("subjects", error)
     return Finding("subjects", well=True, found="the database of their keys opens and answers")
 
 
@@ -123,7 +131,7 @@ def _examine_sign_in(services: Services) -> Iterator[Finding]:
     try:
         services.federation.open()
     except DiscernError as error:
-        yield Finding("identity providers", well=False, found=error.detail, hint=error.mend or "")
+        yield _failure("identity providers", error)
         return
     if services.federation.providers:
         found = ", ".join(services.federation.providers)
@@ -136,7 +144,7 @@ def _examine_application(services: Services) -> Finding:
     try:
         create_app(services)
     except DiscernError as error:
-        return Finding("HTTP application", well=False, found=error.detail, hint=error.mend or "")
+        return _failure("HTTP application", error, is_optional=True)
     return Finding("HTTP application", well=True, found="can be built")
 
 
@@ -147,5 +155,5 @@ def _examine_detector(services: Services, entry: Listed) -> Finding:
     try:
         services.catalogue.get(entry.name, entry.version)
     except DiscernError as error:
-        return Finding(what, well=False, found=error.detail, hint=error.mend or "")
+        return _failure(what, error)
     return Finding(what, well=True, found=f"signature holds, models run ({entry.origin})")
