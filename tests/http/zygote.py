@@ -9,10 +9,19 @@ from __future__ import annotations
 import os
 import sys
 
-import uvicorn  # noqa: F401 - imported for the forks
+# Imported for the forks: what a server imports only once it starts.
+import alembic.command  # noqa: F401
+import cedarpy  # noqa: F401
+import dateutil.parser  # noqa: F401
+import psutil  # noqa: F401
+import pydantic.v1  # noqa: F401
+import uvicorn
+import uvicorn.protocols.http.httptools_impl
+import uvicorn.protocols.websockets.websockets_sansio_impl  # noqa: F401
 
+from discern.cli import serving  # noqa: F401
 from discern.cli.main import build_cli
-from discern.http import authentication, bodies, description, health, problems  # noqa: F401 - likewise
+from discern.http import authentication, bodies, description, health, problems, web_sockets  # noqa: F401
 
 
 def main() -> None:
