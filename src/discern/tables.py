@@ -24,7 +24,7 @@ _NOT_OURS = re.compile(r"(?<!\\)\[(?!(?:green|red|yellow|magenta|/)\])")
 class _Plain(Console):
     """A console on which text of elsewhere is text."""
 
-    def render_str(self, text: str, **options: Any) -> Text:
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - they are Rich's
         """Return a text with our colours, and with nothing else that means more than it says."""
         shown = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
         try:

@@ -75,14 +75,14 @@ def _holds(matcher: Matcher, value: str) -> bool:
 @lru_cache(maxsize=1000)
 def _compiled(pattern: str) -> re.Pattern[str]:
     alternatives: list[list[str]] = [[""]]
-    for token in _TOKEN.findall(pattern):
-        if token == "|":
+    for part in _TOKEN.findall(pattern):
+        if part == "|":
             alternatives.append([""])
-        elif token in {".*", ".+"}:
-            alternatives[-1][-1] += "." * (token == ".+")
+        elif part in {".*", ".+"}:
+            alternatives[-1][-1] += "." * (part == ".+")
             alternatives[-1].append("")
         else:
-            alternatives[-1][-1] += token
+            alternatives[-1][-1] += part
     return re.compile("|".join(map(_without_going_back, alternatives)))
 
 
