@@ -203,7 +203,7 @@ def test_the_door_answers_what_is_kept_and_says_what_is_wrong(services: Services
     assert [one["label"] for one in door.get(f"{path}s").json()["labels"]] == ["odd", None]
     for wrong in (
         {}, {"label": 1}, {"label": "odd", "extra": 1}, {"label": "odd", "source": "A b"},
-        {"label": "odd", "propensity": 0},
+        {"label": "odd", "propensity": 0}, {"label": "odd", "selected_by": "sampled", "propensity": 1e-300},
         {"label": "odd", "labelled_at": "2026-01-02T03:04:05"}, {"label": "odd", "note": "x" * 1001},
         {"label": "odd", "selected_by": "whim"},
     ):  # fmt: skip
