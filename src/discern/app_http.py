@@ -214,7 +214,7 @@ def _routers(services: Services, app: Application, place: Place) -> tuple[APIRou
         statistics_routes(services.counts, place, principal_of=principal_of),
         health_page_routes(services.monitoring.health, place.slot, place.supervised, principal_of=principal_of),
         registry_routes(services.catalogue, access, principal_of=principal_of),
-        ledger_routes(services.verdicts, access, principal_of=principal_of),
+        ledger_routes(services.verdicts, access, services.labels.hold_out, principal_of=principal_of),
         *_judgement_routes(services),
         job_routes(services.jobs, services.job_store, services.verdicts, access, principal_of=principal_of),
         inference_routes(services.catalogue, access, parts),

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from discern.access.types import Principal
 from discern.app_storage import object_access, outbound, webhook_secret
+from discern.core.breakers import Breakers
 from discern.core.counts import Counts
 from discern.core.errors import DiscernError, MissingExtra
 from discern.detection.bulk.store import RunStore
 from discern.detection.jobs.ports import TableScorer
 from discern.detection.jobs.service import Jobs
 from discern.detection.jobs.service import Parts as JobParts
-from discern.detection.jobs.service_telling import Telling
+from discern.detection.jobs.service_telling import Telling, webhook_guards
 from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import JobLimits
 from discern.detection.store import VerdictStore
@@ -69,6 +70,7 @@ def jobs_of(
     parts: Callable[[Principal], Parts],
     subjects: SubjectKeys,
     counts: Counts,
+    breakers: Breakers,
 ) -> Jobs:
     """Return the jobs of an installation."""
 
@@ -95,6 +97,7 @@ def jobs_of(
             outbound(settings),
             webhook_secret(settings),
             counts,
+            webhook_guards(breakers),
         ),
         subjects=subjects,
         limits=job_limits(settings),

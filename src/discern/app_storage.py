@@ -12,6 +12,7 @@ from discern.access.store_users import old_sessions
 from discern.audit.ports import AnchorPlace
 from discern.audit.service import AuditTrail
 from discern.audit.service_anchors import FileAnchors, HttpAnchors, ObjectAnchors
+from discern.core.breakers import Breakers
 from discern.core.counts import Counts
 from discern.core.errors import InvalidSettings, StorageUnavailable, SubjectsUnavailable
 from discern.detection.bulk.store import old_runs
@@ -40,7 +41,7 @@ from discern.store.migrations import SUBJECT_KEYS
 from discern.store.objects import SCHEMES, ObjectAccess, ObjectStore, check_place
 from discern.store.partitions import MonthlyTable
 from discern.store.secret_files import SecretFile
-from discern.store.shared_cache import SharedCache
+from discern.store.shared_cache import CACHE_PATIENCE, SharedCache
 from discern.store.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def fetch_for(settings: Settings, named: Collection[str], authorities: str | Non
     return fetch
 
 
-def answer_cache(settings: Settings, counts: Counts) -> AnswerCache:
+def answer_cache(settings: Settings, counts: Counts, breakers: Breakers) -> AnswerCache:
     """Return the cache of answers."""
     shared = None
     if settings.redis_url and settings.cache_entries:
@@ -236,6 +237,7 @@ def answer_cache(settings: Settings, counts: Counts) -> AnswerCache:
             wait_seconds=settings.cache_wait_milliseconds / 1000,
             keep_seconds=settings.cache_seconds,
             counts=counts,
+            guard=breakers.guard("cache", "shared", CACHE_PATIENCE),
         )
     return AnswerCache(
         entries=settings.cache_entries, keep_seconds=settings.cache_seconds, shared=shared, counts=counts

@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from discern.access.types import Role
+from discern.alerts import service
 from discern.app import Services, build_services
 from discern.app_http import create_app
 from discern.core.errors import InvalidSettings
@@ -148,6 +149,8 @@ def test_a_silence_is_made_changed_and_ended(services: Services) -> None:
         ({"ends_at": "2101-01-01T00:00:00Z", "seconds": None}, "bad_request"),
         ({"ends_at": "2101-01-01T00:00:00", "seconds": None}, "malformed_request"),
         ({"comment": "x" * 2000}, "bad_request"),
+        ({"comment": "\x1b[2Jnothing to see"}, "bad_request"),
+        ({"comment": "x\x00y"}, "bad_request"),
         ({"until": "tomorrow"}, "malformed_request"),
     ],
 )
@@ -164,6 +167,29 @@ def test_only_who_looks_after_all_silences_all_and_tries_channels(services: Serv
     assert other.post("/v1/alerts/test", json={"channel": "hook"}).status_code == 403
     assert client_of(services).post("/v1/silences", json=asked).status_code == 201
     assert client_of(services, "owner", "default", ("x",)).post("/v1/silences", json=asked).status_code == 403
+
+
+def test_a_silence_of_all_workspaces_is_seen_by_all_and_changed_by_those_who_look_after_all(
+    services: Services,
+) -> None:
+    asked = {"matchers": ['a="b"'], "comment": "upgrade", "seconds": 60, "everywhere": True}
+    one = f"/v1/silences/{client_of(services).post('/v1/silences', json=asked).json()['id']}"
+    other = client_of(services, "owner", "other")
+    assert other.get(one).json()["comment"] == "upgrade"
+    assert other.patch(one, json={"comment": "theirs"}).status_code == 403
+    assert other.delete(one).status_code == 403
+    assert [found["comment"] for found in other.get("/v1/silences").json()["silences"]] == ["upgrade"]
+    assert client_of(services, "operator").delete(one).status_code == 200
+
+
+def test_a_workspace_that_has_all_the_silences_it_may_have_keeps_no_other_from_silencing(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_MOST_SILENCES", 2)
+    asked = {"matchers": ['a="b"'], "comment": "c", "seconds": 60}
+    other = client_of(services, "owner", "other")
+    assert [other.post("/v1/silences", json=asked).status_code for _ in range(3)] == [201, 201, 400]
+    assert client_of(services).post("/v1/silences", json=asked).status_code == 201
 
 
 def test_a_channel_is_tried_and_nothing_secret_is_answered(services: Services, home: Path) -> None:

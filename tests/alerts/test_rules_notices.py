@@ -230,3 +230,19 @@ def test_what_a_label_holds_is_text_and_no_more(name: str) -> None:
     assert "\u202e" not in summary
     assert len(summary) < 250
     assert "class 'float'" not in summary
+
+
+def test_a_storm_that_goes_on_is_eleven_notices_a_minute_and_what_is_critical_at_once() -> None:
+    desk = Desk(Route(name="all", channels=("mail",), group_by=("name",)))
+    sent: list[tuple[datetime, int]] = []
+    for turn in range(36):
+        desk.room = 10 - sum(many for at, many in sent if at > desk.now + timedelta(seconds=5 - 60))
+        plan = desk.plan(*(firing(f"{turn}-{number}") for number in range(40)), after=5)
+        sent.append((desk.now, len(plan.notices)))
+    for at, _ in sent:
+        assert sum(many for when, many in sent if at <= when < at + timedelta(minutes=1)) <= 11
+    desk.room = -1
+    assert desk.told(firing("worst", severity="critical"), after=5) == ["mail: fired 1/0"]
+    desk.room = 10
+    desk.plan(after=60)
+    assert all(alert.levels == 1 for alert in desk.alerts.values())  # in the end everything is told

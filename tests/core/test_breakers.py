@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discern.core.breakers import Breaker, Breakers, BreakerState, Guard, Patience
+from discern.core.breakers import Breaker, Breakers, BreakerState, Guard, Guards, Patience
 
 PATIENCE = Patience(failures=3, first_seconds=10.0, most_seconds=40.0)
 
@@ -97,3 +97,39 @@ def test_whatever_happens_it_lets_somebody_through_again(course: list[tuple[bool
         breaker = breaker.succeeded() if went_well else breaker.failed(now, PATIENCE)
         assert breaker.until - now <= PATIENCE.most_seconds
     assert breaker.room(now + PATIENCE.most_seconds, 0)
+
+
+def test_what_fails_for_one_workspace_is_left_alone_for_that_one() -> None:
+    guards = Guards("webhook", 10, PATIENCE, clock=Clock())
+    opened(guards.of("ours", "hooks.example:443"))
+    assert not guards.of("ours", "hooks.example:443").admits()
+    assert guards.of("ours", "other.example:443").admits()
+    assert guards.of("theirs", "hooks.example:443").admits()
+    assert [(one.workspace, one.name, one.state) for one in guards.readings()] == [
+        ("ours", "hooks.example:443", "open")
+    ]
+    assert guards.worst() == "open"
+
+
+def test_no_more_are_kept_than_so_many_and_who_names_many_makes_room_among_its_own() -> None:
+    guards = Guards("webhook", 10, PATIENCE, clock=Clock())
+    opened(guards.of("ours", "hooks.example:443"))
+    for number in range(1000):
+        opened(guards.of("theirs", f"{number}.example:443"))
+    assert len(guards.readings()) == 10
+    assert not guards.of("ours", "hooks.example:443").admits()
+    assert not guards.of("theirs", "999.example:443").admits()
+
+
+def test_of_many_the_worst_state_is_told() -> None:
+    clock = Clock()
+    guards = Guards("webhook", 10, PATIENCE, clock=clock)
+    assert guards.worst() == "closed"
+    opened(guards.of("ours", "a"))
+    clock.now += 11
+    assert guards.worst() == "half-open"
+    opened(guards.of("ours", "b"))
+    assert guards.worst() == "open"
+    for name in "ab":
+        guards.of("ours", name).succeeded()
+    assert (guards.worst(), guards.readings()) == ("closed", [])

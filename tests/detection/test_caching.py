@@ -17,13 +17,14 @@ from redis import Redis
 
 from discern.access.types import Principal
 from discern.app import Services, build_services
+from discern.core.breakers import Breakers
 from discern.core.counts import Counts
 from discern.core.verdict import Verdict
 from discern.detection.caching import AnswerCache, AnswerKey
 from discern.detection.store import old_verdicts
 from discern.detection.types import DetectionRequest
 from discern.settings import Settings
-from discern.store.shared_cache import SharedCache
+from discern.store.shared_cache import CACHE_PATIENCE, SharedCache
 from tests.detection.test_ledger import verdict
 from tests.media import jpeg
 
@@ -206,8 +207,36 @@ def test_a_cache_that_goes_away_under_load_is_neither_an_error_nor_a_wait(
         return took
 
     took = asyncio.run(run())
-    # One question in a second waits its 20 ms; the others are not asked.
+    # Three questions, then one in a second or more, wait their 20 ms; the others are not asked.
     assert sum(took) < 2.0
     found = counts.snapshot()
     assert found["cache.shared_faults"] >= 1
     assert found["cache.misses"] == 600
+
+
+@pytest.mark.system
+def test_a_cache_that_hangs_is_left_alone_and_taken_again_once_it_answers(
+    redis_server: tuple[subprocess.Popen[bytes], str],
+) -> None:
+    server, url = redis_server
+    breakers = Breakers()
+    told: list[tuple[str, str]] = []
+    breakers.listener = lambda part, name, state, _: told.append((f"{part} {name}", state))
+
+    async def run() -> None:
+        guard = breakers.guard("cache", "shared", CACHE_PATIENCE)
+        shared = SharedCache(url, wait_seconds=0.2, keep_seconds=60, counts=Counts(), guard=guard)
+        shared.put("key", b"value")
+        while await shared.get("key") is None:  # noqa: ASYNC110 - it is written beside the requests
+            await asyncio.sleep(0.02)
+        server.send_signal(signal.SIGSTOP)
+        assert [await shared.get("key") for _ in range(4)] == [None] * 4
+        assert [reading.state for reading in breakers.readings()] == ["open"]
+        server.send_signal(signal.SIGCONT)
+        while await shared.get("key") is None:  # noqa: ASYNC110 - after a second one question is let through
+            await asyncio.sleep(0.02)
+        await shared.close()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+    assert told == [("cache shared", "open"), ("cache shared", "closed")]
+    assert [reading.state for reading in breakers.readings()] == ["closed"]

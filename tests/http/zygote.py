@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
-import uvicorn  # noqa: F401 - imported for the forks
-
+from discern.cli import serving  # noqa: F401
 from discern.cli.main import build_cli
-from discern.http import authentication, bodies, description, health, problems  # noqa: F401 - likewise
+from discern.http import authentication, bodies, description, health, problems, web_sockets  # noqa: F401
+
+# What a server imports only once it starts.
+_LATER = (
+    "alembic.command",
+    "cedarpy",
+    "dateutil.parser",
+    "psutil",
+    "pydantic.v1",
+    "uvicorn",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+)
 
 
 def main() -> None:
     """Fork a server for every line on standard input; print `pid N` and let the server print the rest."""
+    for name in _LATER:
+        import_module(name)
     for _line in sys.stdin:
         pid = os.fork()
         if pid == 0:

@@ -20,6 +20,7 @@ from discern.app_http import create_app
 from discern.core.errors import CallerError, UnknownVerdict
 from discern.core.ids import uuid7
 from discern.core.verdict import Decision, Verdict
+from discern.detection import store
 from discern.detection.types import LedgerEntry
 from discern.review.rules import draw_of
 from discern.review.types import LabelLine, LabelRequest, Taken
@@ -202,7 +203,7 @@ def test_the_door_answers_what_is_kept_and_says_what_is_wrong(services: Services
     assert [one["label"] for one in door.get(f"{path}s").json()["labels"]] == ["odd", None]
     for wrong in (
         {}, {"label": 1}, {"label": "odd", "extra": 1}, {"label": "odd", "source": "A b"},
-        {"label": "odd", "propensity": 0},
+        {"label": "odd", "propensity": 0}, {"label": "odd", "selected_by": "sampled", "propensity": 1e-300},
         {"label": "odd", "labelled_at": "2026-01-02T03:04:05"}, {"label": "odd", "note": "x" * 1001},
         {"label": "odd", "selected_by": "whim"},
     ):  # fmt: skip
@@ -300,7 +301,7 @@ def test_what_is_wanted_is_held_out_unlabelled_and_not_from_memory_whatever_was_
     there = [kept(holding, decision=decisions[number % 3], cached=number % 7 == 0) for number in range(300)]
     page, further = holding.labels.wanted("default", limit=500)
     assert further is None
-    held_out = [one for one in there if holding.labels._hold_out.holds(UUID(one.id)) and not one.cached]
+    held_out = [one for one in there if holding.labels.hold_out.holds(UUID(one.id)) and not one.cached]
     assert [one.id for one in page] == [one.id for one in reversed(held_out)]
     assert 20 < len(page) < 90
     assert {one.decision for one in page} == set(decisions)
@@ -321,7 +322,7 @@ def test_a_label_of_a_held_out_verdict_counts_as_such_whoever_gives_it(holding: 
     for one in there:
         say(holding, one, "odd", source="chargeback")
     known = list(holding.labels.store.judged("default", "toy-record", datetime(2020, 1, 1, tzinfo=UTC)))
-    held_out = {UUID(one.id) for one in there if holding.labels._hold_out.holds(UUID(one.id))}
+    held_out = {UUID(one.id) for one in there if holding.labels.hold_out.holds(UUID(one.id))}
     assert {one.verdict_id for one in known if one.held_out == 0.2} == held_out
     assert all(one.selected_by == "unknown" and one.propensity is None for one in known)
     other = next(one for one in there if UUID(one.id) not in held_out)
@@ -344,6 +345,55 @@ def test_wanted_over_http_pages_and_shows_granted_detectors_alone(holding: Servi
     assert len(page["verdicts"]) == 3
     assert page["next"] == page["verdicts"][-1]["id"]
     assert key(holding, "reviewer", detectors=("toy-image",)).get("/v1/labels/wanted").json()["verdicts"] == []
+
+
+def test_the_ledger_tells_all_that_is_held_out_whether_it_has_a_label_or_not(
+    holding: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decisions: list[Decision] = ["clear", "review", "flag"]
+    there = [kept(holding, decision=decisions[number % 3], cached=number % 7 == 0) for number in range(300)]
+    held_out = [one.id for one in reversed(there) if holding.labels.hold_out.holds(UUID(one.id)) and not one.cached]
+    say(holding, next(one for one in there if one.id == held_out[0]), "odd")
+    client = key(holding)
+
+    def listed(query: str) -> list[str]:
+        found: list[str] = []
+        after = ""
+        while True:
+            page = client.get(f"/v1/verdicts?holdout=true{query}{after}").json()
+            found += [one["id"] for one in page["verdicts"]]
+            if page["next"] is None:
+                return found
+            after = f"&after={page['next']}"
+
+    assert 20 < len(held_out) < 90
+    assert listed("&limit=500") == listed("&limit=7") == held_out
+    flagged = [one.id for one in there if one.decision == "flag"]
+    assert listed("&decision=flag") == [one for one in held_out if one in flagged]
+    assert listed("&detector=toy-image") == []
+    assert key(holding, detectors=("toy-image",)).get("/v1/verdicts?holdout=true").json()["verdicts"] == []
+    monkeypatch.setattr(store, "_IDS_A_LOOK", 10)
+    monkeypatch.setattr(store, "_MOST_IDS", 20)
+    assert listed("&limit=500") == held_out  # pages that look at few are followed by others
+
+
+def test_without_a_share_the_ledger_says_that_nothing_is_held_out(services: Services) -> None:
+    answer = key(services).get("/v1/verdicts?holdout=true")
+    assert (answer.status_code, answer.json()["mend"]) == (
+        400,
+        "Set DISCERN_HOLDOUT_SHARE, such as 0.01, and start again.",
+    )
+
+
+def test_the_command_lists_what_is_held_out(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISCERN_HOLDOUT_SHARE", "0.5")
+    services = build_services(load_settings({"DISCERN_HOME": str(home), "DISCERN_HOLDOUT_SHARE": "0.5"}))
+    services.open()
+    there = [kept(services) for _ in range(10)]
+    held_out = [one.id for one in reversed(there) if services.labels.hold_out.holds(UUID(one.id))]
+    services.close()
+    ran = run("verdicts", "list", "--holdout", "--json")
+    assert [json.loads(line)["id"] for line in ran.out.splitlines()] == held_out
 
 
 # ---- Files, and the command line -----------------------------------------------------------------------------------

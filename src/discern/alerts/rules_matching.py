@@ -1,7 +1,8 @@
 r"""Matchers of labels, in the words of Prometheus. Pure.
 
 - A pattern is matched against the whole value, and means the same to Prometheus (RE2) and here.
-- No pattern takes long, whoever wrote it: there are no groups, no repeats of classes, and few wildcards.
+- No pattern takes long, whoever wrote it: there are no groups and no repeats of classes, and what stands between two
+  wildcards is looked for once, where it comes first. It has one length, so that no later place could do better.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from discern.core.errors import MalformedRequest
 _WRITTEN = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\\n]|\\.)*)"\s*')
 # Letters, digits, what names hold, `.` for any character, `.*` and `.+` for any characters, `|` between alternatives.
 _PATTERN = re.compile(r"(?:[\w\-:/@ ]|\\[.+*|\-]|\.[*+]?|\|)*", re.ASCII)
+_TOKEN = re.compile(r"\\.|\.[*+]|[^\\]")
 _WILDCARD = re.compile(r"(?<!\\)\.[*+]")
 _MOST_WILDCARDS = 3
 _MOST_CHARACTERS = 200
@@ -72,7 +74,23 @@ def _holds(matcher: Matcher, value: str) -> bool:
 
 @lru_cache(maxsize=1000)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+    alternatives: list[list[str]] = [[""]]
+    for part in _TOKEN.findall(pattern):
+        if part == "|":
+            alternatives.append([""])
+        elif part in {".*", ".+"}:
+            alternatives[-1][-1] += "." * (part == ".+")
+            alternatives[-1].append("")
+        else:
+            alternatives[-1][-1] += part
+    return re.compile("|".join(map(_without_going_back, alternatives)))
+
+
+def _without_going_back(pieces: list[str]) -> str:
+    """Return a pattern of pieces with anything between them that never tries a second place for one but the last."""
+    first, *middle = pieces
+    last = f".*{middle.pop()}" if middle else ""
+    return first + "".join(f"(?>.*?{piece})" for piece in middle) + last
 
 
 def _unescaped(found: re.Match[str]) -> str:

@@ -3,7 +3,8 @@
 - Alerts that agree in the labels of their route are told together: at once, then at most every `interval`, and again
   every `repeat` while one fires that nobody has acknowledged.
 - What is silenced, or inhibited by another alert, is not told; that it is over is told to whoever knew of it.
-- One channel gets at most so many notices at a time; what is beyond goes into one.
+- One channel gets at most so many notices at a time; what is beyond goes into one, and waits where that one has gone,
+  unless it is critical.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def planned(
     make_id: Callable[[], UUID],
     room: Callable[[str], int],
 ) -> Plan:
-    """Return what is to be told. `room` says how many notices a channel takes at once."""
+    """Return what is to be told. `room` says how many notices a channel takes at once, below 0 that it takes none."""
     plan = Plan([], [], [], {})
     sorted_out: dict[str, tuple[Route, dict[str, str], list[Alert]]] = {}
     for alert in alerts:
@@ -112,7 +113,8 @@ def planned(
         key = f"{route.name}:{fingerprint(labels)}"
         sorted_out.setdefault(key, (route, labels, []))[2].append(alert)
     for key, (route, labels, members) in sorted_out.items():
-        _plan_group(plan, _Group(key, route, labels, members, groups.get(key), now, make_id))
+        is_full = all(room(channel) < 0 for channel in route.channels)
+        _plan_group(plan, _Group(key, route, labels, members, groups.get(key), now, make_id, is_full))
     return plan._replace(notices=_bounded(plan.notices, now, make_id, room))
 
 
@@ -124,6 +126,7 @@ class _Group(NamedTuple):
     told_at: datetime | None
     now: datetime
     make_id: Callable[[], UUID]
+    is_full: bool
 
     def notice(self, reason: Reason, alerts: Sequence[Alert]) -> Notice:
         return _notice(self.make_id(), reason, self.route.name, self.key, self.labels, alerts, self.now)
@@ -139,14 +142,15 @@ def _plan_group(plan: Plan, group: _Group) -> None:
     if not route.resolved:
         plan.told.extend(_replace(one, end_told=True) for one in over)
         over = []
-    if (fresh or over) and has_waited:
+    may_tell = not group.is_full or any(one.severity == "critical" for one in fresh)
+    if (fresh or over) and has_waited and may_tell:
         reason: Reason = "fired" if fresh else "resolved"
         plan.notices.append(Planned(group.notice(reason, [*firing, *over]), route.channels))
         plan.told.extend(_replace(one, levels=1, told_at=now, group=group.key) for one in fresh)
         plan.told.extend(_replace(one, end_told=True) for one in over)
         plan.groups[group.key] = now
         _tell_the_escalated(plan, group, over)
-    elif unseen and group.told_at is not None and since(group.told_at, now) >= timedelta(seconds=route.repeat):
+    elif may_tell and unseen and _is_past(group.told_at, route.repeat, now):
         plan.notices.append(Planned(group.notice("repeated", unseen), route.channels))
         plan.groups[group.key] = now
     for level, step in enumerate(route.escalate, start=1):
@@ -157,6 +161,11 @@ def _plan_group(plan: Plan, group: _Group) -> None:
             plan.notices.append(Planned(group.notice("escalated", late), step.channels))
             plan.told.extend(_replace(one, levels=level + 1) for one in late)
             plan.events.extend((one.id, Event(now, "escalated", detail=", ".join(step.channels))) for one in late)
+
+
+def _is_past(at: datetime | None, seconds: float, now: datetime) -> bool:
+    """Tell whether something was, and so long ago."""
+    return at is not None and since(at, now) >= timedelta(seconds=seconds)
 
 
 def _tell_the_escalated(plan: Plan, group: _Group, over: Sequence[Alert]) -> None:

@@ -20,6 +20,7 @@ SecretReader = Callable[[str], str]
 """Returns what a file holds that is named in the table. Raises OSError or UnicodeDecodeError."""
 LOG = "log"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_LABEL = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
 _TABLES = ("rules", "inhibitions", "channels", "routes")
 
 
@@ -132,8 +133,14 @@ def _route(own: Text, path: tuple[str, ...], spec: RouteSpec, names: list[str]) 
     steps = []
     for step in spec.escalate:
         _check_channels(own, (path, "escalate"), step.channels, names)
-        steps.append(Step(amount(own, path, "escalate", step.after), tuple(step.channels)))
+        after = amount(own, path, "escalate", step.after)
+        if after < 0:
+            raise own.fault(path, "escalate", f"it is after {after:g} seconds, and nothing is before it is told")
+        steps.append(Step(after, tuple(step.channels)))
     _check_channels(own, (path, "channels"), spec.channels, names)
+    for label in spec.group_by:
+        if not _LABEL.fullmatch(label):
+            raise own.fault(path, "group_by", f"{label[:50]!r} cannot be the name of a label")
     return Route(
         name=spec.name or f"route-{path[-1]}",
         match=matchers(own, path, "match", spec.match),

@@ -240,6 +240,9 @@ def _check(text: Text, path: tuple[str, ...], rule: Rule, known: Known | None) -
         fault = fault_of(written, rule.by)
         if fault is not None:
             raise text.fault(path, key, fault)
+    # It becomes the subject of a letter.
+    if len(rule.summary.splitlines()) != 1:
+        raise text.fault(path, "summary", "it is not one line", "Say the rest in the description.")
 
 
 def _faults(rule: Rule, known: Known | None) -> Iterable[tuple[str, str]]:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -42,8 +43,11 @@ from discern.core.workspace import DEFAULT_WORKSPACE
 
 _OPERATORS: frozenset[Role] = frozenset({"owner", "operator"})
 _MOST_COMMENT = 1000
+# What a terminal would obey, and PostgreSQL keeps in no text; line breaks and tabs are text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _LONGEST_SILENCE = timedelta(days=90)
-_MOST_SILENCES = 1000
+# Of a workspace: one that has filled its share keeps no other from silencing.
+_MOST_SILENCES = 200
 
 
 def looks_after_all(principal: Principal) -> bool:
@@ -134,8 +138,8 @@ class AlertDesk:
             )
         _check_comment(asked.comment, needed=True)
         _check_times(starts_at, ends_at, now)
-        if len(self._store.silences(now)) >= _MOST_SILENCES:
-            raise CallerError(f"There are {_MOST_SILENCES} silences.", mend="End some of them.")
+        if sum(one.workspace == principal.workspace for one in self._store.silences(now)) >= _MOST_SILENCES:
+            raise CallerError(f"There are {_MOST_SILENCES} silences of the workspace.", mend="End some of them.")
         silence = Silence(
             id=uuid7(),
             workspace=principal.workspace,
@@ -151,8 +155,11 @@ class AlertDesk:
         return silence
 
     def change_silence(self, principal: Principal, silence_id: UUID, asked: SilenceChange) -> Silence:
-        """Have a silence end at another time, or say something else about it. Raises UnknownSilence and CallerError."""
-        before = self.silence(principal, silence_id)
+        """Have a silence end at another time, or say something else about it.
+
+        Raises UnknownSilence, Forbidden and CallerError.
+        """
+        before = self._changeable(principal, silence_id)
         now = self._clock()
         if asked.comment is not None:
             _check_comment(asked.comment, needed=True)
@@ -163,12 +170,25 @@ class AlertDesk:
         return after
 
     def end_silence(self, principal: Principal, silence_id: UUID) -> Silence:
-        """End a silence at once. Raises UnknownSilence."""
-        before = self.silence(principal, silence_id)
+        """End a silence at once. Raises UnknownSilence and Forbidden."""
+        before = self._changeable(principal, silence_id)
         now = self._clock()
         after = _with(before, min(before.ends_at, now), before.comment)
         self._store.put_silence(after, _act_of(principal, "alerts.unsilence", before, after))
         return after
+
+    def _changeable(self, principal: Principal, silence_id: UUID) -> Silence:
+        """Return a silence that somebody may change: one that is of all workspaces is seen by all, and not theirs."""
+        found = self.silence(principal, silence_id)
+        is_theirs = looks_after_all(principal) if found.everywhere else found.workspace == principal.workspace
+        if principal != LOCAL and not is_theirs:
+            raise Forbidden(
+                "Only owners and operators of the workspace default change a silence of all workspaces.",
+                mend="Ask one of them.",
+                action="alerts.change",
+                role=principal.role,
+            )
+        return found
 
     def test(self, principal: Principal, channel: str) -> NoticeDelivery:
         """Send a notice by one channel at once, and return what came of it. Raises UnknownChannel and Forbidden."""
@@ -215,6 +235,8 @@ def _may_see_silence(principal: Principal, silence: Silence) -> bool:
 def _check_comment(comment: str, *, needed: bool = False) -> None:
     if len(comment) > _MOST_COMMENT:
         raise CallerError(f"The comment has more than {_MOST_COMMENT} characters.", mend="Write less.")
+    if _CONTROL.search(comment):
+        raise CallerError("The comment holds control characters.", mend="Write it without them.")
     if needed and not comment.strip():
         raise CallerError("A silence says why.", mend="Give a comment.")
 

@@ -141,7 +141,7 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
     platform_commands(detectors, bench)
     cli.add_typer(detectors)
     cli.add_typer(dataset_commands())
-    cli.add_typer(verdict_commands(lambda: opened().verdicts, is_known))
+    cli.add_typer(verdict_commands(lambda: opened().verdicts, is_known, lambda: opened().labels.hold_out))
     quality_command(cli, lambda: opened().monitoring.quality, is_known)
     cli.add_typer(label_commands(lambda: opened().labels, is_known))
     cli.add_typer(privacy_commands(lambda: opened().privacy))

@@ -5,12 +5,15 @@
 - Half-open: one passes; its outcome closes or opens it.
 - Times are of a monotonic clock, in seconds: one that people set back or forward changes nothing.
 - `Breaker` is pure; a `Guard` keeps one for many threads; `Breakers` has all of a process, and tells of each change.
+- `Guards` has those whose names workspaces choose, such as hosts: what fails for one workspace is left alone for
+  that one, no more than so many are kept, and a workspace that names many makes room among its own.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -62,7 +65,10 @@ class Breaker(NamedTuple):
 
 
 class BreakerReading(NamedTuple):
-    """What is seen of a breaker: `seconds` is for how long it has been in its state, `reason` why it opened."""
+    """What is seen of a breaker: `seconds` is for how long it has been in its state, `reason` why it opened.
+
+    `workspace` is the one that it is of, None where it is the installation's.
+    """
 
     part: str
     name: str
@@ -70,6 +76,7 @@ class BreakerReading(NamedTuple):
     failures: int
     seconds: float
     reason: str
+    workspace: str | None = None
 
 
 Listener = Callable[[str, str, BreakerState, str], None]
@@ -162,6 +169,47 @@ class Guard:
             )
 
 
+class Guards:
+    """Guards of one part, for names that workspaces choose: the `most` that were used last."""
+
+    def __init__(
+        self, part: str, most: int, patience: Patience = DEFAULT_PATIENCE, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._part = part
+        self._most = most
+        self._patience = patience
+        self._clock = clock
+        self._lock = threading.Lock()
+        # In the order of their last use, the longest ago first.
+        self._guards: dict[tuple[str, str], Guard] = {}
+
+    def of(self, workspace: str, name: str) -> Guard:
+        """Return what guards a name for a workspace."""
+        key = workspace, name
+        with self._lock:
+            found = self._guards.pop(key, None) or Guard(self._part, name, self._patience, clock=self._clock)
+            if len(self._guards) >= self._most:
+                del self._guards[self._surplus()]
+            self._guards[key] = found
+            return found
+
+    def readings(self) -> list[BreakerReading]:
+        """Return what is seen of those that are not closed, in the order of workspace and name."""
+        with self._lock:
+            there = [(key, self._guards[key]) for key in sorted(self._guards)]
+        return [guard.reading()._replace(workspace=key[0]) for key, guard in there if not guard.is_closed]
+
+    def worst(self) -> BreakerState:
+        """Return the worst state that any of them is in."""
+        states = {one.state for one in self.readings()}
+        return "open" if "open" in states else "half-open" if states else "closed"
+
+    def _surplus(self) -> tuple[str, str]:
+        """Return the one that makes room: the oldest of the workspace that has the most."""
+        (largest, _), *_ = Counter(workspace for workspace, _ in self._guards).most_common(1)
+        return next(key for key in self._guards if key[0] == largest)
+
+
 class Breakers:
     """The breakers of one process. `listener` is told of every change; it may be set once all is put together."""
 
@@ -170,6 +218,7 @@ class Breakers:
         self._clock = clock
         self._lock = threading.Lock()
         self._guards: dict[tuple[str, str], Guard] = {}
+        self._many: dict[str, Guards] = {}
 
     def guard(self, part: str, name: str, patience: Patience = DEFAULT_PATIENCE) -> Guard:
         """Return a guard for something; it takes the place of what had its name before."""
@@ -178,8 +227,20 @@ class Breakers:
             self._guards[part, name] = made
         return made
 
+    def guards(self, part: str, most: int, patience: Patience = DEFAULT_PATIENCE) -> Guards:
+        """Return guards for names that workspaces choose. Nobody is told when one of them opens."""
+        made = Guards(part, most, patience, self._clock)
+        with self._lock:
+            self._many[part] = made
+        return made
+
+    def many(self) -> dict[str, Guards]:
+        """Return the guards for names that workspaces choose, by their part."""
+        with self._lock:
+            return dict(self._many)
+
     def readings(self) -> list[BreakerReading]:
-        """Return what is seen of each, in the order of part and name."""
+        """Return what is seen of each of the installation's, in the order of part and name."""
         with self._lock:
             guards = [self._guards[key] for key in sorted(self._guards)]
         return [guard.reading() for guard in guards]

@@ -19,10 +19,10 @@ from discern.access.ports import Permit, PrincipalReader
 from discern.access.types import Principal, Resource
 from discern.core.errors import Forbidden, Overloaded, UnknownVerdict
 from discern.core.verdict import Decision, Verdict
-from discern.detection.ports import QUESTION_PARAMETERS, DetectorSource, InputBodies
+from discern.detection.ports import QUESTION_PARAMETERS, DetectorSource, HoldsOut, InputBodies
 from discern.detection.service_direct import DirectRecords
 from discern.detection.store import VerdictStore
-from discern.detection.types import Detect, DetectionRequest, VerdictQuery
+from discern.detection.types import Detect, DetectionRequest, VerdictPage, VerdictQuery
 from discern.detectors.manifest import Manifest
 from discern.inputs.spec import RecordSpec
 from discern.inputs.types import InputLimits
@@ -144,13 +144,17 @@ class VerdictEndpoint:
         return taken
 
 
-def ledger_routes(verdicts: VerdictStore, permit: Permit, *, principal_of: PrincipalReader) -> APIRouter:
+def ledger_routes(
+    verdicts: VerdictStore, permit: Permit, hold_out: HoldsOut, *, principal_of: PrincipalReader
+) -> APIRouter:
     """Return the routes that read the ledger."""
     router = APIRouter(prefix="/v1", tags=["verdicts"])
 
     @router.get(
         "/verdicts",
         summary="Read the ledger, newest first",
+        description="With `holdout` only the verdicts of the random hold-out of `holdout_share`, whether they have a "
+        "label or not; a page may then have fewer than `limit` and be followed by others.",
         response_class=Response,
         responses=answers("VerdictPage", description="A page; give its `next` as `after` to go on."),
     )
@@ -160,14 +164,19 @@ def ledger_routes(verdicts: VerdictStore, permit: Permit, *, principal_of: Princ
         after: UUID | None = None,
         detector: str | None = None,
         decision: Decision | None = None,
+        holdout: bool = False,
     ) -> Response:
         principal = principal_of(request)
 
         def may_read(name: str) -> bool:
             return permit.allows(principal, "verdicts.read", _any_of(principal, name))
 
-        query = VerdictQuery(principal.workspace, limit, after, detector, decision, may_read)
-        return json_answer(await to_thread.run_sync(verdicts.page, query))
+        def look() -> VerdictPage:
+            is_held_out = hold_out.teller() if holdout else None
+            query = VerdictQuery(principal.workspace, limit, after, detector, decision, may_read, is_held_out)
+            return verdicts.page(query)
+
+        return json_answer(await to_thread.run_sync(look))
 
     @router.get(
         "/verdicts/{verdict_id}",

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from discern.core.errors import UnknownVerdict
 from discern.core.verdict import Decision
 from discern.core.workspace import DEFAULT_WORKSPACE
+from discern.detection.ports import HoldsOut
 from discern.detection.store import VerdictStore
 from discern.detection.types import VerdictQuery
 from discern.tables import print_table
@@ -19,7 +20,9 @@ from discern.tables import print_table
 _WORKSPACE = typer.Option(DEFAULT_WORKSPACE, "--workspace", "-w", help="Whose verdicts.")
 
 
-def verdict_commands(ledger: Callable[[], VerdictStore], check_workspace: Callable[[str], None]) -> typer.Typer:
+def verdict_commands(
+    ledger: Callable[[], VerdictStore], check_workspace: Callable[[str], None], hold_out: Callable[[], HoldsOut]
+) -> typer.Typer:
     """Return the `verdicts` group; `check_workspace` raises UnknownWorkspace."""
     group = typer.Typer(name="verdicts", help="The ledger.", no_args_is_help=True)
 
@@ -29,12 +32,14 @@ def verdict_commands(ledger: Callable[[], VerdictStore], check_workspace: Callab
         detector: str | None = typer.Option(None, "--detector", "-d", help="Only of this detector."),
         decision: Decision | None = typer.Option(None, help="Only with this decision."),
         after: UUID | None = typer.Option(None, help="Go on after this id."),
+        holdout: bool = typer.Option(False, "--holdout", help="Only of the random hold-out, labelled or not."),
         as_json: bool = typer.Option(False, "--json", help="One JSON object a line instead of a table."),
         workspace: str = _WORKSPACE,
     ) -> None:
         """List verdicts, newest first."""
         check_workspace(workspace)
-        page = ledger().page(VerdictQuery(workspace, limit, after, detector, decision))
+        is_held_out = hold_out().teller() if holdout else None
+        page = ledger().page(VerdictQuery(workspace, limit, after, detector, decision, held_out=is_held_out))
         if as_json:
             for verdict in page.verdicts:
                 typer.echo(msgspec.json.encode(verdict).decode())

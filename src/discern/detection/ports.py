@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 from discern.core.errors import DiscernError
 from discern.core.verdict import InputKind
@@ -127,6 +128,14 @@ class InputBodies(Protocol):
 
     def read(self, request: Any, setting: str, most: int) -> AbstractAsyncContextManager[bytes]:  # noqa: ANN401
         """Do as InputReader does."""
+        ...
+
+
+class HoldsOut(Protocol):
+    """The random hold-out."""
+
+    def teller(self) -> Callable[[UUID], bool]:
+        """Return what tells whether a verdict is held out. Raises CallerError where nothing is."""
         ...
 
 

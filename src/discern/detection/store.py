@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from heapq import nlargest
@@ -82,6 +82,8 @@ verdict_subjects = Table(
 )
 _INSERT_LINK = "INSERT INTO verdict_subjects (workspace, key_id, verdict_id) VALUES (?, ?, ?)"
 _AT_A_TIME = 500
+_IDS_A_LOOK = 5000
+_MOST_IDS = 100_000
 # Many rows a statement: the interpreter is let go and taken again once a statement, and an event loop that is busy
 # meanwhile does not give it back at once.
 _PLACES = f"({', '.join('?' * len(verdicts.columns))})"
@@ -170,12 +172,36 @@ class VerdictStore:
         return self._pages.ask(lambda connection: list(connection.execute(query).scalars()))
 
     def page(self, query: VerdictQuery) -> VerdictPage:
-        """Return verdicts newest first."""
+        """Return verdicts newest first.
+
+        Of the held out a page looks at a hundred thousand verdicts at most, so it may have fewer than `limit` and be
+        followed by more; answers from memory are not among them.
+        """
+        if query.held_out is not None:
+            return self._page_held_out(query, query.held_out)
         most = query.limit + 1  # one more tells whether there is a next page
         rows = self._pages.ask(partial(_rows, query, most))
         shown, more = rows[: query.limit], len(rows) > query.limit
         page = tuple(verdict for verdict in self._opened(query.workspace, shown) if verdict is not None)
         return VerdictPage(verdicts=page, next=str(shown[-1][0]) if more else None)
+
+    def _page_held_out(self, query: VerdictQuery, held_out: Callable[[UUID], bool]) -> VerdictPage:
+        found: list[Verdict] = []
+        after, looked_at = query.after, 0
+        while looked_at < _MOST_IDS:
+            ids = self.ids(query.workspace, query.detector, after, _IDS_A_LOOK)
+            looked_at += len(ids)
+            chosen = [one for one in ids if held_out(one)]
+            there = self.some(query.workspace, chosen)
+            for verdict in (there[one][0] for one in chosen if one in there):
+                if _is_asked_for(verdict, query):
+                    found.append(verdict)
+                    if len(found) == query.limit:
+                        return VerdictPage(tuple(found), verdict.id)
+            if len(ids) < _IDS_A_LOOK:
+                return VerdictPage(tuple(found))
+            after = ids[-1]
+        return VerdictPage(tuple(found), str(after))
 
     def about(self, workspace: str, key_id: bytes) -> Iterator[Verdict]:
         """Yield the verdicts that are sealed with a key, oldest first."""
@@ -358,6 +384,11 @@ def _rows(query: VerdictQuery, most: int, connection: Connection) -> list[tuple[
         chosen = verdicts.c.workspace == query.workspace, verdicts.c.id.in_(ids)
         newest = select(*wanted).where(*chosen).order_by(verdicts.c.id.desc())
     return [(row.id, row.body) for row in connection.execute(newest)]
+
+
+def _is_asked_for(verdict: Verdict, query: VerdictQuery) -> bool:
+    may_read = query.may_read is None or query.may_read(verdict.detector)
+    return may_read and not verdict.cached and query.decision in {None, verdict.decision}
 
 
 def _detectors(connection: Connection, workspace: str) -> list[str]:

@@ -86,7 +86,8 @@ class VerdictPage(msgspec.Struct, frozen=True):
 class VerdictQuery:
     """Which verdicts: after `after` in the order newest first, at most `limit`, filtered by what is not None.
 
-    `may_read` tells of a detector whether its verdicts may be seen; None means all.
+    `may_read` tells of a detector whether its verdicts may be seen, `held_out` of a verdict whether it is in the random
+    hold-out; None means all.
     """
 
     workspace: str
@@ -95,3 +96,4 @@ class VerdictQuery:
     detector: str | None = None
     decision: Decision | None = None
     may_read: Callable[[str], bool] | None = None
+    held_out: Callable[[UUID], bool] | None = None

@@ -57,6 +57,14 @@ class HoldOut:
         """Tell whether a verdict is held out. Raises StorageUnavailable."""
         return self.share > 0 and self.draw(verdict_id) < self.share
 
+    def teller(self) -> Callable[[UUID], bool]:
+        """Return what tells whether a verdict is held out. Raises CallerError where nothing is."""
+        if not self.share:
+            raise CallerError(
+                "Nothing is held out for labelling.", mend="Set DISCERN_HOLDOUT_SHARE, such as 0.01, and start again."
+            )
+        return self.holds
+
 
 class Labels:
     """The labels of an installation. Every method raises StorageUnavailable."""
@@ -73,7 +81,7 @@ class Labels:
         self.store = store
         self._verdicts = verdicts
         self._classes_of = classes_of
-        self._hold_out = hold_out
+        self.hold_out = hold_out
         self._seals = seals
         self._clock = clock
 
@@ -130,16 +138,13 @@ class Labels:
         A page looks at a hundred thousand verdicts at most, so it may have fewer than `limit` and be followed by more.
         Raises CallerError where nothing is held out.
         """
-        if not self._hold_out.share:
-            raise CallerError(
-                "Nothing is held out for labelling.", mend="Set DISCERN_HOLDOUT_SHARE, such as 0.01, and start again."
-            )
+        is_held_out = self.hold_out.teller()
         found: list[Verdict] = []
         looked_at = 0
         while len(found) < limit and looked_at < _MOST_IDS:
             ids = self._verdicts.ids(workspace, detector, after, _IDS_A_LOOK)
             looked_at += len(ids)
-            for verdict in self._unlabelled(workspace, ids):
+            for verdict in self._unlabelled(workspace, [one for one in ids if is_held_out(one)]):
                 # An answer from memory is about an input that was judged before, and counted then.
                 if not verdict.cached and may(verdict):
                     found.append(verdict)
@@ -150,8 +155,7 @@ class Labels:
             after = ids[-1]
         return WantedPage(tuple(found), after)
 
-    def _unlabelled(self, workspace: str, ids: Sequence[UUID]) -> Iterator[Verdict]:
-        held_out = [one for one in ids if self._hold_out.holds(one)]
+    def _unlabelled(self, workspace: str, held_out: Sequence[UUID]) -> Iterator[Verdict]:
         labelled = self.store.labelled(workspace, held_out)
         there = self._verdicts.some(workspace, [one for one in held_out if one not in labelled])
         yield from (there[one][0] for one in held_out if one in there)
@@ -198,9 +202,9 @@ class Labels:
         """Return the label that a request comes to. Raises CallerError."""
         check_time(request.labelled_at, self._clock())
         positive = class_of(request.label, _classes(classes_of or self._classes_of, verdict))
-        verdict_id, share = UUID(verdict.id), self._hold_out.share
+        verdict_id, share = UUID(verdict.id), self.hold_out.share
         needs_draw = share > 0 or request.selected_by == "holdout"
-        draw = self._hold_out.draw(verdict_id) if needs_draw else 1.0
+        draw = self.hold_out.draw(verdict_id) if needs_draw else 1.0
         selected_by, propensity = propensity_of(request, draw, share)
         return Draft(
             verdict=verdict,

@@ -23,7 +23,8 @@ UNKNOWN = "unknown"
 """The word for a verdict of which nobody can tell."""
 
 _Utc = Annotated[datetime, msgspec.Meta(tz=True)]
-Propensity = Annotated[float, msgspec.Meta(gt=0, le=1)]
+# Less is nobody's draw: such a label would stand for more verdicts than there are, and its square for no number.
+Propensity = Annotated[float, msgspec.Meta(ge=1e-6, le=1)]
 Source = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}\Z")]
 Note = Annotated[str, msgspec.Meta(max_length=1000)]
 

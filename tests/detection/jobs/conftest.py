@@ -11,12 +11,14 @@ from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import Job
 
 
-def ended(store: JobStore, *, age: timedelta = timedelta(), webhook: str | None = None) -> Job:
+def ended(
+    store: JobStore, *, age: timedelta = timedelta(), webhook: str | None = None, workspace: str = "default"
+) -> Job:
     """Make a job over a table that has ended so long ago."""
     moment = utc_now() - age
     job = Job(
         id=str(uuid7()),
-        workspace="default",
+        workspace=workspace,
         principal="key:1",
         kind="file",
         detector="toy-record",

@@ -274,12 +274,15 @@ def test_the_command_shows_changes_and_learns(run: Run, services: Services) -> N
     assert shown.code == 0, shown.err
     assert "moved, since 2026-03-01" in next(line for line in shown.out.splitlines() if "field:b" in line)
     assert "at most one false alarm in 10,000 windows" in shown.out
+    assert "discern drift baseline toy-record@1.0.0 --subject field:b`" in shown.out
+    assert "DISCERN_DRIFT_WINDOW_SECONDS" in shown.out
     assert "field:b" in run("drift", "--changes").out
     report = msgspec.json.decode(run("drift", "--json").out)
     assert report["releases"][0]["windows"] == LEARNED / PLAN.window_verdicts + 2
     assert run("drift", "--workspace", "nowhere").code == 1
     learned = run("drift", "baseline", "toy-record", "--subject", "field:b")
     assert (learned.code, learned.out.split(": ")[0]) == (0, "toy-record")
+    assert "--subject field:b" not in run("drift").out
     assert "learning" in next(line for line in run("drift").out.splitlines() if "field:b" in line)
     refused = run("drift", "baseline", "toy-record", "--of", "air")
     assert refused.code == 1

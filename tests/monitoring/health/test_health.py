@@ -49,6 +49,7 @@ def test_all_well_is_said_so(client: TestClient) -> None:
         "seconds": 0.0,
         "failures": 0,
         "reason": None,
+        "workspace": None,
     }
 
 
@@ -200,3 +201,35 @@ def test_the_command_says_it_in_words_and_in_json(services: Services, run: Run) 
     assert "session.replaced" in out
     code, out, _ = run("health", "--json")
     assert json.loads(out)["status"] == "ok"
+
+
+def test_hosts_that_workspaces_named_are_theirs_to_see_and_no_label(two_workspaces: Services) -> None:
+    breakers, measures, store = Breakers(), Measures(), HappeningStore(two_workspaces.database)
+    BreakerWatch(breakers, HappeningLog(store), measures)
+    health = HealthService({}, {}, breakers, store, None)
+    guards = breakers.guards("webhook", 10)
+    for _ in range(5):
+        guards.of("other", "hooks.other.example:443").failed("TimeoutError")
+    for workspace, sees in (("other", True), ("default", False), (None, True)):
+        found = health.look(workspace)
+        assert (found.status, found.sentence) == ("ok", "Every part answers.")
+        seen = [(one.workspace, one.reason) for one in found.breakers if one.part == "webhook"]
+        assert seen == ([("other", "TimeoutError")] if sees else [])
+    states = [sample for source in measures.labelled for sample in source()]
+    assert states == [("discern_breaker_state", ("webhook", "any"), 2.0)]
+
+
+def test_a_workspace_is_not_told_why_a_part_of_the_installation_does_not_answer(services: Services) -> None:
+    def down() -> None:
+        raise StorageUnavailable("The database at /srv/secret/place does not answer.")
+
+    breakers = Breakers()
+    guard = breakers.guard("channel", "ops")
+    for _ in range(5):
+        guard.failed("mail.internal.example is 10.1.2.3")
+    health = HealthService({"database": down}, {}, breakers, HappeningStore(services.database), None)
+    theirs, ours = (repr(health.look(workspace)) for workspace in ("other", None))
+    assert "/srv/secret/place" in ours
+    assert "10.1.2.3" in ours
+    assert "/srv/secret/place" not in theirs
+    assert "10.1.2.3" not in theirs

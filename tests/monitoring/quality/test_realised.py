@@ -67,6 +67,13 @@ def test_labels_that_stand_for_too_few_are_not_taken() -> None:
     assert found["precision"].why == "flag: the labels that were drawn so far stand for 50% of it"
 
 
+@pytest.mark.parametrize("probability", [1e-320, 1e-300, 1e-12])
+def test_a_probability_of_malice_makes_no_measure_of_others_fail(probability: float) -> None:
+    odd = [judged(0.9, positive=True, selected_by="sampled", propensity=probability) for _ in range(3)]
+    found = figures({"clear": 0, "review": 0, "flag": 100}, odd)
+    assert all(one.value is None or 0 <= one.value <= 1 for one in found.values())
+
+
 def test_what_misses_where_nearly_all_is_labelled_may_be_either() -> None:
     labels = [judged(0.9, positive=True) for _ in range(950)]
     found = figures({"clear": 0, "review": 0, "flag": 1000}, labels)["precision"]

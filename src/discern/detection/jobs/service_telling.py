@@ -3,6 +3,8 @@
 - A webhook that does not answer holds up no job and no stop: what is due stands in the database, with the time of the
   next try, and whoever comes first claims it.
 - Tries are counted where they are written down, so that a restart begins none anew.
+- A host that keeps failing is left alone for a while, for the workspace that named it, and what is for it waits without
+  a try being counted: no workspace's webhooks keep another's from being told, whatever they do.
 - A process that dies with a call in flight leaves a claim that runs out: the call is made again.
 """
 
@@ -12,18 +14,20 @@ import asyncio
 import logging
 import time
 from datetime import timedelta
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
 from anyio import CapacityLimiter, to_thread
 
+from discern.core.breakers import Breakers, Guards, Patience
 from discern.core.clock import utc_now
 from discern.core.counts import Counts
 from discern.core.errors import CallerError, StorageUnavailable
 from discern.core.loops import take_turn
 from discern.core.signatures import SIGNATURE_HEADER, signature
 from discern.detection.jobs.ports import Poster, VerdictReader
-from discern.detection.jobs.rules import DELIVERY_HEADER, MOST_TRIES, pause_after
+from discern.detection.jobs.rules import DELIVERY_HEADER, MOST_TRIES, is_too_late, pause_after
 from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import Delivery, Job
 from discern.store.secret_files import SecretFile
@@ -33,11 +37,18 @@ _LOOK_SECONDS = 1.0
 # Longer than a call may take.
 _CLAIM = timedelta(seconds=60)
 _AT_A_TIME = 8
+_MOST_HOSTS = 1000
+_PATIENCE = Patience(failures=5, first_seconds=5.0, most_seconds=60.0)
 _encode = msgspec.json.Encoder().encode
 
 
+def webhook_guards(breakers: Breakers) -> Guards:
+    """Return what guards the hosts of webhooks."""
+    return breakers.guards("webhook", _MOST_HOSTS, _PATIENCE)
+
+
 class Telling:
-    """Tells the webhooks. `secret` signs the calls."""
+    """Tells the webhooks. `secret` signs the calls, `guards` has a breaker for each host of a workspace."""
 
     def __init__(
         self,
@@ -46,12 +57,14 @@ class Telling:
         post: Poster,
         secret: SecretFile,
         counts: Counts,
+        guards: Guards | None = None,
     ) -> None:
         self._store = store
         self._verdicts = verdicts
         self._post = post
         self._secret = secret
         self._counts = counts
+        self._guards = guards or webhook_guards(Breakers())
 
     async def run(self) -> None:
         """Tell of what is due, until cancelled."""
@@ -79,6 +92,14 @@ class Telling:
     def tell(self, job: Job) -> None:
         """Make one call, and write down what came of it."""
         assert job.webhook is not None  # noqa: S101 - no other is due
+        guard, now = self._guards.of(job.workspace, _host_of(job.webhook)), utc_now()
+        if not guard.admits():
+            reason = f"its host is left alone because it keeps failing: {guard.reading().reason}"[:500]
+            if is_too_late(job.finished_at, now):
+                self._note(job, Delivery(now, error=reason), "given_up")
+            else:
+                self._store.tell_later(job, now + timedelta(seconds=max(1.0, guard.seconds_left())))
+            return
         verdict = None
         if job.state == "done" and job.verdict_id is not None:
             verdict = self._verdicts.get(job.workspace, UUID(job.verdict_id))
@@ -96,8 +117,14 @@ class Telling:
             return
         except OSError as error:
             found = Delivery(utc_now(), error=f"{type(error).__name__}: {error}"[:500])
+            guard.failed(type(error).__name__)
         else:
             found = Delivery(utc_now(), status=status)
+            # Who answers is there; whether it likes what it is told is a matter of that job alone, below 500.
+            if status < 500:
+                guard.succeeded()
+            else:
+                guard.failed(f"it answered {status}")
             if 200 <= status < 300:
                 self._note(job, found, "delivered")
                 return
@@ -115,3 +142,12 @@ class Telling:
         log.log(level, "webhook_told", extra=facts)
         self._store.delivered(job, delivery, again_at=None)
         self._counts.add(f"jobs.webhooks_{outcome}", workspace=job.workspace)
+
+
+def _host_of(url: str) -> str:
+    """Return host and port, such as `hooks.example.org:443`."""
+    parts = urlsplit(url)
+    try:
+        return f"{parts.hostname}:{parts.port or {'http': 80}.get(parts.scheme, 443)}"
+    except ValueError:  # it is refused when it is called
+        return ""

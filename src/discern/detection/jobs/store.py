@@ -180,9 +180,10 @@ class JobStore:
             connection.execute(update(jobs).where(held).values(state="waiting", **free))
 
     def due_to_tell(self, now: datetime, claim: timedelta, most: int) -> list[Job]:
-        """Claim jobs whose webhooks are due, and return them with their deliveries."""
+        """Claim jobs whose webhooks are due, and return them with their deliveries; workspaces take turns."""
         due = or_(jobs.c.tell_at.is_(None), jobs.c.tell_at <= now)
-        query = select(jobs.c.workspace, jobs.c.id).where(_TO_TELL, due).order_by(jobs.c.id).limit(most)
+        turn = func.row_number().over(partition_by=jobs.c.workspace, order_by=jobs.c.id)
+        query = select(jobs.c.workspace, jobs.c.id).where(_TO_TELL, due).order_by(turn, jobs.c.id).limit(most)
         with self._database.read() as connection:
             found = connection.execute(query).all()
         if not found:
@@ -266,6 +267,12 @@ class JobStore:
             connection.execute(insert(deliveries).values(row))
             told = update(jobs).where(jobs.c.id == UUID(job.id))
             connection.execute(told.values(told=again_at is None, tell_at=again_at))
+
+    def tell_later(self, job: Job, at: datetime) -> None:
+        """Have a webhook told at a time, without a try having been made."""
+        with self._database.write() as connection:
+            mine = update(jobs).where(jobs.c.id == UUID(job.id), _TO_TELL)
+            connection.execute(mine.values(tell_at=at))
 
     def forget(self, before: datetime) -> list[tuple[str, str]]:
         """Delete jobs that ended before; return their workspaces and ids."""

@@ -91,6 +91,9 @@ def _print_releases(report: DriftReport) -> None:
     print_table(table)
     for release in report.releases:
         typer.echo(_open(release, report.window_verdicts))
+        for subject in release.subjects:
+            if subject.mend is not None:
+                typer.echo(f"  {subject.name} has moved. {subject.mend}")
         if release.labels is not None:
             state = "scores are less right than before" if release.labels.alarm else "as before"
             typer.echo(f"  {release.labels.labels:,} labels: {state}; mean squared error {release.labels.loss:.4f}.")

@@ -14,6 +14,7 @@ from discern.access.types import LOCAL, Principal
 from discern.audit.types import Act
 from discern.core.clock import Clock, utc_now
 from discern.core.errors import CallerError, MissingExtra, UnknownDetector
+from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.monitoring.drift.ports import Bundles
 from discern.monitoring.drift.rules_sketches import is_available, quantiles_of
 from discern.monitoring.drift.sources import Watched, begun_subject, reference_of, watched_of
@@ -206,6 +207,19 @@ def promise_of(plan: Plan) -> str:
     )
 
 
+def mend_of(key: ReleaseKey, subject: Subject) -> str:
+    """Return what there is to do about an alarm where nothing is wrong."""
+    is_bundle_s = subject.reference is not None and subject.reference.source == "bundle"
+    than = "the bundle's, which is of its test data" if is_bundle_s else "what was learned"
+    learn = f"discern drift baseline {key.detector}@{key.version} --subject {subject.name}"
+    workspace = "" if key.workspace == DEFAULT_WORKSPACE else f" --workspace {key.workspace}"
+    return (
+        f"If its answers are right and only the reference is not yours ({than}), have it learned from your traffic: "
+        f"`{learn}{workspace}`. If it comes and goes with the hours of the day, make windows a day long: "
+        "DISCERN_DRIFT_WINDOW_SECONDS=86400."
+    )
+
+
 def _of_release(key: ReleaseKey, standing: Standing, window: Window | None) -> ReleaseReport:
     release = standing.release
     is_open = window is not None and window.ended_at is None
@@ -216,12 +230,12 @@ def _of_release(key: ReleaseKey, standing: Standing, window: Window | None) -> R
         window.verdicts if window is not None and is_open else 0,
         window.began_at if window is not None and is_open else release.began_at,
         standing.seen_at,
-        tuple(_of_subject(subject) for subject in release.subjects),
+        tuple(_of_subject(key, subject) for subject in release.subjects),
         release.concept,
     )
 
 
-def _of_subject(subject: Subject) -> SubjectReport:
+def _of_subject(key: ReleaseKey, subject: Subject) -> SubjectReport:
     return SubjectReport(
         subject.name,
         subject.kind,
@@ -229,6 +243,7 @@ def _of_subject(subject: Subject) -> SubjectReport:
         0 if subject.learning is None else subject.learning.windows,
         subject.last,
         subject.alarm,
+        None if subject.alarm is None else mend_of(key, subject),
     )
 
 

@@ -228,7 +228,8 @@ class Plan(NamedTuple):
 class SubjectReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a subject stands. Without a `reference` one is being learned: `learned_windows` are done.
 
-    `last` is what the last window said, `alarm` is there while the subject differs from its reference.
+    `last` is what the last window said, `alarm` is there while the subject differs from its reference, and `mend` then
+    says what there is to do where nothing is wrong.
     """
 
     name: str
@@ -237,6 +238,7 @@ class SubjectReport(msgspec.Struct, frozen=True, omit_defaults=True):
     learned_windows: int = 0
     last: Reading | None = None
     alarm: Alarm | None = None
+    mend: str | None = None
 
 
 class ReferenceReport(msgspec.Struct, frozen=True):

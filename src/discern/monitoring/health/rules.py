@@ -21,7 +21,11 @@ def concluded(
     needed = [part for part in down if part.needed]
     said = [f"{part.name} does not answer ({part.reason or part.code})" for part in [*needed, *down] if part]
     said = list(dict.fromkeys(said))
-    said += [f"{one.part} {one.name} is left alone ({one.reason})" for one in breakers if one.state != "closed"]
+    said += [
+        f"{one.part} {one.name} is left alone{f' ({one.reason})' if one.reason else ''}"
+        for one in breakers
+        if one.state != "closed"
+    ]
     if certificate_expires_at is not None and certificate_expires_at - now < CERTIFICATE_WARNING:
         word = "has expired" if certificate_expires_at <= now else "expires"
         said.append(f"the certificate {word} at {certificate_expires_at.isoformat(timespec='minutes')}")

@@ -53,7 +53,10 @@ class PartHealth(msgspec.Struct, frozen=True):
 
 
 class BreakerHealth(msgspec.Struct, frozen=True):
-    """A circuit breaker of the process that answers; `seconds` is for how long it has been in its state."""
+    """A circuit breaker of the process that answers; `seconds` is for how long it has been in its state.
+
+    One with a `workspace` is of a host that the workspace named, and no sign that the installation is unwell.
+    """
 
     part: str
     name: str
@@ -61,6 +64,7 @@ class BreakerHealth(msgspec.Struct, frozen=True):
     seconds: float
     failures: int
     reason: str | None = None
+    workspace: str | None = None
 
 
 class HappeningEntry(msgspec.Struct, frozen=True):

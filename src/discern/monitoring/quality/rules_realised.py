@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
+# What was kept before labels had a least probability may be so small that one over it is no number.
+_LEAST = 1e-6
+
+
 class Stratum(NamedTuple):
     """What labels say of the verdicts with one decision.
 
@@ -76,7 +80,7 @@ def _weighted(verdicts: int, drawn: Sequence[tuple[Judged, float]], least: float
 
     The noise is that of drawing, and twice that of which labels happen to be among the share that has come.
     """
-    weights = np.array([1 / probability for _, probability in drawn])
+    weights = 1 / np.maximum([probability for _, probability in drawn], _LEAST)
     positive = np.array([bool(one.positive) for one, _ in drawn])
     total = float(weights.sum())
     noise = float(np.sqrt(np.sum(weights * (weights - 1)))) / verdicts + 2 * (least * (1 - least) / len(drawn)) ** 0.5
