@@ -52,7 +52,7 @@ def record_model() -> bytes:
 
 
 def failing_model() -> bytes:
-    """Return what fails where the first field is below 0: float32 `record` [rows, 30] -> float32 `probability` [rows]."""
+    """Return what fails where the first field is below 0: float32 `record` [rows, 30] -> `probability` [rows]."""
     first = numpy_helper.from_array(np.array([0], dtype=np.int64), "first")
     nodes = [
         helper.make_node("Gather", ["record", "first"], ["field"], axis=1),
