@@ -25,7 +25,7 @@ ADVISORIES := api.osv.dev
 REACHES_ADVISORIES := $(BIN)/python -c 'import socket; socket.create_connection(("$(ADVISORIES)", 443), 5)'
 AUDIT := $(BIN)/pip-audit --vulnerability-service osv --disable-pip --require-hashes --requirement requirements/runtime.txt
 
-.PHONY: up test unit lint types docs sbom bench bench-peers lock clean
+.PHONY: up test unit lint types docs dashboards demo-monitoring sbom bench bench-peers lock clean
 .DEFAULT_GOAL := test
 
 up: $(VENV)/.runtime
@@ -55,6 +55,14 @@ types: $(VENV)/.test
 docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict --quiet
+
+# Grafana's dashboards and the series that Prometheus records for them.
+dashboards: $(VENV)/.test
+	$(BIN)/python -m deploy.monitoring.dashboards
+
+# A stream of payments that shifts, and what comes of it: drift, alert, notice, report. Two minutes, in a folder of its own.
+demo-monitoring: $(VENV)/.test
+	$(BIN)/python -m demos.monitoring
 
 # `make bench FACES=folder` measures the cascade on a folder with `authentic` and `synthetic` pictures. Load comes from `wrk`
 # where it is installed. `make bench-peers` measures the other serving frameworks too, in environments of their own (2 GB).

@@ -19,7 +19,7 @@ from discern.detectors.vetting import vet, vetting_mark
 from discern.settings import load_settings
 from discern.store.sqlite import SqliteDatabase
 
-RECORD, IMAGE = "bench-record", "bench-image"
+RECORD, IMAGE, FAILING = "bench-record", "bench-image", "bench-failing"
 _CARD = "# Card\n\nMade by a benchmark; it knows nothing.\n"
 
 
@@ -41,13 +41,21 @@ def furnish(home: Path) -> None:
         (home / name).mkdir(parents=True)
     generate_key(home / "keys" / "local.key", home / "trust" / "local.pub")
     for manifest, model in zip((record_manifest(), image_manifest()), model_files(home / "models"), strict=True):
-        _add(home, manifest, model)
+        _vet(home, _add(home, manifest, model))
     # The shipped detectors too: a server that tries them at its start would be measured while it does.
     for root in BUILTIN.iterdir():
         _vet(home, open_bundle(root, TrustStore((BUILTIN.parent / "keys",))))
     database = SqliteDatabase(home / "discern.db")
     database.open()
     database.close()
+
+
+def add_failing(home: Path) -> None:
+    """Add `bench-failing` to a home folder; it has no answer to a record whose first field is below 0."""
+    model = home / "models" / "failing.onnx"
+    model.write_bytes(models.failing_model())
+    # Trying it would refuse it, for it fails.
+    (home / "vetted" / vetting_mark(_add(home, record_manifest(name=FAILING), model))).touch()
 
 
 def issue_key(home: Path) -> str:
@@ -87,7 +95,7 @@ def _manifest(name: str, taken: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _add(home: Path, manifest: dict[str, Any], model: Path) -> None:
+def _add(home: Path, manifest: dict[str, Any], model: Path) -> Bundle:
     source = home / "sources" / manifest["name"]
     source.mkdir(parents=True)
     (source / "only.onnx").write_bytes(model.read_bytes())
@@ -97,7 +105,7 @@ def _add(home: Path, manifest: dict[str, Any], model: Path) -> None:
     root.parent.mkdir(parents=True)
     pack(source, root)
     sign_bundle(root, home / "keys" / "local.key")
-    _vet(home, open_bundle(root, TrustStore((home / "trust",))))
+    return open_bundle(root, TrustStore((home / "trust",)))
 
 
 def _vet(home: Path, bundle: Bundle) -> None:

@@ -51,6 +51,16 @@ def record_model() -> bytes:
     return _model([ensemble], "record", [len(FIELDS)], TensorProto.FLOAT, [])
 
 
+def failing_model() -> bytes:
+    """Return what fails where the first field is below 0: float32 `record` [rows, 30] -> `probability` [rows]."""
+    first = numpy_helper.from_array(np.array([0], dtype=np.int64), "first")
+    nodes = [
+        helper.make_node("Gather", ["record", "first"], ["field"], axis=1),
+        helper.make_node("Sqrt", ["field"], ["logits"]),
+    ]
+    return _model(nodes, "record", [len(FIELDS)], TensorProto.FLOAT, [first])
+
+
 def image_model(pictures: NDArray[np.uint8]) -> bytes:
     """Return a network: uint8 `image` [rows, 224, 224, 3] -> float32 `probability` [rows].
 

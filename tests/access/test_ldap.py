@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import shutil
@@ -14,20 +13,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ldap3
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from discern.access.service_users import FREE_FAILURES
 from tests.access.conftest import Furnish
 from tests.access.federated import Installation, sign_in_file
+from tests.certificates import certificate_of_loopback
 
 SLAPD = shutil.which("slapd", path=f"{os.environ['PATH']}:/usr/sbin")
 MODULES = Path("/usr/lib/ldap")
@@ -79,24 +75,6 @@ class Directory(NamedTuple):
         return f"ldap://127.0.0.1:{self.port}"
 
 
-def certificate(folder: Path) -> None:
-    """Write a key and a certificate for 127.0.0.1, its own authority."""
-    key = rsa.generate_private_key(65537, 2048)
-    called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "directory")])
-    now = datetime.now(UTC)
-    made = x509.CertificateBuilder(called, called, key.public_key(), x509.random_serial_number())
-    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = made.add_extension(names, critical=False)
-    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    signed = made.sign(key, hashes.SHA256())
-    (folder / "server.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL
-    (folder / "server.key").write_bytes(key.private_bytes(encoding, form, plain))
-
-
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -138,7 +116,7 @@ def directory() -> Iterator[Directory]:
     assert SLAPD is not None
     folder = Path(tempfile.mkdtemp(prefix="slapd-"))
     (folder / "data").mkdir()
-    certificate(folder)
+    certificate_of_loopback(folder)
     text = CONFIGURATION.format(folder=folder, base=BASE, root=ROOT, service=SERVICE, password=f'"{SERVICE_PASSWORD}"')
     (folder / "slapd.conf").write_text(text)
     found = Directory(free_port(), free_port(), folder / "server.pem", folder / "log")
