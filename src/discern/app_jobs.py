@@ -12,6 +12,7 @@ from discern.access.types import Principal
 from discern.app_storage import object_access, outbound, webhook_secret
 from discern.core.counts import Counts
 from discern.core.errors import DiscernError, MissingExtra
+from discern.core.tracing import Tracer
 from discern.detection.bulk.store import RunStore
 from discern.detection.jobs.ports import TableScorer
 from discern.detection.jobs.service import Jobs
@@ -69,6 +70,7 @@ def jobs_of(
     parts: Callable[[Principal], Parts],
     subjects: SubjectKeys,
     counts: Counts,
+    tracer: Tracer,
 ) -> Jobs:
     """Return the jobs of an installation."""
 
@@ -99,6 +101,7 @@ def jobs_of(
         subjects=subjects,
         limits=job_limits(settings),
         counts=counts,
+        tracer=tracer,
     )
     return Jobs(held, queue)
 

@@ -22,6 +22,7 @@ from discern.core.counts import Counts
 from discern.core.errors import CallerError, StorageUnavailable
 from discern.core.loops import take_turn
 from discern.core.signatures import SIGNATURE_HEADER, signature
+from discern.core.tracing import PARENT_HEADER
 from discern.detection.jobs.ports import Poster, VerdictReader
 from discern.detection.jobs.rules import DELIVERY_HEADER, MOST_TRIES, pause_after
 from discern.detection.jobs.store import JobStore
@@ -88,6 +89,7 @@ class Telling:
             "User-Agent": "Discern",
             DELIVERY_HEADER: job.id,
             SIGNATURE_HEADER: signature(self._secret.get(), body, int(time.time())),
+            **({} if job.trace is None else {PARENT_HEADER: job.trace}),
         }
         try:
             status = self._post(job.webhook, body, headers)
