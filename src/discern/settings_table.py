@@ -185,7 +185,7 @@ class Settings:
     )
     trace_ratio: float = _setting(
         0.01,
-        "Share of requests that are traced beside those whose callers keep a trace; 50 a second of a process at most.",
+        "Share of requests that are traced beside those whose callers keep a trace; 20 a second of a process at most.",
         minimum=0,
         maximum=1,
     )

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from discern.core.errors import InvalidSettings
 
-MOST_A_SECOND = 50.0
+MOST_A_SECOND = 20.0
 """Traces a second of a process, of those that callers ask for and of those that are drawn, each."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _OTLP_PATH = "/v1/traces"
