@@ -33,6 +33,7 @@ SUB_FEATURES |= {
     "monitoring/health",
     "monitoring/metrics",
     "monitoring/quality",
+    "monitoring/tracing",
 }
 # What a sub-feature may import of the feature it lies in.
 OF_THE_PARENT = {
@@ -102,6 +103,7 @@ PARTS = {
 }
 # Which files may touch a framework; everything else does without.
 OWNERS = {
+    "opentelemetry": ("monitoring/tracing/sources.py",),
     "fastapi": ("http/", "app_http.py", "/api.py", "/api_users.py", "/api_factors.py", "/api_federation.py"),
     "starlette": (
         "http/",

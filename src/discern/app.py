@@ -158,7 +158,7 @@ class Services:
 def build_services(settings: Settings) -> Services:
     """Put the parts together."""
     limits, database, counts = _input_limits(settings), database_of(settings), Counts()
-    watchmen, locator = watchmen_of(database, counts), face_locator(settings.face_model)
+    watchmen, locator = watchmen_of(settings, database, counts), face_locator(settings.face_model)
     catalogue, cache = _catalogue(settings, watchmen), answer_cache(settings, counts, watchmen.breakers)
     batcher, replica = _batcher(settings, counts), replica_of(settings, database, counts)
     audit_store, job_store = AuditStore(database), JobStore(database)
@@ -171,7 +171,7 @@ def build_services(settings: Settings) -> Services:
     committer, pings = _committer(verdicts, counts, watchmen, drift), _pings(database, catalogue, objects)
     detect = plane.asking(_steps(plane, cache, locator, committer, quotas))
     parts = partial(bulk_parts_of, settings, catalogue, limits, locator, RunStore(database), quotas)
-    jobs = jobs_of(settings, job_store, objects, verdicts, detect, parts, subjects, counts, watchmen.breakers)
+    jobs = jobs_of(settings, job_store, objects, verdicts, detect, parts, subjects, counts, watchmen)
     keys, policies = Keys(KeyStore(database, audit)), Policies(settings.home / "policies")
     users, proofs = _users(settings, database, audit), proofs_of(settings)
     retention, factors = retention_of(database, audit, jobs), FactorStore(database, audit)

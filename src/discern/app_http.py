@@ -31,6 +31,7 @@ from discern.detection.api_batch import BATCH_OPERATION, BatchEndpoint
 from discern.detection.batches import BatchLimits
 from discern.detection.jobs.api import JOB_OPERATION, JobEndpoint, job_routes
 from discern.detection.jobs.types import Job, JobPage
+from discern.detection.service import traced_each
 from discern.detection.service_direct import DirectRecords
 from discern.detection.streams.api import StreamEndpoint
 from discern.detection.streams.types import StreamLimits
@@ -131,7 +132,7 @@ def _streams(services: Services) -> StreamEndpoint:
 
     settings = services.settings
     return StreamEndpoint(
-        services.detect,
+        traced_each(services.detect, services.monitoring.tracer, "stream message"),
         record,
         services.catalogue,
         StreamLimits(
@@ -201,6 +202,7 @@ def _guards(services: Services) -> Guards:
         services.quotas,
         services.counts,
         services.settings.metrics_token,
+        services.monitoring.tracer,
     )
 
 
@@ -237,7 +239,8 @@ def _routers(services: Services, app: Application, place: Place) -> tuple[APIRou
 
 def create_app(services: Services, place: Place | None = None) -> Application:
     """Return the HTTP application over `services`, which the caller has opened and closes."""
-    for check in (services.policies.open, services.federation.open, services.monitoring.alerts.open):
+    monitoring = services.monitoring
+    for check in (services.policies.open, services.federation.open, monitoring.alerts.open, monitoring.tracer.open):
         check()  # a file that is wrong, or no engine for policies, stops the start
     place = place or Place()
     app = Application(
@@ -251,7 +254,9 @@ def create_app(services: Services, place: Place | None = None) -> Application:
     )
     install_problem_handlers(app, services.counts)
     settings = services.settings
-    app.put_edge_around(networks(settings.trusted_proxies), _origins(settings), services.counts.measures)
+    app.put_edge_around(
+        networks(settings.trusted_proxies), _origins(settings), services.counts.measures, monitoring.tracer
+    )
     guards = _guards(services)
     ask, batch = _asking(services)
     app.put_in_front([PlainRoute("POST", _VERDICTS, ask, VERDICT_OPERATION), *batch], guards)

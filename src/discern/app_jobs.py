@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from discern.access.types import Principal
+from discern.app_monitoring import Watchmen
 from discern.app_storage import object_access, outbound, webhook_secret
-from discern.core.breakers import Breakers
 from discern.core.counts import Counts
 from discern.core.errors import DiscernError, MissingExtra
 from discern.detection.bulk.store import RunStore
@@ -70,7 +70,7 @@ def jobs_of(
     parts: Callable[[Principal], Parts],
     subjects: SubjectKeys,
     counts: Counts,
-    breakers: Breakers,
+    watchmen: Watchmen,
 ) -> Jobs:
     """Return the jobs of an installation."""
 
@@ -97,11 +97,12 @@ def jobs_of(
             outbound(settings),
             webhook_secret(settings),
             counts,
-            webhook_guards(breakers),
+            webhook_guards(watchmen.breakers),
         ),
         subjects=subjects,
         limits=job_limits(settings),
         counts=counts,
+        tracer=watchmen.tracer,
     )
     return Jobs(held, queue)
 

@@ -34,6 +34,7 @@ from discern.monitoring.metrics.sources_ledger import audit_samples, job_samples
 from discern.monitoring.ports import Collector
 from discern.monitoring.quality.service import SECONDS as QUALITY_SECONDS
 from discern.monitoring.quality.service import Quality
+from discern.monitoring.tracing.service import OtlpTracer, Post
 from discern.registry.service import Catalogue
 from discern.review.store import LabelStore
 from discern.settings import Settings
@@ -57,6 +58,7 @@ class Watchmen:
 
     breakers: Breakers
     happenings: HappeningLog
+    tracer: OtlpTracer
 
 
 class Watched(NamedTuple):
@@ -84,19 +86,29 @@ class Monitoring:
     metrics: Metrics
     quality: Quality
     tallies: TallyStore
+    tracer: OtlpTracer
 
     def close(self) -> None:
         """Write down what waits, and let others go on."""
         self.alerts.close()
+        self.tracer.close()
         self.happenings.flush()
         self.metrics.close()
 
 
-def watchmen_of(database: Database, counts: Counts) -> Watchmen:
+def watchmen_of(settings: Settings, database: Database, counts: Counts) -> Watchmen:
     """Return what is given to those that are watched."""
     breakers, happenings = Breakers(), HappeningLog(HappeningStore(database))
     BreakerWatch(breakers, happenings, counts.measures)
-    return Watchmen(breakers, happenings)
+    tracer = OtlpTracer(settings.trace_url, settings.trace_headers, settings.trace_ratio, counts.measures, _poster)
+    return Watchmen(breakers, happenings, tracer)
+
+
+def _poster(host: str) -> Post:
+    """Return what posts to a host that the operator named, be it private."""
+    from discern.store.outbound import Outbound  # noqa: PLC0415 - most have none
+
+    return Outbound(named=(host,)).post
 
 
 def monitoring_of(
@@ -148,6 +160,7 @@ def monitoring_of(
         metrics=metrics,
         quality=quality,
         tallies=tallies,
+        tracer=watchmen.tracer,
     )
 
 

@@ -180,6 +180,18 @@ class Settings:
         "Workspaces that `/metrics` names, those that have been there longest; the others are told together.",
         minimum=0,
     )
+    trace_url: str = _setting(
+        "", "OTLP endpoint that traces of requests are sent to: `http://localhost:4318`; empty: nothing is traced."
+    )
+    trace_ratio: float = _setting(
+        0.01,
+        "Share of requests that are traced beside those whose callers keep a trace; 20 a second of a process at most.",
+        minimum=0,
+        maximum=1,
+    )
+    trace_headers: str = _setting(
+        "", "Headers for that endpoint, with commas: `Authorization=Basic ..., X-Scope-OrgID=1`.", secret=True
+    )
     probing_alike: int = _setting(
         64,
         "Near duplicates among 256 questions of one key to a detector that are put on the audit log as probing; 0 for "

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from discern.core.tracing import NO_PARENT, Trace, done_for
 from discern.store.outbound import AddressRefused, Outbound, check_url, networks
 
 PRIVATE = (
@@ -120,3 +121,12 @@ def test_names_and_spellings_of_this_machine_are_refused_before_connecting(port:
         Outbound().post(f"http://{host}:{port}/", b"", {})
     assert _Handler.seen == []
     assert not isinstance(refusal.value, ConnectionRefusedError)
+
+
+def test_a_call_made_for_a_traced_request_goes_on_its_trace(port: int) -> None:
+    outbound, trace = Outbound(networks("127.0.0.0/8")), Trace.begun(NO_PARENT)
+    with done_for(trace):
+        outbound.post(f"http://127.0.0.1:{port}/", b"", {})
+    outbound.post(f"http://127.0.0.1:{port}/", b"", {})
+    assert [headers.get("traceparent") for _, _, headers in _Handler.seen] == [trace.header, None]
+    assert [piece.name for piece in trace.pieces] == ["call out"]

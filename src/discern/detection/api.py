@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from discern.access.ports import Permit, PrincipalReader
 from discern.access.types import Principal, Resource
 from discern.core.errors import Forbidden, Overloaded, UnknownVerdict
+from discern.core.tracing import piece
 from discern.core.verdict import Decision, Verdict
 from discern.detection.ports import QUESTION_PARAMETERS, DetectorSource, HoldsOut, InputBodies
 from discern.detection.service_direct import DirectRecords
@@ -83,7 +84,8 @@ class VerdictEndpoint:
         )
         if _is_small(scope, most):
             # The whole body is one message, mostly; what longer ones need would cost more than the answer.
-            first = await self._bodies.first(receive)
+            with piece("receive"):
+                first = await self._bodies.first(receive)
             if not first.get("more_body", False) and first["type"] == "http.request":
                 body = first["body"]
                 self._bodies.hold(len(body))

@@ -12,6 +12,8 @@
   fails as a whole is run again one by one.
 - An input that was given up while it waited is not run; one that was given up later has no effect.
 - What waits is bounded by rows.
+- Of a batch with inputs of traced requests each of these is told what was done for the whole of it: how long it waited,
+  and the stages that its input came to.
 - Decoding and models run in the lanes' threads. Rows of numbers that take well under a millisecond run on the event
   loop itself, together with all that arrived in the same turn of it: handing them over would cost more than the model.
 """
@@ -21,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +34,7 @@ from numpy.typing import NDArray
 
 from discern.core.counts import Counts
 from discern.core.errors import DetectorFailed, DiscernError, Overloaded
+from discern.core.tracing import Piece, Trace, code_of, current_trace, done_for, piece
 from discern.core.verdict import InputFacts
 from discern.detection.ports import Answering
 from discern.detectors.assessment import Assessment, Detector
@@ -92,6 +95,7 @@ class _Waiting:
     answer: Answering[Any]
     since: float
     alone: bool = False
+    trace: Trace | None = None
 
     @property
     def rows(self) -> int:
@@ -136,7 +140,7 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Assessed] = loop.create_future()
-        self._enqueue(detector, _Waiting(item, answer, time.monotonic()), loop)
+        self._enqueue(detector, _Waiting(item, answer, time.monotonic(), trace=current_trace()), loop)
         return await answer
 
     def submit(self, detector: Detector, item: RecordRow | Media, answer: Answering[Assessed]) -> None:
@@ -164,7 +168,7 @@ class Batcher:
         """Return what `call` returns, which runs in a lane: a batch that is one already. Raises likewise."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
-        self._enqueue(detector, _Waiting(Whole(call, rows), answer, time.monotonic()), loop)
+        self._enqueue(detector, _Waiting(Whole(call, rows), answer, time.monotonic(), trace=current_trace()), loop)
         return await answer
 
     def close(self) -> None:
@@ -184,7 +188,7 @@ class Batcher:
             if batch:
                 self._count(batch, reason)
                 self._running += 1
-                done = self._lanes.submit(_run, queue.detector, [waiting.item for waiting in batch])
+                done = self._lanes.submit(_run, queue.detector, [waiting.item for waiting in batch], _traced(batch))
                 done.add_done_callback(partial(self._left_the_lane, loop, queue, batch))
 
     def _run_here(self, queue: _Queue, loop: asyncio.AbstractEventLoop) -> None:
@@ -197,7 +201,7 @@ class Batcher:
         self._count(batch, reason)
         done: Future[_Ran] = Future()
         try:
-            done.set_result(_run(queue.detector, [waiting.item for waiting in batch]))
+            done.set_result(_run(queue.detector, [waiting.item for waiting in batch], _traced(batch)))
         except Exception as defect:
             done.set_exception(defect)
             self._answer(queue, batch, done, loop)
@@ -324,23 +328,55 @@ class _Ran(NamedTuple):
     row_milliseconds: float
 
 
-def _run(detector: Detector, items: list[Item]) -> _Ran:
-    """Run one batch in this thread. A DiscernError of one input is its outcome; anything else raises."""
+def _traced(batch: Sequence[_Waiting]) -> Sequence[_Waiting]:
+    """Return a batch where one of its inputs is a traced request's, and else nothing."""
+    return batch if any([waiting.trace for waiting in batch]) else ()  # noqa: C419 - a list is quicker, for a few
+
+
+def _run(detector: Detector, items: list[Item], traced: Sequence[_Waiting]) -> _Ran:
+    """Run one batch in this thread; `traced` is all of it or nothing.
+
+    A DiscernError of one input is its outcome; anything else raises.
+    """
+    # The event loop has this called on behalf of whoever came first, and a trace of theirs is not everybody's.
+    if traced or current_trace() is not None:
+        _note_waiting(traced)
+        with done_for(None):
+            return _outcomes(detector, items, [waiting.trace for waiting in traced])
+    return _outcomes(detector, items, [])
+
+
+def _note_waiting(traced: Sequence[_Waiting]) -> None:
+    clock, now = time.perf_counter(), time.monotonic()
+    about = {"discern.batch.inputs": len(traced), "discern.batch.rows": sum(waiting.rows for waiting in traced)}
+    for waiting in traced:
+        if waiting.trace is not None:
+            waiting.trace.add(Piece("queue", clock - (now - waiting.since), clock, about))
+
+
+def _outcomes(detector: Detector, items: list[Item], traces: list[Trace | None]) -> _Ran:
+    """Do so; `traces` are those of the items, or none."""
     started = time.thread_time()
     first = items[0]
     outcomes: list[Any]
     if isinstance(first, Whole):
-        outcomes = [first.call()]
+        outcomes = [_done_for(traces[0], first.call) if traces else first.call()]
     elif isinstance(first, RecordRow):
-        outcomes = _run_records(detector, cast("list[RecordRow]", items))
+        outcomes = _run_records(detector, cast("list[RecordRow]", items), traces)
     else:
-        outcomes = _run_media(detector, cast("list[Media]", items))
+        outcomes = _run_media(detector, cast("list[Media]", items), traces)
     return _Ran(outcomes, (time.thread_time() - started) * 1000 / sum(map(_rows, items)))
 
 
-def _run_records(detector: Detector, items: list[RecordRow]) -> list[Outcome]:
+def _done_for(trace: Trace | None, call: Callable[[], T]) -> T:
+    with done_for(trace):
+        return call()
+
+
+def _run_records(detector: Detector, items: list[RecordRow], traces: list[Trace | None]) -> list[Outcome]:
     started = time.perf_counter()
-    results = detector.assess_rows(np.array([item.values for item in items], dtype=np.float32))
+    rows = np.array([item.values for item in items], dtype=np.float32)
+    results = _judged(partial(detector.assess_rows, rows), traces)
     milliseconds = _since(started)
     return [
         result if isinstance(result, DiscernError) else Assessed(result, item.facts, milliseconds)
@@ -348,18 +384,23 @@ def _run_records(detector: Detector, items: list[RecordRow]) -> list[Outcome]:
     ]
 
 
-def _run_media(detector: Detector, items: list[Media]) -> list[Outcome]:
+def _run_media(detector: Detector, items: list[Media], traces: list[Trace | None]) -> list[Outcome]:
     outcomes: list[Outcome | None] = []
     ready: list[tuple[Prepared, float]] = []
-    for item in items:
+    judged: list[Trace | None] = []
+    for place, item in enumerate(items):
         started = time.perf_counter()
         try:
-            ready.append((item.prepare(), _since(started)))
-            outcomes.append(None)
+            prepared = _decoded(item, traces[place]) if traces else item.prepare()
         except DiscernError as error:
             outcomes.append(error)
+            continue
+        ready.append((prepared, _since(started)))
+        judged += traces[place : place + 1]
+        outcomes.append(None)
     started = time.perf_counter()
-    results = detector.assess_many([prepared for prepared, _ in ready]) if ready else []
+    call = partial(detector.assess_many, [prepared for prepared, _ in ready])
+    results = _judged(call, judged) if ready else []
     running = _since(started)
     answers = iter(
         result
@@ -368,6 +409,37 @@ def _run_media(detector: Detector, items: list[Media]) -> list[Outcome]:
         for (prepared, decoding), result in zip(ready, results, strict=True)
     )
     return [next(answers) if outcome is None else outcome for outcome in outcomes]
+
+
+def _decoded(item: Media, trace: Trace | None) -> Prepared:
+    with done_for(trace), piece("decode", **{"discern.rows": item.rows}):
+        return item.prepare()
+
+
+def _judged(
+    call: Callable[[], list[Assessment | DiscernError]], traces: list[Trace | None]
+) -> list[Assessment | DiscernError]:
+    """Return what `call` makes of inputs; note in their traces what each of them came to of what was done for all."""
+    if not any(traces):
+        return call()
+    shared = Trace()
+    with done_for(shared):
+        results = call()
+    for trace, result in zip(traces, results, strict=True):
+        if trace is not None:
+            _note_stages(trace, shared.pieces, result)
+    return results
+
+
+def _note_stages(trace: Trace, pieces: Sequence[Piece], result: Assessment | DiscernError) -> None:
+    """Note the stages that an input came to, and which of them failed on it: on others' inputs is not its matter."""
+    readings = {} if isinstance(result, DiscernError) else {reading.name: reading for reading in result.stages}
+    for one in pieces:
+        stage = one.attributes.get("discern.stage", "")
+        if isinstance(result, DiscernError):
+            trace.add(one._replace(failed=code_of(result)))
+        elif stage in readings:
+            trace.add(one._replace(failed="stage_failed") if readings[str(stage)].error is not None else one)
 
 
 def _pixels(prepared: Prepared) -> NDArray[np.uint8] | None:

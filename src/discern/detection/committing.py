@@ -23,6 +23,7 @@ from typing import NamedTuple
 from discern.core.breakers import Guard, Patience
 from discern.core.counts import Counts
 from discern.core.errors import StorageUnavailable
+from discern.core.tracing import piece
 from discern.detection.ports import Answering, Ledger, Watcher
 from discern.detection.types import LedgerEntry
 
@@ -68,8 +69,9 @@ class Committer:
         """Return when the verdicts, with their principals, are on the ledger. Raises StorageUnavailable when not."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
-        self._gather(_Group(entries, written), loop)
-        await written
+        with piece("ledger", **{"discern.verdicts": len(entries)}):
+            self._gather(_Group(entries, written), loop)
+            await written
 
     def submit(self, entries: Entries, written: Answering[None]) -> None:
         """Do the same for `written`."""

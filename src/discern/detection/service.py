@@ -25,6 +25,7 @@ from anyio import to_thread
 from discern.core.clock import Clock, utc_now
 from discern.core.errors import CallerError, DetectorFailed, DiscernError, Overloaded, UnsupportedInput
 from discern.core.ids import uuid7_text
+from discern.core.tracing import Trace, Tracer, current_trace, piece, traced
 from discern.core.verdict import Verdict
 from discern.detection.batching import Assessed, Batcher, Media
 from discern.detection.caching import AnswerCache, AnswerKey
@@ -191,7 +192,10 @@ class Plane:
     async def _detector(self, name: str, version: str | None) -> Detector:
         # Loading one takes a thread; one that is loaded is at hand.
         loaded = self._detectors.loaded(name, version)
-        return await to_thread.run_sync(self._detectors.get, name, version) if loaded is None else loaded
+        if loaded is not None:
+            return loaded
+        with piece("load"):
+            return await to_thread.run_sync(self._detectors.get, name, version)
 
     async def _item(self, detector: Detector, content: MediaContent | Record) -> RecordRow | Media:
         manifest = detector.manifest
@@ -201,7 +205,10 @@ class Plane:
             prepare = partial(prepare_media, content, manifest.input, manifest.video, self._limits, self._locator)
             clip = manifest.video is not None and (not isinstance(content, bytes) or is_video(content))
             return Media(prepare, manifest.video.frames if manifest.video is not None and clip else 1)
-        reader = self.reader(detector, manifest.input)
+        with piece("decode", **{"discern.rows": 1}):
+            return await self._row(self.reader(detector, manifest.input), content)
+
+    async def _row(self, reader: RecordReader, content: MediaContent | Record) -> RecordRow:
         if isinstance(content, Path | Held) or (isinstance(content, bytes) and len(content) > _READ_HERE_BYTES):
             return await to_thread.run_sync(reader.from_content, content)
         return reader.from_content(content)
@@ -221,7 +228,8 @@ class Plane:
         spec = detector.manifest.input
         assert isinstance(spec, RecordSpec)  # noqa: S101 - asked before
         reader = self.reader(detector, spec)
-        rows = [_read(reader, content) for content in batch.contents]
+        with piece("decode", **{"discern.rows": len(batch.contents)}):
+            rows = [_read(reader, content) for content in batch.contents]
         good = [row for row in rows if isinstance(row, RecordRow)]
         for row in good:
             self.watch.see_record(batch.principal, batch.detector, row.values)
@@ -250,7 +258,8 @@ def from_cache(answer: Answer, cache: AnswerCache, locator: FaceLocator, clock: 
             return await answer(question)
         request = question.request
         key = answer_key(request, question.detector, input_sha256, locator)
-        known = await cache.get(key)
+        with piece("cache"):
+            known = await cache.get(key)
         if known is None:
             verdict = await answer(question)
             cache.put(key, verdict)
@@ -305,9 +314,38 @@ def on_ledger(answer: Answer, committer: Committer) -> Answer:
         verdict = await answer(question)
         request = question.request
         await committer.write([LedgerEntry(verdict, request.principal.id, request.subject, question.seen)])
+        trace = current_trace()
+        if trace is not None:
+            _say_what_came_of_it(trace, verdict)
         return verdict
 
     return answer_and_record
+
+
+def _say_what_came_of_it(trace: Trace, verdict: Verdict) -> None:
+    """Have a trace found by its verdict. Of several verdicts of one request it names the first that was written."""
+    if "discern.verdict" not in trace.attributes:
+        trace.attributes |= {
+            "discern.verdict": verdict.id,
+            "discern.detector": verdict.detector,
+            "discern.version": verdict.version,
+            "discern.decided_by": verdict.decided_by,
+            "discern.cached": verdict.cached,
+        }
+
+
+def traced_each(detect: Detect, tracer: Tracer, name: str) -> Detect:
+    """Return a `detect` that traces some of its questions, each by itself: for what is no request of its own."""
+
+    async def detect_traced(request: DetectionRequest) -> Verdict:
+        sampled = tracer.sample() if tracer.is_on else None
+        if sampled is None:
+            return await detect(request)
+        with traced(tracer, sampled, name) as trace:
+            trace.attributes["discern.workspace"] = request.principal.workspace
+            return await detect(request)
+
+    return detect_traced
 
 
 def within_quota(answer: Answer, meter: Meter) -> Answer:
@@ -330,7 +368,8 @@ def within_quota(answer: Answer, meter: Meter) -> Answer:
 
 async def _take(meter: Meter, workspace: str, amount: Amount) -> None:
     if not meter.take_at_once(workspace, amount):
-        await to_thread.run_sync(meter.take, workspace, amount)
+        with piece("quota"):
+            await to_thread.run_sync(meter.take, workspace, amount)
 
 
 def _media_bytes(question: Question) -> int:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from discern.core.tracing import Piece, Trace, current_trace
 from discern.core.verdict import StageReading
 from discern.detectors.calibration import calibrator
 from discern.detectors.refusal import refused
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from discern.core.errors import BundleRefused
+    from discern.core.tracing import Attribute
     from discern.core.verdict import Thresholds
     from discern.detectors.calibration import Calibrate
     from discern.detectors.manifest import Manifest, Stage
@@ -124,6 +126,7 @@ class Cascade:
         )
         self._thresholds = manifest.decision.thresholds
         self._bands = bands_of(manifest)
+        self._about: dict[str, Attribute] = {"discern.detector": manifest.name, "discern.version": manifest.version}
 
     def score(self, rows: NDArray[Any], *, chunk_rows: int | None = None) -> Scores:
         """Return the scores of the rows, in order. `rows` is a `Prepared.tensor`, [rows, ...]; it is not changed.
@@ -211,12 +214,16 @@ class Cascade:
         places: NDArray[np.intp] | None = None  # where the rows that travel on stand in the run; None: all of the chunk
         count = len(rows)
         sources: dict[str, NDArray[Any]] = {"input": rows}
+        trace = current_trace()
         last = len(self._steps) - 1
         for position, step in enumerate(self._steps):
             started = time.perf_counter()
             answers = _answers(step, sources, count)
             scores = step.calibrate(answers.probability)
-            tally.stage_milliseconds[position] += (time.perf_counter() - started) * 1000
+            ended = time.perf_counter()
+            if trace is not None:
+                self._note(trace, step.name, started, ended, count, len(answers.faults))
+            tally.stage_milliseconds[position] += (ended - started) * 1000
             tally.stage_rows[position] += count
             if places is None and answers.answered is None:
                 tally.stage_scores[start : start + count, position] = scores
@@ -247,6 +254,10 @@ class Cascade:
                 count = len(kept)
             else:
                 count = len(scores)
+
+    def _note(self, trace: Trace, stage: str, started: float, ended: float, rows: int, failed_rows: int) -> None:
+        about = self._about | {"discern.stage": stage, "discern.rows": rows, "discern.rows_failed": failed_rows}
+        trace.add(Piece(f"stage {stage}", started, ended, about))
 
 
 def _note_faults(tally: _Tally, position: int, places: NDArray[np.intp], answers: _Answers) -> None:

@@ -2,12 +2,14 @@
 
 - A path is closed unless it stands in OPEN_PATHS; a route added later is closed without anybody thinking of it.
 - A cookie is looked at where no key is sent, and never for a WebSocket, which other sites' pages may open.
+- A request is traced from here on, if it is: what is traced, nobody decides who has shown no key.
 - The key is checked before a byte of the body is read, and requests of an address are counted before the key is.
 """
 
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -23,6 +25,7 @@ from discern.access.service_users import csrf_token
 from discern.access.types import Principal
 from discern.core.errors import DiscernError, MissingCsrfToken, StorageUnavailable, Unauthenticated
 from discern.core.origin import origin, set_origin
+from discern.core.tracing import Piece, Trace, Tracer, set_trace
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.http.guards import Guards
 from discern.http.problems import problem_response
@@ -59,6 +62,7 @@ class Authentication:
         self._app = app
         self._keys, self._users, self._tokens, self._limits = guards.keys, guards.users, guards.tokens, guards.limits
         self._counts, self._metrics_token = guards.counts, guards.metrics_token.encode()
+        self._tracer = guards.tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 unless the path is open or the key is good."""
@@ -71,7 +75,7 @@ class Authentication:
                     return
             await self._app(scope, receive, send)
             return
-        shown = self._shown(scope)
+        arrived, shown = time.perf_counter(), self._shown(scope)
         try:
             if self._limits.rules and not was_counted(scope):
                 await self._limits.hit("", origin().address, None)
@@ -90,6 +94,8 @@ class Authentication:
         state = scope.setdefault("state", {})
         state["principal"] = principal
         set_origin(origin()._replace(workspace=principal.workspace))
+        if scope["type"] == "http" and self._tracer.is_on:
+            begin_trace(self._tracer, scope, arrived)
         if scope["type"] == "websocket":
             state["key_is_good"] = partial(self._is_good, shown.ask)
         await self._app(scope, receive, send)
@@ -136,6 +142,21 @@ async def refuse(error: DiscernError, scope: Scope, receive: Receive, send: Send
         await send({"type": "websocket.http.response.body", "body": bytes(response.body)})
         return
     await response(scope, receive, send)
+
+
+def begin_trace(tracer: Tracer, scope: Scope, arrived: float) -> None:
+    """Begin the trace of a request that came at `arrived`, by `perf_counter`, unless it is not traced."""
+    state = scope["state"]
+    sampled = state["sampled"] if "sampled" in state else tracer.sample(scope["headers"])
+    if sampled is None:
+        return
+    trace = state["trace"] = Trace.begun(sampled)
+    trace.started = arrived
+    trace.add(Piece("authenticate", arrived, time.perf_counter(), {}))
+    found = origin()._replace(trace_id=trace.trace_id, span_id=trace.span_id)
+    set_origin(found)
+    trace.attributes |= {"discern.request": found.request_id, "discern.workspace": found.workspace}
+    set_trace(trace)
 
 
 def key_check_of(scope: Scope) -> KeyCheck:

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
 from discern.core.errors import InputTooLarge, MalformedRequest, Overloaded, SlowSender
+from discern.core.tracing import piece
 
 _FRAMING_BYTES = 64 * 1024
 _LEAST_BYTES_A_SECOND = 10_000
@@ -117,7 +118,8 @@ class Bodies:
         taken = _Taken()
         try:
             chunks = self._chunks(request, taken, setting, most, allowed)
-            content = await _one_file(request, chunks) if multipart else b"".join([chunk async for chunk in chunks])
+            with piece("receive"):
+                content = await _one_file(request, chunks) if multipart else b"".join([chunk async for chunk in chunks])
             if len(content) > most:
                 raise _too_large(setting, most, len(content))
             yield content

@@ -308,6 +308,8 @@ class Connection(HttpToolsProtocol):
         assert exchange is not None  # noqa: S101 - one of them is why this was called
         if exchange.counted:
             self.scope["state"]["counted"] = exchange.standing
+        if exchange.is_decided:
+            self.scope["state"]["sampled"] = exchange.sampled
         # At the end of a message the parser has forgotten what its head said of this.
         self.cycle.keep_alive = exchange.keep_alive
         if exchange.body:

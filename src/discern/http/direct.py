@@ -2,7 +2,7 @@
 
 - What is answered here is answered as the route in the framework would: the same key, limits, verdict, ledger and
   problem documents. Whatever needs more than that is not taken: a key that is not remembered or may not, a detector
-  that is not loaded, an input that is wrong.
+  that is not loaded, an input that is wrong, a request that is traced.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class DirectRoute:
         self._matches = re.compile(f"{re.escape(before)}([a-z0-9-]+){re.escape(after)}".encode()).fullmatch
         self._endpoint = endpoint
         self._keys, self._permit, self._limits = guards.keys, guards.permit, guards.limits
-        self._quotas = guards.quotas
+        self._quotas, self._tracer = guards.quotas, guards.tracer
         self._route = f"POST {path}"
         self._is_draining = is_draining
         self._elsewhere = elsewhere
@@ -79,18 +79,23 @@ class DirectRoute:
         principal = principal_at_once(exchange.headers, self._keys)
         if principal is None or not self._permit.allows(principal, DETECT, resource_of(principal, exchange.name)):
             return False
-        if not self._subjects.may_be_unnamed(principal.workspace):
-            return False
         content_type = b""
         for name, value in exchange.headers:
             if name == b"content-type":
                 content_type = value
             elif name in self._elsewhere:
                 return False
+        if not self._subjects.may_be_unnamed(principal.workspace) or (self._tracer.is_on and self._is_traced(exchange)):
+            return False
         if self._limits.rules and not self._is_within(principal, exchange):
             return exchange.response_complete
         answer = self._answering(exchange, self._quotas, principal.workspace)
         return self._endpoint(exchange.name, principal, content_type, exchange.body, answer)
+
+    def _is_traced(self, exchange: Exchange) -> bool:
+        # What was decided here is not decided again in the framework.
+        exchange.is_decided, exchange.sampled = True, self._tracer.sample(exchange.headers)
+        return exchange.sampled is not None
 
     def _is_within(self, principal: Principal, exchange: Exchange) -> bool:
         """Tell whether the limits let a request pass; where they refuse it, it is answered."""

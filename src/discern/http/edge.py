@@ -4,6 +4,7 @@
   on the audit log.
 - The address is the peer's. Behind a proxy of `trusted_proxies` it is the last one in `X-Forwarded-For` that is none
   of these: what stands before it, anybody may have written.
+- The answer to a request that is traced says so: `traceresponse` has the id of its trace (W3C Trace Context, level 2).
 - No answer is framed, sniffed, run with inline script, or kept by a cache unless a route says so.
 - Other sites' pages read answers and open streams only where their origin stands in `cors_origins`; keys in cookies are
   not sent there.
@@ -25,6 +26,7 @@ from discern.core.errors import Forbidden
 from discern.core.ids import uuid7_text
 from discern.core.measures import Measures
 from discern.core.origin import Origin, set_origin
+from discern.core.tracing import Trace, Tracer, code_of
 from discern.http.authentication import refuse
 
 if TYPE_CHECKING:
@@ -58,8 +60,10 @@ def standing_headers(*, tls: bool, subdomains: bool) -> list[tuple[str, str]]:
 class Edge:
     """ASGI application around another."""
 
-    def __init__(self, app: ASGIApp, trusted: Sequence[Network], origins: Iterable[str], measures: Measures) -> None:
-        self._measures = measures
+    def __init__(
+        self, app: ASGIApp, trusted: Sequence[Network], origins: Iterable[str], measures: Measures, tracer: Tracer
+    ) -> None:
+        self._measures, self._tracer = measures, tracer
         self._trusted = trusted
         allowed = tuple(origins)
         self._app = app
@@ -79,7 +83,7 @@ class Edge:
         if scope["type"] != "http":
             await self._pass_on(scope, receive, send)
             return
-        started, status = time.perf_counter(), ""
+        started, status, failed = time.perf_counter(), "", ""
 
         async def send_noted(message: Message) -> None:
             nonlocal status
@@ -89,10 +93,26 @@ class Edge:
 
         try:
             await self._pass_on(scope, receive, send_noted)
+        except Exception as error:
+            failed = code_of(error)
+            raise
         finally:
+            trace = trace_of(scope)
+            if trace is not None:
+                self._end(trace, scope, status, failed)
             if status:
                 method = scope["method"] if scope["method"] in _METHODS else ""
                 self._measures.noting(_DURATION, method, _route_of(scope), status)(time.perf_counter() - started)
+
+    def _end(self, trace: Trace, scope: Scope, status: str, failed: str) -> None:
+        trace.ended, route = time.perf_counter(), _route_of(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        trace.name = f"{method} {route}".rstrip()
+        trace.attributes |= {"http.request.method": method, "http.route": route}
+        if status:
+            trace.attributes["http.response.status_code"] = int(status)
+        trace.failed = failed or (status if status.startswith("5") else "") or ("" if status else "no_answer")
+        self._tracer.end(trace)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -118,7 +138,7 @@ class Edge:
 
         async def send_hardened(message: Message) -> None:
             if message["type"] in {"http.response.start", "websocket.http.response.start"}:
-                message["headers"] = _completed(message.get("headers", ()), request_id)
+                message["headers"] = _completed(message.get("headers", ()), request_id, trace_of(scope))
             await send(message)
 
         # CORS does not hold for WebSockets: a browser opens one for any page, and shows its certificate for it.
@@ -130,6 +150,12 @@ class Edge:
             await refuse(error, scope, receive, send_hardened)
             return
         await self._app(scope, receive, send_hardened)
+
+
+def trace_of(scope: Scope) -> Trace | None:
+    """Return the trace of a request, None where it is not traced."""
+    found: Trace | None = scope.get("state", {}).get("trace")
+    return found
 
 
 def _route_of(scope: Scope) -> str:
@@ -164,11 +190,15 @@ def _is_among(address: str, networks: Sequence[Network]) -> bool:
     return any(found in network for network in networks)
 
 
-def _completed(headers: Iterable[tuple[bytes, bytes]], request_id: bytes) -> list[tuple[bytes, bytes]]:
+def _completed(
+    headers: Iterable[tuple[bytes, bytes]], request_id: bytes, trace: Trace | None
+) -> list[tuple[bytes, bytes]]:
     there = list(headers)
     names = {name.lower() for name, _ in there}
     there += [header for header in _HEADERS if header[0] not in names]
     if b"cache-control" not in names:
         there.append((b"cache-control", b"no-store"))
     there.append((b"x-request-id", request_id))
+    if trace is not None:
+        there.append((b"traceresponse", trace.header.encode()))
     return there

@@ -13,6 +13,7 @@ from typing import Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from discern.access.service_limits import Standing
+from discern.core.tracing import Parent
 
 _JSON = b"content-type: application/json\r\ncontent-length: %d\r\n"
 Header = tuple[bytes, bytes]
@@ -53,11 +54,13 @@ class Exchange:
         "disconnected",
         "extra",
         "headers",
+        "is_decided",
         "keep_alive",
         "message_event",
         "more_body",
         "name",
         "response_complete",
+        "sampled",
         "standing",
         "started",
     )
@@ -77,6 +80,9 @@ class Exchange:
         self.counted = False
         # How whoever asks stands with the limits of requests, where it was counted against them.
         self.standing: Standing | None = None
+        # Whether it was decided if it is traced, and from where its trace goes on, None where it is not.
+        self.is_decided = False
+        self.sampled: Parent | None = None
         # Headers that the answer is to have beside its own.
         self.extra: list[Header] = []
 

@@ -10,6 +10,7 @@ from discern.access.service_limits import RateLimits
 from discern.access.service_tokens import Tokens
 from discern.access.service_users import Users
 from discern.core.counts import Counts
+from discern.core.tracing import Tracer
 from discern.privacy.ports import Subjects
 from discern.quotas.service import Quotas
 
@@ -17,7 +18,8 @@ from discern.quotas.service import Quotas
 class Guards(NamedTuple):
     """What stands before a route: who comes in, what they may do and how often and how much, and about whom.
 
-    `metrics_token` lets in to the metrics alone; empty, nobody comes in by it.
+    `metrics_token` lets in to the metrics alone; empty, nobody comes in by it. `tracer` says what is traced of what
+    comes in.
     """
 
     keys: Keys
@@ -29,3 +31,4 @@ class Guards(NamedTuple):
     quotas: Quotas
     counts: Counts
     metrics_token: str
+    tracer: Tracer

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discern.core.errors import CallerError, DiscernError, NoSuchStream
 from discern.core.measures import Measures
+from discern.core.tracing import Tracer, piece
 from discern.http.authentication import Authentication, principal_of, refuse
 from discern.http.direct import DirectRoute
 from discern.http.edge import Edge, Network
@@ -64,9 +65,11 @@ class Application(FastAPI):
         ]
         self._in_front = ServerErrorMiddleware(Authentication(self._answer, guards), handler=answer_defect)
 
-    def put_edge_around(self, trusted: Sequence[Network], origins: Iterable[str], measures: Measures) -> None:
+    def put_edge_around(
+        self, trusted: Sequence[Network], origins: Iterable[str], measures: Measures, tracer: Tracer
+    ) -> None:
         """Have every request come in over an edge."""
-        self._edge = Edge(self._route, trusted, origins, measures)
+        self._edge = Edge(self._route, trusted, origins, measures, tracer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -118,11 +121,12 @@ class Application(FastAPI):
             return
         try:
             asked = f"{route.method} {route.path}"
-            telling = await count(self._limits, scope, asked, send, self._quotas)
-            await check(self._permit, principal_of(scope), asked, action, scope["path_params"].get("name"))
-            if action == DETECT:
-                await admit(self._subjects, scope)
-            check_query(scope, route.parameters)
+            with piece("permit"):
+                telling = await count(self._limits, scope, asked, send, self._quotas)
+                await check(self._permit, principal_of(scope), asked, action, scope["path_params"].get("name"))
+                if action == DETECT:
+                    await admit(self._subjects, scope)
+                check_query(scope, route.parameters)
             await route.endpoint(scope, receive, telling)
         except DiscernError as error:
             level = logging.INFO if isinstance(error, CallerError) else logging.ERROR

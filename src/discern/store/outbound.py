@@ -4,6 +4,7 @@
   later changes nothing.
 - Private, loopback, link-local, multicast and reserved addresses are refused, in their IPv6 forms too, unless the
   operator allows their network, or named the host themselves.
+- A call that is made for a traced request says so: it carries `traceparent`.
 - Redirects are not followed, and of the answer no more is read than was asked for.
 """
 
@@ -19,6 +20,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from discern.core.errors import MalformedRequest
+from discern.core.tracing import PARENT_HEADER, current_trace, piece
 
 _SECONDS = 10.0
 _SECONDS_IN_ALL = 20.0
@@ -93,10 +95,13 @@ class Outbound:
         deadline = threading.Timer(_SECONDS_IN_ALL, connection.cut)
         deadline.daemon = True
         deadline.start()
+        trace = current_trace()
+        whole = {"Host": parts.netloc, **({} if trace is None else {PARENT_HEADER: trace.header}), **headers}
         try:
-            connection.request(method, path, body, {"Host": parts.netloc, **headers})
-            answer = connection.getresponse()
-            content = answer.read(most_bytes + 1) if most_bytes else b""
+            with piece("call out"):
+                connection.request(method, path, body, whole)
+                answer = connection.getresponse()
+                content = answer.read(most_bytes + 1) if most_bytes else b""
         except http.client.HTTPException as error:
             raise ConnectionError(f"the answer was not HTTP: {type(error).__name__}") from error
         finally:

@@ -41,6 +41,7 @@ from discern.core.errors import (
     UnsupportedInput,
 )
 from discern.core.ids import uuid7
+from discern.core.tracing import current_trace
 from discern.detection.jobs.service import Jobs, unknown
 from discern.detection.jobs.store import JobStore
 from discern.detection.jobs.types import ENDED, INPUT, RESULT, Job, JobKind, JobLimits, folder_of, object_of
@@ -141,7 +142,7 @@ class JobEndpoint:
     async def _handed_in(self, request: Request, manifest: Manifest, kind: JobKind, webhook: str | None) -> Job:
         """Keep the input and write the job; nothing stays of an input that is not taken."""
         principal, subject = self._principal_of(request.scope), subject_of(request.scope)
-        job_id = str(uuid7())
+        job_id, trace = str(uuid7()), current_trace()
         address = Address(principal.workspace, folder_of(job_id), INPUT)
         try:
             size = await self._taken(request, address, None if subject is None else wrapper_of(subject))
@@ -162,6 +163,7 @@ class JobEndpoint:
                 verdict_id=str(uuid7()) if kind == "input" else None,
                 webhook=webhook,
                 subject=None if subject is None else subject.reference,
+                trace=None if trace is None else trace.header,
             )
             await self._jobs.submit(job)
         except BaseException:

@@ -37,6 +37,7 @@ from discern.core.errors import (
     UnknownJob,
 )
 from discern.core.loops import take_turn
+from discern.core.tracing import Tracer, parsed_parent, traced
 from discern.detection.jobs.ports import ProblemOf, TableScorer, VerdictReader
 from discern.detection.jobs.service_telling import Telling
 from discern.detection.jobs.store import JobStore
@@ -86,6 +87,7 @@ class Parts:
     subjects: Subjects
     limits: JobLimits
     counts: Counts
+    tracer: Tracer
 
 
 class _LeftOff(Exception):
@@ -284,12 +286,22 @@ class Jobs:
 
     async def _run(self, job: Job) -> None:
         try:
-            rows, not_judged = await (self._run_file(job) if job.kind == "file" else self._run_input(job))
+            rows, not_judged = await self._run_traced(job)
             await self._end(job, "done", rows=rows, not_judged=not_judged)
         except DiscernError as error:
             await self._end(job, "failed", error=self._parts.problem_of(error))
         except (asyncio.CancelledError, _LeftOff):
             await self._left_off(job)
+
+    async def _run_traced(self, job: Job) -> tuple[int, int]:
+        """Run a job as part of the trace of the request that handed it in, where that was traced."""
+        run = self._run_file if job.kind == "file" else self._run_input
+        tracer = self._parts.tracer
+        if job.trace is None or not tracer.is_on:
+            return await run(job)
+        with traced(tracer, parsed_parent(job.trace.encode()), "job") as trace:
+            trace.attributes |= {"discern.job": job.id, "discern.workspace": job.workspace}
+            return await run(job)
 
     async def _left_off(self, job: Job) -> None:
         """End a job that was cancelled; leave one that runs to others, where this process stops."""

@@ -26,6 +26,7 @@ from discern.core.counts import Counts
 from discern.core.errors import CallerError, StorageUnavailable
 from discern.core.loops import take_turn
 from discern.core.signatures import SIGNATURE_HEADER, signature
+from discern.core.tracing import PARENT_HEADER
 from discern.detection.jobs.ports import Poster, VerdictReader
 from discern.detection.jobs.rules import DELIVERY_HEADER, MOST_TRIES, is_too_late, pause_after
 from discern.detection.jobs.store import JobStore
@@ -109,6 +110,7 @@ class Telling:
             "User-Agent": "Discern",
             DELIVERY_HEADER: job.id,
             SIGNATURE_HEADER: signature(self._secret.get(), body, int(time.time())),
+            **({} if job.trace is None else {PARENT_HEADER: job.trace}),
         }
         try:
             status = self._post(job.webhook, body, headers)

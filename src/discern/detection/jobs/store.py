@@ -65,6 +65,7 @@ jobs = Table(
     Column("tell_at", UtcDateTime),
     Column("not_judged", Integer(), nullable=False),
     Column("subject", String(64)),
+    Column("trace", String(55)),
     Column("takes", Integer(), nullable=False),
     Column("holder", String(64)),
     Column("lease_until", UtcDateTime),
@@ -251,7 +252,9 @@ class JobStore:
         mine = (jobs.c.workspace == workspace, jobs.c.id.in_(job_ids))
         with self._database.write() as connection:
             connection.execute(delete(deliveries).where(deliveries.c.job.in_(job_ids)))
-            connection.execute(update(jobs).where(*mine).values(subject=None, error=None, webhook=None, told=True))
+            connection.execute(
+                update(jobs).where(*mine).values(subject=None, trace=None, error=None, webhook=None, told=True)
+            )
 
     def unheld(self, now: datetime) -> list[tuple[str, int]]:
         """Return the ids of unfinished jobs that nobody holds, and how often each was taken."""
@@ -315,4 +318,5 @@ def _job(row: Row[Any], made: Sequence[Delivery] = ()) -> Job:
         deliveries=tuple(made),
         not_judged=row.not_judged,
         subject=row.subject,
+        trace=row.trace,
     )

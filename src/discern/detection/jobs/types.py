@@ -30,7 +30,8 @@ class Job(msgspec.Struct, frozen=True):
     `kind` "input" is one image, video or record and comes to a verdict; "file" is a table of records and comes to a
     file of results. `progress` is in [0, 1]; `rows` counts those of a file that are done, `not_judged` those among them
     whose result is an error. `verdict_id` is the id that the verdict will have, `subject` the reference of the person
-    it is about. `error` holds the members of a problem document.
+    it is about. `error` holds the members of a problem document. `trace` is the W3C trace context of the request that
+    handed the job in, where that was traced.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Job(msgspec.Struct, frozen=True):
     deliveries: tuple[Delivery, ...] = ()
     not_judged: int = 0
     subject: str | None = None
+    trace: str | None = None
 
 
 class JobPage(msgspec.Struct, frozen=True):

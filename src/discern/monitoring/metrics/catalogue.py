@@ -15,6 +15,7 @@ from discern.alerts.types import METRICS as ALERT_METRICS
 from discern.monitoring.drift.types import METRICS as DRIFT_METRICS
 from discern.monitoring.health.types import METRICS as HEALTH_METRICS
 from discern.monitoring.quality.types import METRICS as QUALITY_METRICS
+from discern.monitoring.tracing.types import METRICS as TRACE_METRICS
 from discern.monitoring.types import Metric
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -283,6 +284,7 @@ _TABLES: tuple[Sequence[Metric], ...] = (
     HEALTH_METRICS,
     ALERT_METRICS,
     QUALITY_METRICS,
+    TRACE_METRICS,
 )
 # Those of the other parts of monitoring stand in their `types`.
 CATALOGUE: dict[str, Metric] = {metric.name: metric for table in _TABLES for metric in table}

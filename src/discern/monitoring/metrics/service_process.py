@@ -47,7 +47,7 @@ _COUNTED_ALL = {
 }
 """The same of all counts whose names begin so: the rest is the label."""
 _NOT_COUNTED = {"limits.redis_faults"}
-_ONCE = ("discern_stream_windows_total",)
+_ONCE = ("discern_stream_windows_total", "discern_spans_exported_total")
 _GAUGES = [metric.name for metric in CATALOGUE.values() if metric.kind == "gauge"]
 _LARGEST = [metric.name for metric in CATALOGUE.values() if metric.together == "largest"]
 _BOUNDS = {metric.name: np.array(metric.buckets) for metric in CATALOGUE.values() if metric.kind == "histogram"}
