@@ -49,7 +49,9 @@ def analytics_of(
 
     def alerts_in(workspace: str, since: datetime, until: datetime) -> Sequence[AlertLine]:
         return [
-            AlertLine(one.severity, one.rule, one.summary, one.fired_at, one.resolved_at)
+            AlertLine(
+                one.labels.get("detector", ""), one.severity, one.rule, one.summary, one.fired_at, one.resolved_at
+            )
             for one in alerts.fired(workspace, since, until)
             if one.fired_at is not None
         ]

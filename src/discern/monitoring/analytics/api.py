@@ -17,7 +17,7 @@ from discern.core.errors import MalformedRequest
 from discern.monitoring.analytics.report import html, markdown
 from discern.monitoring.analytics.report_pdf import pdf
 from discern.monitoring.analytics.rules_page import page_of
-from discern.monitoring.analytics.rules_periods import Period, period_of, zone_of
+from discern.monitoring.analytics.rules_periods import Period, check_day, period_of, zone_of
 from discern.monitoring.analytics.service import Analytics
 from discern.monitoring.analytics.service_budgets import Budgets
 from discern.monitoring.analytics.service_reports import Reports
@@ -145,7 +145,10 @@ def _written(reports: Reports, workspace: str, period: Period, detector: str | N
 def _span(since: datetime | None, until: datetime | None, step: Step, now: datetime) -> tuple[datetime, datetime]:
     """Return from when to when, UTC. Raises MalformedRequest."""
     for name, value in (("from", since), ("to", until)):
-        if value is not None and (value.tzinfo is None or value.timestamp() % 3600):
+        if value is None:
+            continue
+        check_day(value.date())
+        if value.tzinfo is None or value.timestamp() % 3600:
             detail = f"{name} is not on a whole hour of UTC."
             raise MalformedRequest(detail, mend="Write one such as 2026-11-02T00:00:00Z.")
     end = (until or now + timedelta(hours=1)).astimezone(UTC).replace(minute=0, second=0, microsecond=0)

@@ -17,7 +17,7 @@ from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.monitoring.analytics.report import html, markdown
 from discern.monitoring.analytics.report_pdf import pdf
 from discern.monitoring.analytics.rules_page import budget_words, money, page_of
-from discern.monitoring.analytics.rules_periods import moment, period_of, zone_of
+from discern.monitoring.analytics.rules_periods import check_day, moment, period_of, zone_of
 from discern.monitoring.analytics.service import Analytics
 from discern.monitoring.analytics.service_budgets import Budgets
 from discern.monitoring.analytics.service_exports import Exports
@@ -218,9 +218,11 @@ def _day(text: str) -> date | None:
     if not text:
         return None
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError as error:
         raise CallerError(f"{text[:100]!r} is no day.", mend="Write one such as 2026-11-02.") from error
+    check_day(day)
+    return day
 
 
 def _span(since: str, until: str, time_zone: str) -> tuple[datetime, datetime]:

@@ -13,6 +13,8 @@ from html import escape
 from discern.monitoring.analytics.rules_drawing import HEIGHT, WIDTH, Box, Dot, Line, Shape, shapes
 from discern.monitoring.analytics.rules_page import Chart, Grid, Page
 
+# Dates, and names with their versions, stay in one line.
+_SHORT = 24
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --faint: #5d6877; --line: #dfe4ea; --page: #fff; --soft: #f5f7fa;
   --clear: #8fa3bb; --review: #d99a1c; --flag: #b4460f; --cost: #2563c9; }
@@ -27,7 +29,7 @@ h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5re
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th { font-weight: 600; color: var(--faint); } th, td { padding: .25rem 1.2rem .25rem 0; text-align: left;
   border-bottom: 1px solid var(--line); overflow-wrap: normal; vertical-align: top; }
-.number { text-align: right; white-space: nowrap; }
+.number { text-align: right; } .number, .short { white-space: nowrap; }
 figure { margin: .8rem 0; overflow-x: auto; } svg { display: block; width: 100%; min-width: 26rem; height: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--faint); } svg polyline { fill: none; stroke-width: 2; }
 .grid { stroke: var(--line); } .clear { --colour: var(--clear); } .review { --colour: var(--review); }
@@ -63,11 +65,21 @@ def _part(part: str | Grid | Chart) -> str:
         return f"<p>{escape(part)}</p>"
     if isinstance(part, Chart):
         return f"<figure>{svg(part)}</figure>"
-    right = [' class="number"' if one else "" for one in part.right]
-    head = "".join(f'<th scope="col"{to}>{escape(name)}</th>' for name, to in zip(part.head, right, strict=True))
-    rows = ("".join(f"<td{to}>{escape(cell)}</td>" for cell, to in zip(row, right, strict=True)) for row in part.rows)
+    head = "".join(
+        f'<th scope="col"{_class(name, to)}>{escape(name)}</th>' for name, to in zip(part.head, part.right, strict=True)
+    )
+    rows = (
+        "".join(f"<td{_class(cell, to)}>{escape(cell)}</td>" for cell, to in zip(row, part.right, strict=True))
+        for row in part.rows
+    )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _class(cell: str, right: bool) -> str:
+    if right:
+        return ' class="number"'
+    return ' class="short"' if len(cell) <= _SHORT else ""
 
 
 def svg(chart: Chart) -> str:

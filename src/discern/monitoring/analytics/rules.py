@@ -34,7 +34,7 @@ def counted(rows: Iterable[TallyRow]) -> dict[Key, Numbers]:
         if row.degraded:
             sums[5] += row.verdicts
         sums[6] += row.milliseconds
-    return {key: Numbers(*map(int, sums[:6]), sums[6]) for key, sums in found.items()}
+    return {key: Numbers._make((*map(int, sums[:6]), sums[6])) for key, sums in found.items()}
 
 
 def cost_of(numbers: Numbers, detector: str, prices: Prices) -> float:

@@ -316,7 +316,7 @@ def _quality(report: Report) -> str | Grid:
 
 def money(value: float, currency: str) -> str:
     """Return an amount with its currency; small ones with more places."""
-    places = 2 if abs(value) >= 1 or not value else 4
+    places = 2 if abs(value) >= 0.1 or not value else 4
     return f"{value:,.{places}f} {currency}"
 
 

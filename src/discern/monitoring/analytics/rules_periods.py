@@ -15,6 +15,7 @@ from discern.core.errors import CallerError
 from discern.monitoring.analytics.types import PeriodName, Step
 
 _HOUR = 3600
+_YEARS = range(2000, 2200)
 
 
 class Period(NamedTuple):
@@ -74,6 +75,7 @@ def moment(day: date, zone: tzinfo) -> datetime:
 def period_of(name: PeriodName, first: date | None, zone: tzinfo, now: datetime) -> Period:
     """Return the period that begins on `first`; without it the last one that is over."""
     if first is not None:
+        check_day(first)
         return Period(name, first, _after(name, first), zone)
     today = now.astimezone(zone).date()
     if name == "day":
@@ -83,6 +85,12 @@ def period_of(name: PeriodName, first: date | None, zone: tzinfo, now: datetime)
     else:
         begins = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
     return Period(name, begins, _after(name, begins), zone)
+
+
+def check_day(day: date) -> None:
+    """Raise CallerError for a day of which there cannot be anything."""
+    if day.year not in _YEARS:
+        raise CallerError(f"{day} is not between {_YEARS[0]} and {_YEARS[-1]}.", mend="Write a day such as 2026-11-02.")
 
 
 def _after(name: PeriodName, first: date) -> date:

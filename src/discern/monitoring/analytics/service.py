@@ -174,7 +174,7 @@ class Analytics:
         return {release: (least(hashes[release]), cells[release], there[release]) for release in releases}
 
     def _roll_up_old(self, now: datetime) -> int:
-        """Take over days that the ledger has no hours of any more, as their first hours, where nothing else is known."""
+        """Take over days that the ledger has no hours of any more, as their first hours, where nothing is known."""
         before = _hour_of(now - _IN_HOURS).replace(hour=0)
         there = self._store.days_there(before)
         rows = [

@@ -95,7 +95,10 @@ class Reports:
             budget=self._budgets.standing(workspace),
             drift=asked("drift", lambda: _drift(about.drift(workspace, _MOST_CHANGES), since, until, detector)),
             quality=asked("quality", lambda: _quality(about.quality(workspace), since, until, detector)),
-            alerts=asked("alerts", lambda: about.alerts(workspace, since, until)),
+            alerts=asked(
+                "alerts",
+                lambda: [one for one in about.alerts(workspace, since, until) if detector in {None, one.detector}],
+            ),
             happenings=asked("happenings", lambda: about.happenings(workspace, since, until)),
             labels=asked(
                 "labels",

@@ -63,12 +63,12 @@ class Numbers(NamedTuple):
     def plus(self, other: Numbers) -> Numbers:
         """Return the sum."""
         *counts, milliseconds = (one + another for one, another in zip(self, other, strict=True))
-        return Numbers(*map(int, counts), milliseconds)
+        return Numbers._make((*map(int, counts), milliseconds))
 
     def minus(self, other: Numbers) -> Numbers:
         """Return the difference, which may be negative."""
         *counts, milliseconds = (one - another for one, another in zip(self, other, strict=True))
-        return Numbers(*map(int, counts), milliseconds)
+        return Numbers._make((*map(int, counts), milliseconds))
 
 
 NOTHING = Numbers()
@@ -246,8 +246,9 @@ class QualityLine(msgspec.Struct, frozen=True):
 
 
 class AlertLine(msgspec.Struct, frozen=True):
-    """An alert that fired in the period."""
+    """An alert that fired in the period; `detector` is empty where it is about no single one."""
 
+    detector: str
     severity: str
     rule: str
     summary: str
