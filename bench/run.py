@@ -40,6 +40,7 @@ _PARTS = {
     "ledger": ("A full ledger", "bench.ledger_at_scale:rows"),
     "access": ("Permissions and keys", "bench.access:rows"),
     "monitoring": ("Monitoring", "bench.monitoring:rows"),
+    "analytics": ("Analytics", "bench.analytics:rows"),
     "bulk": ("Bulk scoring", "bench.bulk:rows"),
     "evaluation": ("Evaluation", "bench.evaluation:rows"),
     "video": ("Video", "bench.serving:video"),

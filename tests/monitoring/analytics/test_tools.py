@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pyarrow import parquet
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import ProgrammingError
 
 from discern.app import Services
 from discern.core.errors import CallerError
@@ -127,3 +130,40 @@ def test_the_commands_show_and_export(run: Run, tmp_path: Path, services: Servic
     assert "1 rows of hours and 4 rows of verdicts" in run("analytics", "export", "-o", tmp_path, "--verdicts").out
     today = date.today().isoformat()  # noqa: DTZ011 - any day does
     assert run("analytics", "show", "--from", today, "--to", today).code == 1
+
+
+def blocks(language: str) -> list[str]:
+    """The code of a language in the reference page."""
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "analytics.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+
+
+def test_what_the_documentation_shows_runs(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = [one for one in blocks("sql") if not one.startswith("-- PostgreSQL")]
+    found = [rows(world.services, query) for query in queries]
+    assert len(found[0]) == 8
+    assert {row[0] for row in found[1]} == {"toy", "other"}
+    span = DAY - timedelta(days=3), DAY + timedelta(days=5)
+    Exports(world.analytics, LedgerByHour(world.services.database)).write(tmp_path / "export", "default", *span)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(blocks("python")[0], names)
+    assert names["daily"]["verdicts"].sum() == 240
+
+
+def test_the_role_of_the_documentation_reads_the_views_and_nothing_else(world: World) -> None:
+    if world.services.database.dialect != "postgresql":
+        pytest.skip("SQLite has no roles")
+    role = f"reader_{uuid4().hex}"
+    (made,) = [one for one in blocks("sql") if one.startswith("-- PostgreSQL")]
+    with world.services.database.write() as connection:
+        for statement in made.replace("discern_reader", role).split(";"):
+            if statement.strip():
+                connection.execute(text(statement))
+        connection.execute(text(f"SET LOCAL ROLE {role}"))
+        assert connection.execute(text("SELECT sum(verdicts) FROM discern_verdicts_hourly")).scalar() == 240
+        for view in VIEWS:
+            connection.execute(text(f"SELECT * FROM {view.name}")).all()
+        for table in ("verdicts", "analytics_hours", "api_keys", "budgets"):
+            with pytest.raises(ProgrammingError, match="permission denied"), connection.begin_nested():
+                connection.execute(text(f"SELECT * FROM {table}"))
