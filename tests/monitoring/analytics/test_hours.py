@@ -143,9 +143,23 @@ def test_an_hour_costs_what_it_cost_when_it_was_counted(world: World) -> None:
     dearer.analytics.roll_up(whole=True)
     assert {one.labels: one.value for one in dearer.analytics.collect()} == costs
     asked(world.services, [verdict(THIS - 20 * HOUR)])
+    dearer.now += timedelta(seconds=5)
     assert sum(one.value for one in dearer.analytics.collect()) == pytest.approx(5.014)
     dearer.analytics.roll_up()
     assert sum(row.cost for row in dearer.store.between(EVER[0])) == pytest.approx(5.014)
+
+
+def test_what_it_cost_does_not_fall_when_a_server_starts_that_was_down_for_days(world: World) -> None:
+    asked(world.services, [verdict(THIS - number * 24 * HOUR) for number in range(3, 9)])
+    costs = sum(one.value for one in world.analytics.collect())
+    assert costs == pytest.approx(6 * 0.01001)
+    world.now -= timedelta(days=5)
+    World(world.services, now=world.now).analytics.roll_up()
+    started = World(world.services)
+    assert sum(one.value for one in started.analytics.collect()) == pytest.approx(costs)
+    started.analytics.roll_up()
+    started.now += timedelta(hours=1)
+    assert sum(one.value for one in started.analytics.collect()) == pytest.approx(costs)
 
 
 def test_an_hour_is_not_rolled_up_before_it_is_over(world: World) -> None:

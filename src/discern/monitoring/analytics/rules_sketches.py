@@ -61,7 +61,7 @@ def histogram_bytes(cells: Mapping[int, float]) -> bytes:
 
 def histogram_of(stored: bytes) -> dict[int, float]:
     """Return a histogram from what is stored."""
-    return _cells(stored)
+    return _cells(stored) if stored else {}
 
 
 def caller_hash(workspace: str, principal: str) -> int:

@@ -19,14 +19,17 @@ from discern.core.clock import Clock, utc_now
 from discern.core.errors import StorageUnavailable
 from discern.monitoring.analytics.ports import DriftChanges, LedgerHours, Turn
 from discern.monitoring.analytics.rules import Key, alarms_in, alive, cost_after, counted, is_same
-from discern.monitoring.analytics.rules_periods import start_of
+from discern.monitoring.analytics.rules_periods import months_between, start_of
 from discern.monitoring.analytics.rules_sketches import (
     caller_hash,
+    callers_bytes,
     callers_in,
+    callers_of,
     cell_of,
+    histogram_bytes,
+    histogram_of,
     least,
     quantile,
-    together,
 )
 from discern.monitoring.analytics.store import HourStore
 from discern.monitoring.analytics.types import (
@@ -56,6 +59,7 @@ _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _MEASURED = 10_000
 _MOST_CHANGES = 1000
 _COSTS_FOR = timedelta(minutes=10)
+_FRESH_FOR = timedelta(seconds=3)
 
 
 class Analytics:
@@ -80,6 +84,7 @@ class Analytics:
         self._clock = clock
         self._lock = threading.Lock()
         self._whole_at: datetime | None = None
+        self._collected: tuple[datetime, list[Sample]] | None = None
         self._costs: tuple[datetime, datetime, dict[tuple[str, str], float]] | None = None
 
     def tend(self) -> None:
@@ -136,7 +141,7 @@ class Analytics:
                 before, found = known.get(release), measured[release]
                 callers, latencies, verdicts = found
                 if before is not None and before.measured > verdicts:
-                    callers, latencies, verdicts = before.callers, before.latencies or {}, before.measured
+                    callers, latencies, verdicts = before.callers, before.latencies, before.measured
                 rows.append(
                     HourRow(
                         hour,
@@ -153,7 +158,7 @@ class Analytics:
 
     def _measure(
         self, workspace: str, hour: datetime, releases: Mapping[Release, Numbers]
-    ) -> dict[Release, tuple[tuple[int, ...], dict[int, float], int]]:
+    ) -> dict[Release, tuple[bytes, bytes, int]]:
         """Return who asked, how long it took, and of how many verdicts the ledger still tells it."""
         hashes: dict[Release, list[int]] = {release: [] for release in releases}
         there = dict.fromkeys(releases, 0)
@@ -171,7 +176,10 @@ class Analytics:
             # Each stands for as many as were left out beside it, so that a busy hour weighs more in a day.
             weight = releases[release].verdicts / (sum(its.values()) or 1)
             cells[release] = {cell: count * weight for cell, count in its.items()}
-        return {release: (least(hashes[release]), cells[release], there[release]) for release in releases}
+        return {
+            release: (callers_bytes(least(hashes[release])), histogram_bytes(cells[release]), there[release])
+            for release in releases
+        }
 
     def _roll_up_old(self, now: datetime) -> int:
         """Take over days that the ledger has no hours of any more, as their first hours, where nothing is known."""
@@ -198,8 +206,7 @@ class Analytics:
         """Return hours from the one time to before the other as they stand, oldest first. Raises StorageUnavailable."""
         rows = self._store.between(since, until, workspace=workspace, detector=detector, sketches=sketches)
         known: dict[Key, HourRow] = {(row.hour, row.release): row for row in rows}
-        # What is older and came late is there after the next roll-up of all.
-        fresh = max(since, _hour_of(self._clock() - _RECENT))
+        fresh = max(since, self._fresh())
         tallied: dict[Key, Numbers] = {}
         if until > fresh:
             tallied = {
@@ -208,6 +215,10 @@ class Analytics:
                 if key[0] < until and detector in {None, key[1].detector}
             }
         return alive(known, tallied, self.prices)
+
+    def _fresh(self) -> datetime:
+        """Return from when on tallies are looked at: what is older and came late shows after the next look at all."""
+        return min(_hour_of(self._clock() - _RECENT), self._store.latest() or _EVER)
 
     def table(
         self,
@@ -221,45 +232,75 @@ class Analytics:
         zone: tzinfo = UTC,
     ) -> AnalyticsTable:
         """Return what was asked for in a workspace. Raises CallerError and StorageUnavailable."""
-        groups: dict[tuple[datetime, str, str], list[HourRow]] = {}
-        for row in self.hours(since, until, workspace=workspace, detector=detector):
-            of = row.release
-            key = start_of(row.hour, step, zone), of.detector, of.version if by_version else ""
-            groups.setdefault(key, []).append(row)
-        rows = tuple(row_of(*key, its) for key, its in sorted(groups.items()))
+        sums: dict[tuple[datetime, str, str], Sum] = {}
+        # Month by month: what is asked for may be years.
+        for start, end in months_between(since, until):
+            for row in self.hours(start, end, workspace=workspace, detector=detector):
+                of = row.release
+                key = start_of(row.hour, step, zone), of.detector, of.version if by_version else ""
+                sums.setdefault(key, Sum()).add(row)
+        rows = tuple(one.row(*key) for key, one in sorted(sums.items(), key=lambda pair: pair[0]))
         return AnalyticsTable(workspace, step, since, until, self.prices.currency, rows)
 
     def collect(self) -> Iterator[Sample]:
         """Yield what verdicts cost, ever. Raises StorageUnavailable."""
         now = self._clock()
+        if self._collected is None or not timedelta(0) <= now - self._collected[0] < _FRESH_FOR:
+            self._collected = now, [Sample("discern_cost_total", key, cost) for key, cost in self._ever(now).items()]
+        return iter(self._collected[1])
+
+    def _ever(self, now: datetime) -> dict[tuple[str, str], float]:
         if self._costs is None or not timedelta(0) <= now - self._costs[1] < _COSTS_FOR:
-            until = _hour_of(now - _RECENT)
+            until = self._fresh()
             self._costs = until, now, self._store.costs(until)
         until, _, settled = self._costs
         costs = dict(settled)
         for row in self.hours(until, datetime.max.replace(tzinfo=UTC), sketches=False):
             key = row.release.workspace, row.release.detector
             costs[key] = costs.get(key, 0.0) + row.cost
-        return (Sample("discern_cost_total", key, cost) for key, cost in costs.items())
+        return costs
+
+
+class Sum:
+    """Hours put together, one after the other."""
+
+    def __init__(self) -> None:
+        self._numbers, self._cost, self._alarms = NOTHING, 0.0, 0
+        self._cells: dict[int, float] = {}
+        self._callers: tuple[int, ...] = ()
+
+    def add(self, row: HourRow) -> None:
+        """Add an hour."""
+        self._numbers = self._numbers.plus(row.numbers)
+        self._cost += row.cost
+        self._alarms = max(self._alarms, row.drift_alarms)
+        for cell, weight in histogram_of(row.latencies).items():
+            self._cells[cell] = self._cells.get(cell, 0.0) + weight
+        if row.callers:
+            self._callers = least((*self._callers, *callers_of(row.callers)))
+
+    def row(self, start: datetime, detector: str, version: str) -> AnalyticsRow:
+        """Return what they come to."""
+        return AnalyticsRow(
+            start,
+            detector,
+            version,
+            **self._numbers._asdict(),
+            p50=quantile(self._cells, 0.5),
+            p95=quantile(self._cells, 0.95),
+            p99=quantile(self._cells, 0.99),
+            callers=callers_in(self._callers),
+            drift_alarms=self._alarms,
+            cost=self._cost,
+        )
 
 
 def row_of(start: datetime, detector: str, version: str, rows: Iterable[HourRow]) -> AnalyticsRow:
     """Return hours put together."""
-    rows = list(rows)
-    numbers = sum_of(rows)
-    cells = together(row.latencies or {} for row in rows)
-    return AnalyticsRow(
-        start,
-        detector,
-        version,
-        **numbers._asdict(),
-        p50=quantile(cells, 0.5),
-        p95=quantile(cells, 0.95),
-        p99=quantile(cells, 0.99),
-        callers=callers_in(least(one for row in rows for one in row.callers)),
-        drift_alarms=max((row.drift_alarms for row in rows), default=0),
-        cost=sum(row.cost for row in rows),
-    )
+    found = Sum()
+    for row in rows:
+        found.add(row)
+    return found.row(start, detector, version)
 
 
 def sum_of(rows: Iterable[HourRow]) -> Numbers:

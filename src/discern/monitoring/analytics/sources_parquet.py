@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from discern.core.errors import CallerError, MissingExtra
-from discern.monitoring.analytics.rules_sketches import callers_in, quantile
+from discern.monitoring.analytics.rules_sketches import callers_in, callers_of, histogram_of, quantile
 from discern.monitoring.analytics.types import HourRow
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def check_available() -> None:
 
 def hour_values(row: HourRow, currency: str) -> tuple[Any, ...]:
     """Return an hour in the order of `HOURS`."""
-    cells = row.latencies or {}
+    cells = histogram_of(row.latencies)
     quantiles = [quantile(cells, share) for share in (0.5, 0.95, 0.99)]
-    others = callers_in(row.callers), row.drift_alarms, row.cost, currency
+    others = callers_in(callers_of(row.callers)), row.drift_alarms, row.cost, currency
     return row.hour, *row.release, *row.numbers, *quantiles, *others
 
 

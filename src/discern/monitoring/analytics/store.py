@@ -34,14 +34,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from discern.audit.ports import Trail
 from discern.audit.types import Act
-from discern.monitoring.analytics.rules_sketches import (
-    callers_bytes,
-    callers_in,
-    callers_of,
-    histogram_bytes,
-    histogram_of,
-    quantile,
-)
+from discern.monitoring.analytics.rules_sketches import callers_in, callers_of, histogram_of, quantile
 from discern.monitoring.analytics.types import Budget, HourRow, Numbers, Release
 from discern.store.database import Database
 from discern.store.metadata import metadata, workspace_column
@@ -126,6 +119,12 @@ class HourStore:
         with self._database.read() as connection:
             return {(row.workspace, row.detector): float(row.cost) for row in connection.execute(query.group_by(*key))}
 
+    def latest(self) -> datetime | None:
+        """Return the last hour that was rolled up."""
+        with self._database.read() as connection:
+            found: datetime | None = connection.execute(select(func.max(hours.c.hour))).scalar()
+        return found
+
     def days_there(self, before: datetime) -> set[tuple[Release, datetime]]:
         """Return which releases have hours on which days (UTC) before a time, as the first hour of the day."""
         query = select(hours.c.workspace, hours.c.detector, hours.c.version, hours.c.hour).where(hours.c.hour < before)
@@ -136,7 +135,7 @@ class HourStore:
         return hours.c.currency == self._currency
 
     def _values(self, row: HourRow) -> dict[str, Any]:
-        cells = row.latencies or {}
+        cells = histogram_of(row.latencies)
         quantiles = {f"p{share}": quantile(cells, share / 100) for share in (50, 95, 99)}
         return {
             **row.release._asdict(),
@@ -145,11 +144,11 @@ class HourStore:
             "hour": row.hour,
             "cost": row.cost,
             "currency": self._currency,
-            "callers": callers_in(row.callers),
+            "callers": callers_in(callers_of(row.callers)),
             "measured": row.measured,
             "drift_alarms": row.drift_alarms,
-            "caller_hashes": callers_bytes(row.callers),
-            "latencies": histogram_bytes(cells),
+            "caller_hashes": row.callers,
+            "latencies": row.latencies,
         }
 
     def _read(self, row: Row[Any], *, sketches: bool) -> HourRow:
@@ -159,8 +158,8 @@ class HourStore:
             Numbers(*(getattr(row, name) for name in Numbers._fields)),
             # What was spent in another currency cannot be added up with ours.
             row.cost if row.currency == self._currency else 0.0,
-            callers_of(bytes(row.caller_hashes)) if sketches else (),
-            histogram_of(bytes(row.latencies)) if sketches else None,
+            bytes(row.caller_hashes) if sketches else b"",
+            bytes(row.latencies) if sketches else b"",
             row.measured,
             row.drift_alarms,
         )

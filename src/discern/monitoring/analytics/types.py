@@ -79,16 +79,17 @@ class HourRow:
     """A release in one hour, which began `hour`, UTC.
 
     `cost` is what its verdicts cost at the prices when they were counted. `callers` are hashes of who asked and
-    `latencies` a histogram of milliseconds: see rules_sketches. `measured` is how many verdicts of the ledger these
-    two are of. `drift_alarms` counts the subjects of the release that were in alarm in the hour.
+    `latencies` a histogram of milliseconds, both as rules_sketches stores them: there may be many hours. `measured` is
+    how many verdicts of the ledger these two are of. `drift_alarms` counts the subjects of the release that were in
+    alarm in the hour.
     """
 
     hour: datetime
     release: Release
     numbers: Numbers
     cost: float
-    callers: tuple[int, ...] = ()
-    latencies: dict[int, float] | None = None
+    callers: bytes = b""
+    latencies: bytes = b""
     measured: int = 0
     drift_alarms: int = 0
 
