@@ -16,7 +16,7 @@ from discern.monitoring.analytics.service_budgets import Budgets
 from discern.monitoring.analytics.service_exports import Exports
 from discern.monitoring.analytics.service_reports import Reports, Sources
 from discern.monitoring.analytics.store import BudgetStore, HourStore
-from discern.monitoring.analytics.types import AlertLine, HappeningLine, LabelLine
+from discern.monitoring.analytics.types import AlertLine, HappeningLine, LabelCount
 from discern.monitoring.drift.store import DriftStore
 from discern.monitoring.health.store import HappeningStore
 from discern.monitoring.ports import Tallies
@@ -62,8 +62,8 @@ def analytics_of(
         times = Counter((one.kind, one.about) for one in found)
         return [HappeningLine(*key, count, last[key]) for key, count in times.most_common()]
 
-    def labelled(workspace: str, since: datetime, until: datetime) -> Sequence[LabelLine]:
-        return [LabelLine(one.detector, one.label, one.labels) for one in labels.given(workspace, since, until)]
+    def labelled(workspace: str, since: datetime, until: datetime) -> Sequence[LabelCount]:
+        return [LabelCount(one.detector, one.label, one.labels) for one in labels.given(workspace, since, until)]
 
     sources = Sources(drift.changes, quality.report, alerts_in, happened, labelled)
     reports = Reports(analytics, budgets, sources)

@@ -19,7 +19,7 @@ from discern.monitoring.analytics.report import html, markdown
 from discern.monitoring.analytics.report_pdf import pdf
 from discern.monitoring.analytics.rules_page import Page, columns_fit, page_of
 from discern.monitoring.analytics.rules_periods import period_of, zone_of
-from discern.monitoring.analytics.types import AlertLine, Budget, HappeningLine, LabelLine, Report
+from discern.monitoring.analytics.types import ActivityReport, AlertLine, Budget, HappeningLine, LabelCount
 from discern.monitoring.drift.types import DriftChange
 from discern.monitoring.quality.types import Figure, QualityReport, QualityWindow, ReleaseQuality
 from tests.commands import Run
@@ -65,12 +65,12 @@ def world(services: Services) -> World:
     world.changes = [DriftChange("toy", "1.0.0", "score", "began", at, at - HOUR, 7, shift=0.8)]
     world.alerts = [AlertLine("toy", "critical", "stage-failing", "Stage late of toy fails", at, at + HOUR)]
     world.happenings = [HappeningLine("worker.replaced", "worker 2", 3, at)]
-    world.labels = [LabelLine("toy", "odd", 12)]
+    world.labels = [LabelCount("toy", "odd", 12)]
     world.analytics.roll_up()
     return world
 
 
-def weekly(world: World) -> Report:
+def weekly(world: World) -> ActivityReport:
     return world.reports.report("default", period_of("week", None, UTC, world.now))
 
 
@@ -108,7 +108,7 @@ def test_every_format_has_the_same_facts(world: World) -> None:
 def test_a_text_of_somebody_elses_is_never_markup(world: World) -> None:
     world.alerts = [AlertLine("", "critical", NASTY, NASTY, MONDAY, None)]
     world.happenings = [HappeningLine(NASTY, NASTY, 1, MONDAY)]
-    world.labels = [LabelLine(NASTY, NASTY, 1)]
+    world.labels = [LabelCount(NASTY, NASTY, 1)]
     asked(world.services, [verdict(MONDAY, detector="<b>x</b>", version="<i>")])
     world.analytics.roll_up(whole=True)
     page = page_of(weekly(world))

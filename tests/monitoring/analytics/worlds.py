@@ -22,7 +22,7 @@ from discern.monitoring.analytics.service import Analytics
 from discern.monitoring.analytics.service_budgets import Budgets
 from discern.monitoring.analytics.service_reports import Reports, Sources
 from discern.monitoring.analytics.store import BudgetStore, HourStore
-from discern.monitoring.analytics.types import AlertLine, HappeningLine, LabelLine, Prices
+from discern.monitoring.analytics.types import AlertLine, HappeningLine, LabelCount, Prices
 from discern.monitoring.drift.types import DriftChange
 from discern.monitoring.quality.types import QualityReport
 from discern.store.turns import Turn
@@ -88,7 +88,7 @@ class World:
     quality: QualityReport | None = None
     alerts: list[AlertLine] = field(default_factory=list)
     happenings: list[HappeningLine] = field(default_factory=list)
-    labels: list[LabelLine] = field(default_factory=list)
+    labels: list[LabelCount] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         database = self.services.database

@@ -22,16 +22,16 @@ from discern.monitoring.analytics.service import Analytics
 from discern.monitoring.analytics.service_budgets import Budgets
 from discern.monitoring.analytics.service_reports import Reports
 from discern.monitoring.analytics.types import (
+    ActivityReport,
     AnalyticsTable,
     Budget,
     BudgetStanding,
     PeriodName,
-    Report,
     Step,
 )
 from discern.routes import answers, body_of, json_answer, takes
 
-SCHEMAS = (AnalyticsTable, Budget, BudgetStanding, Report)
+SCHEMAS = (AnalyticsTable, Budget, BudgetStanding, ActivityReport)
 Format = Literal["json", "html", "md", "pdf"]
 _LONGEST: dict[Step, timedelta] = {
     "hour": timedelta(days=31),
@@ -88,7 +88,7 @@ def analytics_routes(
         description="Of the last one that is over, or of the one that begins at `from`. As JSON, or as a page that "
         "needs nothing else; PDF needs the extra `reports`.",
         response_class=Response,
-        responses=answers("Report"),
+        responses=answers("ActivityReport"),
     )
     async def show_report(
         request: Request,

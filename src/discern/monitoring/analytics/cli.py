@@ -22,7 +22,7 @@ from discern.monitoring.analytics.service import Analytics
 from discern.monitoring.analytics.service_budgets import Budgets
 from discern.monitoring.analytics.service_exports import Exports
 from discern.monitoring.analytics.service_reports import Reports
-from discern.monitoring.analytics.types import Report
+from discern.monitoring.analytics.types import ActivityReport
 from discern.tables import print_table
 
 _WORKSPACE = typer.Option(DEFAULT_WORKSPACE, "--workspace", "-w", help="Whose.")
@@ -195,7 +195,7 @@ def budget_commands(budgets: Callable[[], Budgets], check_workspace: Callable[[s
     return group
 
 
-def _content(report: Report, form: _Format) -> bytes:
+def _content(report: ActivityReport, form: _Format) -> bytes:
     if form is _Format.json:
         return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
     page = page_of(report)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from discern.monitoring.analytics.types import AlertLine, HappeningLine, LabelLine
+from discern.monitoring.analytics.types import AlertLine, HappeningLine, LabelCount
 from discern.monitoring.drift.types import DriftChange
 from discern.monitoring.quality.types import QualityReport
 
@@ -73,5 +73,5 @@ AlertsOf = Callable[[str, datetime, datetime], Sequence[AlertLine]]
 HappeningsOf = Callable[[str, datetime, datetime], Sequence[HappeningLine]]
 """Returns what happened in a workspace likewise, most often first."""
 
-LabelsOf = Callable[[str, datetime, datetime], Sequence[LabelLine]]
+LabelsOf = Callable[[str, datetime, datetime], Sequence[LabelCount]]
 """Returns the labels that were given in a workspace likewise."""

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 from discern.monitoring.analytics.rules_periods import zone_of
-from discern.monitoring.analytics.types import Change, Report, Spending
+from discern.monitoring.analytics.types import ActivityReport, Change, Spending
 
 _NONE = "-"
 _RIGHT = frozenset(
@@ -83,7 +83,7 @@ class Page:
     foot: str
 
 
-def page_of(report: Report) -> Page:
+def page_of(report: ActivityReport) -> Page:
     """Return what a report says."""
     zone = zone_of(report.time_zone)
     attention = tuple(_attention(report, zone))
@@ -103,7 +103,7 @@ def page_of(report: Report) -> Page:
     )
 
 
-def _lead(report: Report, concerns: int) -> str:
+def _lead(report: ActivityReport, concerns: int) -> str:
     if not report.verdicts.value:
         return "Nothing was asked for." + _needs(concerns)
     change = ""
@@ -121,7 +121,7 @@ def _needs(concerns: int) -> str:
     return f" {concerns} {'thing needs' if concerns == 1 else 'things need'} attention."
 
 
-def _attention(report: Report, zone: tzinfo) -> Iterator[str]:
+def _attention(report: ActivityReport, zone: tzinfo) -> Iterator[str]:
     """Yield what somebody should look at, the worst first."""
     for one in report.alerts:
         if one.severity == "critical":
@@ -156,7 +156,7 @@ def _of_budget(side: Spending, currency: str) -> Iterator[str]:
         yield f"The month is on its way to {side.forecast_ratio:.0%} of the budget of {budget}."
 
 
-def _sections(report: Report, zone: tzinfo) -> Iterator[Section]:
+def _sections(report: ActivityReport, zone: tzinfo) -> Iterator[Section]:
     yield Section("Verdicts and decisions", tuple(_verdicts(report)))
     yield Section("Detectors", tuple(_detectors(report)))
     yield Section("Latency", tuple(_latency(report)))
@@ -178,7 +178,7 @@ def _sections(report: Report, zone: tzinfo) -> Iterator[Section]:
     yield Section("Labels", (Grid(("Detector", "Label", "Labels"), labels) if labels else "No verdict was labelled.",))
 
 
-def _verdicts(report: Report) -> Iterator[str | Grid | Chart]:
+def _verdicts(report: ActivityReport) -> Iterator[str | Grid | Chart]:
     changes = (
         ("Verdicts", report.verdicts),
         ("Flagged", report.flag),
@@ -186,7 +186,10 @@ def _verdicts(report: Report) -> Iterator[str | Grid | Chart]:
     )
     rows = tuple((name, f"{one.value:,.0f}", f"{one.before:,.0f}", _ratio(one)) for name, one in changes)
     yield Grid(("", "Verdicts", f"Before (the {report.period})", "Change"), rows)
-    yield f"Asked by {_count(report.callers, 'key or user', 'keys and users')}."
+    if report.callers:
+        yield f"Asked by {_count(report.callers, 'key or user', 'keys and users')}."
+    elif report.verdicts.value:
+        yield "Who asked is known when an hour is over."
     if len(report.days) < 2:
         return
     names = ("clear", "review", "flag")
@@ -201,7 +204,7 @@ def _verdicts(report: Report) -> Iterator[str | Grid | Chart]:
     yield Grid(("Day", "Verdicts", "Clear", "Review", "Flag"), cells)
 
 
-def _detectors(report: Report) -> Iterator[str | Grid]:
+def _detectors(report: ActivityReport) -> Iterator[str | Grid]:
     if not report.detectors:
         yield "None was asked."
         return
@@ -220,7 +223,7 @@ def _detectors(report: Report) -> Iterator[str | Grid]:
     yield Grid(("Detector", "Verdicts", "Change", "Review", "Flag", "Degraded", "Callers"), rows)
 
 
-def _latency(report: Report) -> Iterator[str | Grid | Chart]:
+def _latency(report: ActivityReport) -> Iterator[str | Grid | Chart]:
     if report.p50 is None:
         yield "Nothing was measured: times are known when an hour is over."
         return
@@ -242,7 +245,7 @@ def _latency(report: Report) -> Iterator[str | Grid | Chart]:
     yield Chart(labels, series, "milliseconds that so many verdicts do not exceed", words, is_lines=True)
 
 
-def _cost(report: Report) -> Iterator[str | Grid | Chart]:
+def _cost(report: ActivityReport) -> Iterator[str | Grid | Chart]:
     if report.cost.value or report.cost.before:
         cost, before = (money(one, report.currency) for one in (report.cost.value, report.cost.before))
         yield f"{cost}, against {before} in the {report.period} before ({_ratio(report.cost)})."
@@ -282,7 +285,7 @@ def budget_words(side: Spending, currency: str, month: str) -> str:
     return f"{said} (90 % interval {shown(ahead.low)} to {shown(ahead.high)}, from {ahead.days} days)."
 
 
-def _drift(report: Report, zone: tzinfo) -> str | Grid:
+def _drift(report: ActivityReport, zone: tzinfo) -> str | Grid:
     if not report.drift:
         return "No change was found."
     rows = tuple(
@@ -299,7 +302,7 @@ def _drift(report: Report, zone: tzinfo) -> str | Grid:
     return Grid(("Found", "Detector", "Subject", "State", "Since", "Shift"), rows)
 
 
-def _quality(report: Report) -> str | Grid:
+def _quality(report: ActivityReport) -> str | Grid:
     if not report.quality:
         return "Nothing was measured in a window that lies in the period."
     rows = tuple(

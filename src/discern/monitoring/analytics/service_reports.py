@@ -19,13 +19,13 @@ from discern.monitoring.analytics.rules_periods import Period, day_of
 from discern.monitoring.analytics.service import Analytics, row_of, sum_of
 from discern.monitoring.analytics.service_budgets import Budgets
 from discern.monitoring.analytics.types import (
+    ActivityReport,
     Change,
     DayRow,
     DetectorRow,
     DriftLine,
     HourRow,
     QualityLine,
-    Report,
 )
 from discern.monitoring.drift.types import DriftChange
 from discern.monitoring.quality.types import KINDS, MEASURES, QualityReport, ReleaseQuality
@@ -55,7 +55,7 @@ class Reports:
         self._sources = sources
         self._clock = clock
 
-    def report(self, workspace: str, period: Period, detector: str | None = None) -> Report:
+    def report(self, workspace: str, period: Period, detector: str | None = None) -> ActivityReport:
         """Return the report of a period. Raises CallerError and StorageUnavailable."""
         since, until, before = period.since, period.until, period.before()
         hours, hours_before = (
@@ -73,7 +73,7 @@ class Reports:
                 absent.append(f"{name}: {error}")
                 return ()
 
-        return Report(
+        return ActivityReport(
             workspace=workspace,
             detector=detector,
             period=period.name,

@@ -266,7 +266,7 @@ class HappeningLine(msgspec.Struct, frozen=True):
     last_at: _Utc
 
 
-class LabelLine(msgspec.Struct, frozen=True):
+class LabelCount(msgspec.Struct, frozen=True):
     """Labels that were given in the period."""
 
     detector: str
@@ -274,7 +274,7 @@ class LabelLine(msgspec.Struct, frozen=True):
     labels: int
 
 
-class Report(msgspec.Struct, frozen=True):
+class ActivityReport(msgspec.Struct, frozen=True):
     """A period of a workspace. `absent` names parts that could not be read, and why."""
 
     workspace: str
@@ -300,7 +300,7 @@ class Report(msgspec.Struct, frozen=True):
     quality: tuple[QualityLine, ...] = ()
     alerts: tuple[AlertLine, ...] = ()
     happenings: tuple[HappeningLine, ...] = ()
-    labels: tuple[LabelLine, ...] = ()
+    labels: tuple[LabelCount, ...] = ()
     absent: tuple[str, ...] = ()
 
 
