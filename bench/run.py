@@ -41,6 +41,7 @@ _PARTS = {
     "access": ("Permissions and keys", "bench.access:rows"),
     "monitoring": ("Monitoring", "bench.monitoring:rows"),
     "tracing": ("Traces", "bench.tracing:rows"),
+    "analytics": ("Analytics", "bench.analytics:rows"),
     "bulk": ("Bulk scoring", "bench.bulk:rows"),
     "evaluation": ("Evaluation", "bench.evaluation:rows"),
     "video": ("Video", "bench.serving:video"),

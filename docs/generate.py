@@ -23,12 +23,78 @@ from discern.core.verdict import Verdict
 from discern.detectors.schema import manifest_schema
 from discern.evaluation.conditions.registry import table
 from discern.http.problems import FRAMEWORK_PROBLEMS, PROBLEMS
+from discern.monitoring.analytics.sources_parquet import HOURS, VERDICTS
+from discern.monitoring.analytics.types import VIEWS
 from discern.monitoring.metrics.catalogue import CATALOGUE
 from discern.monitoring.types import Metric
 from discern.settings import PREFIX, Settings, load_settings
 
 DOCS = Path(__file__).parent
 _NOTE = "<!-- Written by `make docs`; change the code, not this page. -->"
+
+_ANALYTICS = """# Analytics for other tools
+{note}
+
+What Superset, Grafana, notebooks and the like read: views in the database, on SQLite and PostgreSQL alike, and files of
+Parquet. Views are kept as they are from version to version; the tables below them are not. No person is in them: no
+names of who asked, no inputs, no subjects. [Reports, cost and budgets](../how-to/reports.md) says what the numbers are.
+
+Hours are in the views when they are over and were rolled up, some minutes later; `GET /v1/analytics` also has the hour
+that runs. Views have the rows of all workspaces: whoever reads them sees all, so give a tenant a view of your own with
+a condition on `workspace`.
+
+## A role that reads nothing else
+
+```sql
+-- PostgreSQL
+CREATE ROLE discern_reader LOGIN PASSWORD 'a long one';
+GRANT USAGE ON SCHEMA public TO discern_reader;
+GRANT SELECT ON discern_verdicts_hourly, discern_decisions_daily, discern_cost_daily, discern_quality,
+  discern_budgets TO discern_reader;
+```
+
+On SQLite there are no roles: who can read the file reads everything. Export Parquet instead.
+
+## In Superset
+
+Add the database with that role, and a dataset with SQL such as:
+
+```sql
+SELECT day, detector, sum(CASE WHEN decision = 'flag' THEN verdicts ELSE 0 END) * 1.0 / sum(verdicts) AS flagged
+FROM discern_decisions_daily
+WHERE workspace = 'default'
+GROUP BY day, detector
+HAVING sum(verdicts) > 0
+ORDER BY day
+```
+
+```sql
+SELECT detector, version, max(p99_milliseconds) AS slowest_hour, sum(cost) AS cost
+FROM discern_verdicts_hourly
+WHERE workspace = 'default'
+GROUP BY detector, version
+ORDER BY cost DESC
+```
+
+Quantiles of hours cannot be averaged to that of a day: take the largest, or `GET /v1/analytics?step=day`, which puts
+the histograms together.
+
+## In a notebook
+
+```sh
+discern analytics export -o export --from 2026-01-01
+```
+
+```python
+import pandas as pd
+
+hours = pd.read_parquet("export/hours")
+daily = hours.groupby([hours["hour"].dt.date, "detector"])[["verdicts", "flag", "cost"]].sum()
+daily["flagged"] = daily["flag"] / daily["verdicts"]
+```
+
+`--verdicts` also writes single verdicts, without who asked and what was looked at. An erasure does not reach files that
+were exported: delete them as your own rules say."""
 
 
 def pages() -> dict[str, str]:
@@ -40,6 +106,7 @@ def pages() -> dict[str, str]:
         "reference/commands.md": _commands(),
         "reference/metrics.md": _metrics(),
         "reference/conditions.md": _conditions(),
+        "reference/analytics.md": _analytics(),
         "reference/alerts.md": _alerts(services.monitoring.alerts),
         "../deploy/monitoring/discern-rules.yaml": _rule_file(services.monitoring.alerts),
         "reference/openapi.json": _json(create_app(services).openapi()),
@@ -141,6 +208,24 @@ def _metrics() -> str:
             labels = ", ".join(f"`{label}`" for label in one.labels)
             bounds = f" Bounds: {', '.join(f'{bound:g}' for bound in one.buckets)}." if one.buckets else ""
             lines.append(f"| `{one.name}` | {one.kind} | {labels} | {one.scope} | {one.help}{bounds} |")
+    return "\n".join(lines) + "\n"
+
+
+def _analytics() -> str:
+    lines = [_ANALYTICS.format(note=_NOTE).rstrip(), "", "## Views"]
+    for view in VIEWS:
+        lines += ["", f"### `{view.name}`", "", view.help, "", "| column | what |", "|---|---|"]
+        lines += [f"| `{name}` | {text} |" for name, text in view.columns]
+    lines += [
+        "",
+        "## Parquet",
+        "",
+        "A folder a month: `hours/month=2026-11/part-0.parquet`. Times are in UTC; costs in the",
+    ]
+    lines += ["currency of the settings. Columns may be added at the end, none is renamed or changes its type.", ""]
+    for name, columns in (("hours", HOURS), ("verdicts", VERDICTS)):
+        listed = ", ".join(f"`{column}` {kind}" for column, kind in columns)
+        lines += [f"- `{name}`: {listed}."]
     return "\n".join(lines) + "\n"
 
 

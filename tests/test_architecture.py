@@ -60,6 +60,7 @@ RANKS = (
         "http": 4,
         "app_storage": 5,
         "app_alerts": 6,
+        "app_analytics": 6,
         "app_drift": 5,
         "app_jobs": 6,
         "app_monitoring": 7,
@@ -128,6 +129,7 @@ OWNERS = {
     "sqlalchemy": (
         "store/",
         "/store.py",
+        "detection/store_hours.py",
         "detection/store_tallies.py",
         "access/store_users.py",
         "alerts/store_notices.py",

@@ -47,6 +47,8 @@ from discern.http.permissions import NEEDS, Permissions
 from discern.http.plain import Application, PlainRoute
 from discern.http.problems import install_problem_handlers, problem_members
 from discern.http.statistics import Place, statistics_routes
+from discern.monitoring.analytics.api import SCHEMAS as ANALYTICS_SCHEMAS
+from discern.monitoring.analytics.api import analytics_routes
 from discern.monitoring.drift.api import drift_routes
 from discern.monitoring.drift.types import DriftReport
 from discern.monitoring.health.api import health_page_routes
@@ -75,6 +77,7 @@ _SCHEMAS = (
     *(Verdict, VerdictPage, Job, JobPage, InferenceError, EntryPage),
     *(Keeping, KeepingChange, Usage, Health, DriftReport, *LABEL_SCHEMAS, QualityReport),
     *ALERT_SCHEMAS,
+    *ANALYTICS_SCHEMAS,
     *(Principal, KeyList, KeyRequest, IssuedKey, Token, *SCHEMAS, *FACTOR_SCHEMAS, *SCHEMAS_FEDERATION),
     *(
         SubjectRequest,
@@ -170,10 +173,12 @@ def _asking(services: Services) -> tuple[VerdictEndpoint, list[PlainRoute]]:
 
 
 def _judgement_routes(services: Services) -> Iterator[APIRouter]:
-    """Yield the routes of what is true of verdicts, and of how good detectors are by it."""
+    """Yield the routes of what is true of verdicts, how good detectors are by it, and what was asked of them."""
     limits = LabelLimits(services.settings.batch_records, services.settings.label_bytes)
     yield label_routes(services.labels, services.access, limits, principal_of=principal_of)
     yield quality_routes(services.monitoring.quality, services.access, principal_of=principal_of)
+    parts = services.monitoring.analytics
+    yield analytics_routes(parts.analytics, parts.budgets, parts.reports, principal_of=principal_of)
 
 
 def _origins(settings: Settings) -> list[str]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from discern.access.store import WorkspaceStore
 from discern.alerts.service_running import Alerts
 from discern.app_alerts import alerts_of
+from discern.app_analytics import AnalyticsParts, analytics_of
 from discern.app_drift import DriftParts
 from discern.app_review import quality_of
 from discern.audit.service import AuditTrail
@@ -22,6 +23,7 @@ from discern.core.loops import Loop
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.detection.jobs.store import JobStore
 from discern.detection.store_tallies import TallyStore
+from discern.monitoring.analytics.service import SECONDS as ANALYTICS_SECONDS
 from discern.monitoring.drift.service import Drift
 from discern.monitoring.health.service import BreakerWatch, HealthService
 from discern.monitoring.health.service_happenings import HappeningLog
@@ -80,6 +82,7 @@ class Monitoring:
     collectors: tuple[Collector, ...]
     loops: tuple[Loop, ...]
     alerts: Alerts
+    analytics: AnalyticsParts
     drift: Drift
     happenings: HappeningLog
     health: HealthService
@@ -123,6 +126,7 @@ def monitoring_of(
     alerts = alerts_of(settings, database, watched.audit, list(CATALOGUE.values()), happenings, watchmen.breakers)
     tallies = TallyStore(database)
     quality = quality_of(settings, database, tallies, watched.labels, watched.catalogue)
+    cost = analytics_of(settings, database, watched.audit, tallies, quality, watched.labels)
     process = ProcessMetrics(counts.measures, counts)
     health = HealthService(
         watched.pings.needed,
@@ -133,6 +137,8 @@ def monitoring_of(
     )
     collectors: tuple[Collector, ...] = (
         alerts.collect,
+        cost.analytics.collect,
+        cost.budgets.collect,
         partial(audit_samples, watched.audit_store.counted),
         watched.drift.drift.collect,
         health.samples,
@@ -145,10 +151,12 @@ def monitoring_of(
     metrics = Metrics(process, collectors, named)
     return Monitoring(
         alerts=alerts,
+        analytics=cost,
         collectors=collectors,
         loops=(
             *alerts.loops_over(metrics),
             *watched.drift.loops,
+            Loop("analytics", ANALYTICS_SECONDS, cost.analytics.tend),
             Loop("happenings", 1.0, happenings.flush),
             Loop("metrics", _FOLD_SECONDS, process.fold),
             Loop("quality", QUALITY_SECONDS, quality.tend),

@@ -338,6 +338,15 @@ class Settings:
         minimum=0.000_001,
         maximum=0.5,
     )
+    currency: str = _setting("EUR", "Currency of prices and budgets, in three letters.")
+    price_per_hour: float = _setting(
+        0.0, "What an hour costs that verdicts take, added up over all of them.", unit="currency", minimum=0
+    )
+    price_per_verdict: str = _setting(
+        "",
+        "What a verdict costs by its detector, with commas: `card-fraud=0.002, *=0.0005`; `*` stands for all others.",
+        unit="currency",
+    )
     s3_endpoint: str = _setting("", "S3 to read from where it is not Amazon's; else AWS_ENDPOINT_URL.")
     s3_region: str = _setting("", "Region of S3; else AWS_REGION or AWS_DEFAULT_REGION.")
     s3_access_key: str = _setting("", "Access key for S3; else AWS_ACCESS_KEY_ID.", secret=True)

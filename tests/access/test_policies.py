@@ -14,7 +14,7 @@ from discern.core.errors import Forbidden, InvalidSettings
 READ: set[Action] = {"detectors.read", "verdicts.read"}
 ASK: set[Action] = READ | {"detect", "jobs.read", "jobs.cancel"}
 KEYS: set[Action] = {"keys.read", "keys.create", "keys.rotate", "keys.revoke"}
-WATCH: set[Action] = {"alerts.read", "drift.read", "health.read", "statistics.read", "usage.read"}
+WATCH: set[Action] = {"alerts.read", "analytics.read", "drift.read", "health.read", "statistics.read", "usage.read"}
 AUDIT: set[Action] = {"jobs.read", "keys.read", "users.read", "audit.read", "privacy.read", "retention.read"}
 AUDIT |= {"compliance.read"}
 LABEL: set[Action] = {"verdicts.label"}

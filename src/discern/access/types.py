@@ -16,7 +16,9 @@ ROLES: tuple[Role, ...] = get_args(Role)
 Action = Literal[
     "alerts.change",
     "alerts.read",
+    "analytics.read",
     "audit.read",
+    "budgets.change",
     "compliance.read",
     "detect",
     "detectors.read",

@@ -25,6 +25,7 @@ from discern.alerts.types import Alert, AlertPage, AlertState, Event, Matcher, S
 from discern.audit.ports import Trail
 from discern.audit.types import Act
 from discern.core.ids import uuid7
+from discern.core.months import least_id
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.store.database import Database
 from discern.store.metadata import workspaces
@@ -32,6 +33,7 @@ from discern.store.metadata import workspaces
 _AT_ONCE = 200
 _PAGE = 200
 _MOST_EVENTS = 200
+_BEGAN_BEFORE = timedelta(days=1)
 _encode = msgspec.json.Encoder().encode
 _alert = msgspec.json.Decoder(Alert).decode
 _matchers = msgspec.json.Decoder(tuple[Matcher, ...]).decode
@@ -169,6 +171,16 @@ class AlertStore:
                 after = rows[-1].id
         page = tuple(found[:limit])
         return AlertPage(page, str(page[-1].id) if len(found) > limit and page else None)
+
+    def fired(self, workspace: str, since: datetime, until: datetime) -> list[Alert]:
+        """Return the alerts of a workspace that fired from the one time to before the other, in that order."""
+        # An alert has its id from when it began, and most fire within the hour.
+        ids = alerts.c.id >= least_id(since - _BEGAN_BEFORE), alerts.c.id < least_id(until)
+        query = select(alerts).where(alerts.c.workspace == workspace, *ids)
+        with self._database.read() as connection:
+            found = [_read(row) for row in connection.execute(query)]
+        fired = [(one.fired_at, one) for one in found if one.fired_at is not None and since <= one.fired_at < until]
+        return [one for _, one in sorted(fired, key=lambda pair: (pair[0], pair[1].id))]
 
     def history(self, alert_id: UUID) -> tuple[Event, ...]:
         """Return what happened to an alert, the first first."""

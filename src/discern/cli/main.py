@@ -22,6 +22,7 @@ from discern.access.cli_users import user_commands
 from discern.access.service_federation import Federation
 from discern.alerts.cli import alert_commands
 from discern.app import Services, build_services, bulk_parts, evaluation_parts
+from discern.app_analytics import AnalyticsParts
 from discern.app_storage import make_home
 from discern.audit.cli import audit_commands
 from discern.cli.doctor import doctor_command
@@ -38,6 +39,7 @@ from discern.evaluation.cli import evaluate_command
 from discern.evaluation.cli_datasets import dataset_commands
 from discern.evaluation.platforms.cli import Bench, platform_commands
 from discern.evaluation.studio.cli import thresholds_command
+from discern.monitoring.analytics.cli import analytics_commands, budget_commands, report_command
 from discern.monitoring.drift.cli import drift_commands
 from discern.monitoring.health.cli import health_command
 from discern.monitoring.quality.cli import quality_command
@@ -163,9 +165,16 @@ def _add_groups(cli: typer.Typer, services: Callable[[], Services], opened: Call
     cli.add_typer(audit_commands(lambda: opened().audit, lambda: opened().audit_store, is_known))
     cli.add_typer(alert_commands(lambda: services().monitoring.alerts, lambda: opened().monitoring.alerts))
     cli.add_typer(quota_commands(lambda: opened().quotas, is_known))
+    _add_analytics(cli, lambda: opened().monitoring.analytics, is_known)
     cli.add_typer(drift_commands(lambda: opened().monitoring.drift, is_known))
     cli.add_typer(compliance_commands(lambda: opened().compliance, is_known))
     cli.add_typer(retention_commands(lambda: opened().retention, is_known))
+
+
+def _add_analytics(cli: typer.Typer, parts: Callable[[], AnalyticsParts], is_known: Callable[[str], None]) -> None:
+    report_command(cli, lambda: parts().analytics, lambda: parts().reports, is_known)
+    cli.add_typer(analytics_commands(lambda: parts().analytics, lambda: parts().exports, is_known))
+    cli.add_typer(budget_commands(lambda: parts().budgets, is_known))
 
 
 def _print_version(asked: bool) -> None:

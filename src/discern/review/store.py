@@ -30,6 +30,7 @@ from sqlalchemy import (
     Table,
     Uuid,
     delete,
+    func,
     insert,
     select,
     update,
@@ -205,6 +206,15 @@ class LabelStore:
         with self._database.read() as connection:
             rows = connection.execute(select(label_counts)).all()
         return [Counted(row.workspace, row.detector, row.label, row.labels) for row in rows]
+
+    def given(self, workspace: str, since: datetime, until: datetime) -> list[Counted]:
+        """Return how many labels were given from the one time to before the other and are kept."""
+        label = func.coalesce(labels.c.label, UNKNOWN)
+        mine = labels.c.workspace == workspace, labels.c.id >= least_id(since), labels.c.id < least_id(until)
+        query = select(labels.c.detector, label.label("label"), func.count().label("labels")).where(*mine)
+        with self._database.read() as connection:
+            rows = connection.execute(query.group_by(labels.c.detector, label).order_by(labels.c.detector, label)).all()
+        return [Counted(workspace, row.detector, row.label, row.labels) for row in rows]
 
     # What a person may ask for.
 

@@ -60,6 +60,13 @@ class HappeningStore:
         with self._database.read() as connection:
             return [_entry(row) for row in connection.execute(query)]
 
+    def between(self, workspace: str, since: datetime, until: datetime) -> list[HappeningEntry]:
+        """Return what happened in a workspace from the one time to before the other, oldest first."""
+        mine = happenings.c.workspace == workspace, happenings.c.at >= since, happenings.c.at < until
+        with self._database.read() as connection:
+            rows = connection.execute(select(happenings).where(*mine).order_by(happenings.c.at))
+            return [_entry(row) for row in rows]
+
     def forget(self, before: datetime) -> int:
         """Delete what happened before; return how many that were."""
         with self._database.write() as connection:

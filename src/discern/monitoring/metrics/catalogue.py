@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from discern.alerts.types import METRICS as ALERT_METRICS
+from discern.monitoring.analytics.types import METRICS as COST_METRICS
 from discern.monitoring.drift.types import METRICS as DRIFT_METRICS
 from discern.monitoring.health.types import METRICS as HEALTH_METRICS
 from discern.monitoring.quality.types import METRICS as QUALITY_METRICS
@@ -285,6 +286,7 @@ _TABLES: tuple[Sequence[Metric], ...] = (
     ALERT_METRICS,
     QUALITY_METRICS,
     TRACE_METRICS,
+    COST_METRICS,
 )
 # Those of the other parts of monitoring stand in their `types`.
 CATALOGUE: dict[str, Metric] = {metric.name: metric for table in _TABLES for metric in table}

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from discern.core.errors import StorageUnavailable
 
-LATEST_REVISION = "0016"
+LATEST_REVISION = "0017"
 _FOLDER = Path(__file__).parent
 
 
