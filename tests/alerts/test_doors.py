@@ -283,6 +283,11 @@ def test_channels_are_listed_and_tried_on_the_command_line(run: Run, services: S
     assert failed.code == 1
     assert "Connection" in failed.err
     assert "secret-token-of-the-path" not in failed.err
+    # A test that fails is an attempt that did, and nothing that somebody should have been told.
+    assert dict(services.monitoring.alerts.desk._store.notices.counts()) == {
+        ("hook", "delivered"): 1,
+        ("hook", "failed"): 1,
+    }
     assert "no channel" in run("alert", "test", "fax").err
 
 

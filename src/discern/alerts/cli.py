@@ -161,7 +161,9 @@ def _add_channels(group: typer.Typer, closed: Callable[[], Alerts], opened: Call
         last = found.attempts[-1] if found.attempts else None
         if last is None or last.outcome != "delivered":
             reason = "it is not known what came of it" if last is None else last.error or last.outcome
-            raise InvalidSettings(f"The channel {channel} did not take it: {reason}.", mend="See alerts.toml.")
+            raise InvalidSettings(
+                f"The channel {channel} did not take it: {reason.rstrip('.')}.", mend="See alerts.toml."
+            )
         typer.echo(f"{channel} took it after {last.milliseconds:.0f} ms.")
 
 

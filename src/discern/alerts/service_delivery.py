@@ -163,6 +163,7 @@ class Deliveries:
         if state == "dead" and claimed.delivery.reason != "test":
             self._happenings.tell("notice.given_up", name, error=sent.error, tries=claimed.tries)
         try:
-            self._store.record(claimed.delivery.id, name, self._holder, attempt, state, due_at)
+            is_test = claimed.delivery.reason == "test"
+            self._store.record(claimed.delivery.id, name, self._holder, attempt, state, due_at, is_test=is_test)
         except StorageUnavailable as error:  # its lease runs out, and it is sent again
             log.warning("attempt_not_written", extra={"detail": error.detail, "channel": name})
