@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,8 @@ def play(demo: Demo, records: list[dict[str, Any]]) -> None:
 def _report(demo: Demo, output: Path) -> None:
     demo.say("drift, alert and notice appeared")
     output.parent.mkdir(parents=True, exist_ok=True)
-    made = demo.command("report", "--period", "day", "-o", str(output))
+    today = datetime.now(UTC).date().isoformat()
+    made = demo.command("report", "--period", "day", "--from", today, "-o", str(output))
     if made.returncode or "card-fraud" not in output.read_text(encoding="utf-8"):
         raise Missing(f"a report on card-fraud: {made.stderr.strip()[-500:]}")
     demo.say(f"REPORT: {output}, {output.stat().st_size:,} bytes")
