@@ -30,7 +30,7 @@ def test_payments_are_those_that_the_detector_takes() -> None:
 
 @pytest.mark.system
 @pytest.mark.timeout(300)
-def test_drift_alert_and_notice_appear_one_after_the_other(tmp_path: Path) -> None:
+def test_drift_alert_notice_and_report_appear_one_after_the_other(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "demos.monitoring", "--window", "300", "--customers", "500"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     ran = subprocess.run(
@@ -42,7 +42,8 @@ def test_drift_alert_and_notice_appear_one_after_the_other(tmp_path: Path) -> No
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    places = [ran.stdout.find(word) for word in ("nothing differs", "DRIFT: ", "ALERT: ", "NOTICE at the webhook: ")]
+    appear = ("nothing differs", "DRIFT: ", "ALERT: ", "NOTICE at the webhook: ", "REPORT: ")
+    places = [ran.stdout.find(word) for word in appear]
     assert -1 not in places
     assert places == sorted(places)
     assert "field:amount" in ran.stdout

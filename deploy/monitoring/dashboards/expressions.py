@@ -13,9 +13,6 @@ from discern.monitoring.types import Metric
 
 AWAITED = (
     Metric("discern_backup_age_seconds", "gauge", "Age of the last backup; absent until there is one.", of="backup"),
-    Metric("discern_cost_total", "counter", "What verdicts cost.", ("workspace", "detector"), of="cost"),
-    Metric("discern_budget_used_ratio", "gauge", "Share of the month's budget.", ("workspace",), of="cost"),
-    Metric("discern_budget_forecast_ratio", "gauge", "The same at the month's end.", ("workspace",), of="cost"),
 )
 """What shipped rules look at and no part exports yet; the catalogue's own word goes before."""
 METRICS = {metric.name: metric for metric in AWAITED} | CATALOGUE

@@ -23,7 +23,8 @@ from tests.alerts.test_channels import Mailbox
 from tests.certificates import certificate_of_loopback
 
 SHIPPED = Path(__file__).parents[3] / "deploy" / "monitoring"
-TOKEN, PASSWORD = "a word that only Prometheus knows", "pass-word-9"
+TOKEN = "a word that only Prometheus knows"
+PASSWORD = "pass-word-9"
 
 
 @dataclass

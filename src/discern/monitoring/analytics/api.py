@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from anyio import CapacityLimiter, to_thread
@@ -88,7 +88,7 @@ def analytics_routes(
         description="Of the last one that is over, or of the one that begins at `from`. As JSON, or as a page that "
         "needs nothing else; PDF needs the extra `reports`.",
         response_class=Response,
-        responses=answers("ActivityReport"),
+        responses=_report_answers(),
     )
     async def show_report(
         request: Request,
@@ -129,6 +129,18 @@ def _budget_routes(router: APIRouter, budgets: Budgets, principal_of: PrincipalR
         budget, principal = await body_of(request, Budget), principal_of(request)
         await to_thread.run_sync(budgets.change, principal.workspace, budget, principal)
         return json_answer(await to_thread.run_sync(budgets.standing, principal.workspace))
+
+
+def _report_answers() -> dict[int | str, dict[str, Any]]:
+    """Return what the route of reports says of its answers: JSON by its schema, and pages."""
+    found = answers("ActivityReport", description="The report, in the format that was asked for.")
+    text: dict[str, Any] = {"schema": {"type": "string"}}
+    found[200]["content"] |= {
+        "text/html": text,
+        "text/markdown": text,
+        "application/pdf": {"schema": {"type": "string", "format": "binary"}},
+    }
+    return found
 
 
 def _written(reports: Reports, workspace: str, period: Period, detector: str | None, form: Format) -> tuple[bytes, str]:
