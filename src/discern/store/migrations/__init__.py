@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from discern.core.errors import StorageUnavailable
 
-LATEST_REVISION = "0017"
+LATEST_REVISION = "0018"
 _FOLDER = Path(__file__).parent
 
 
