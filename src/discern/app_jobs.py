@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from discern.access.types import Principal
-from discern.app_monitoring import Watchmen
 from discern.app_storage import object_access, outbound, webhook_secret
+from discern.core.breakers import Breakers
 from discern.core.counts import Counts
 from discern.core.errors import DiscernError, MissingExtra
+from discern.core.tracing import Tracer
 from discern.detection.bulk.store import RunStore
 from discern.detection.jobs.ports import TableScorer
 from discern.detection.jobs.service import Jobs
@@ -34,6 +35,20 @@ from discern.settings import Settings
 if TYPE_CHECKING:
     from discern.detection.bulk.service import Parts
     from discern.detection.jobs.service_queue import DbosQueue
+
+
+class Watchmen(Protocol):
+    """What jobs tell how they fare."""
+
+    @property
+    def breakers(self) -> Breakers:
+        """What leaves alone the webhooks that do not answer."""
+        ...
+
+    @property
+    def tracer(self) -> Tracer:
+        """What is told where their time went."""
+        ...
 
 
 def bulk_parts_of(
