@@ -152,6 +152,14 @@ SERVICE = Board(
                     Curve(total("discern_alerts", "severity, state"), "{{severity}} {{state}}"),
                     may_lack=UNTIL,
                 ),
+                graph(
+                    "Spans",
+                    "Of traces: sent, and lost because nobody took them.",
+                    Curve(rate("discern_spans_exported_total"), "sent"),
+                    Curve(rate("discern_spans_dropped_total", "reason"), "lost: {{reason}}"),
+                    unit="ops",
+                    may_lack="Nothing until DISCERN_TRACE_URL is set.",
+                ),
                 number(
                     "Age of the last backup",
                     "",
