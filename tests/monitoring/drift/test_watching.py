@@ -203,21 +203,26 @@ def test_what_went_into_one_transaction_is_looked_at_by_release(rig: Rig) -> Non
     assert {(one.key, one.piece.verdicts) for one in rig.store.waiting(10)} == {(KEY, 30), (other, 30)}
 
 
-def test_more_than_is_looked_at_in_a_second_is_let_go_of_each_release(watch: DriftWatch) -> None:
-    def shown(entries: list[LedgerEntry]) -> list[LedgerEntry]:
-        watch.look()
-        for _ in range(20):
-            watch.recorded(entries)
-        return noted(watch)
-
+def test_of_a_release_a_burst_is_looked_at_and_then_so_many_a_second(watch: DriftWatch) -> None:
     one = entry([1.0, 2.0, 3.0])
-    assert len(shown([one] * 300)) == 250
-    assert len(shown([one._replace(seen=np.zeros((8, 8, 3), np.uint8))] * 3)) == 32
-    crowd = [entry([1.0, 2.0, 3.0], 0.5, KEY._replace(workspace=f"w{number}")) for number in range(3)]
-    by_workspace = Counter(found.verdict.workspace for found in shown([*[crowd[0]] * 400, *crowd]))
-    assert by_workspace == {"w0": 250, "w1": 20, "w2": 20}
-    many = [entry([1.0, 2.0, 3.0], 0.5, KEY._replace(workspace=f"w{number}")) for number in range(100)]
-    assert len(shown(many)) == 1000
+    picture = one._replace(seen=np.zeros((8, 8, 3), np.uint8))
+    other = entry([1.0, 2.0, 3.0], 0.5, KEY._replace(workspace="other"))
+    found = []
+    for entries in ([one] * 5000, [one] * 5000, [picture] * 200, [*[one] * 5000, *[other] * 50]):
+        watch.recorded(entries)
+        found.append(Counter(noted.verdict.workspace for noted in noted(watch)))
+        watch.look()
+    assert found == [{"default": 4000}, {"default": 250}, {"default": 8}, {"default": 244, "other": 50}]
+    for _ in range(16):
+        watch.look()
+    watch.recorded([picture] * 200)
+    assert len(noted(watch)) == 125
+
+
+def test_of_all_releases_together_no_more_is_looked_at_than_of_one_burst(watch: DriftWatch) -> None:
+    for number in range(100):
+        watch.recorded([entry([1.0, 2.0, 3.0], 0.5, KEY._replace(workspace=f"w{number}"))] * 50)
+    assert len(noted(watch)) == 4000
 
 
 def test_while_the_database_is_down_what_was_seen_waits_up_to_a_bound(

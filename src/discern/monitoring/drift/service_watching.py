@@ -1,7 +1,7 @@
 """What a process has seen: noted as it is answered, looked at in a thread, and written down every few seconds.
 
-- Noting costs an append a verdict. Of more than `_MOST_OF_RELEASE` a second of one release, and of more pictures than
-  take `_PICTURE` of these each, the first of each second are looked at; of all releases together `_MOST_TOGETHER`.
+- Noting costs an append a verdict. Of a release `_A_SECOND` verdicts are looked at a second, and up to `_BURST` that
+  come at once; a picture counts for `_PICTURE`. Of all releases together it is `_BURST` a second. The rest is let go.
 - Nothing is written of fewer than `FEWEST` verdicts of a release together; until there are as many they wait here.
 - What waits is bounded; where the database does not answer for long, what comes after that is not looked at.
 - What a process has not written when it ends is not looked at.
@@ -30,9 +30,9 @@ from discern.monitoring.drift.types import Piece, Release, ReleaseKey
 log = logging.getLogger(__name__)
 FEWEST = 20
 # At a rate above this a window is full in seconds, and looking at more would take more of the processor than it tells.
-_MOST_OF_RELEASE = 250
-_MOST_TOGETHER = 1000
-_PICTURE = 8
+_A_SECOND = 250
+_BURST = 4000
+_PICTURE = 32
 _WRITE_SECONDS = 3.0
 # Of one release, and of all together: numbers, four bytes each.
 _MOST_HELD = 20_000
@@ -69,7 +69,7 @@ class DriftWatch:
         self._monotonic = monotonic
         # Filled by the event loop, emptied by `look`: a list is replaced whole.
         self._noted: list[LedgerEntry] = []
-        self._room = _MOST_TOGETHER if is_available() else 0
+        self._room = _BURST if is_available() else 0
         # By workspace, detector and version; a plain tuple is made four times as fast as a key.
         self._rooms: dict[tuple[str, str, str], int] = {}
         self._held: dict[ReleaseKey, _Held] = {}
@@ -86,7 +86,7 @@ class DriftWatch:
                 continue
             verdict = entry.verdict
             key = verdict.workspace, verdict.detector, verdict.version
-            room = rooms.get(key, _MOST_OF_RELEASE)
+            room = rooms.get(key, _BURST)
             if room > 0:
                 takes = 1 if type(seen) is tuple else _PICTURE
                 rooms[key] = room - takes
@@ -97,7 +97,9 @@ class DriftWatch:
         """Look at what was noted, and write it down now and then, in a thread. Raises nothing."""
         if not is_available():
             return
-        noted, self._noted, self._rooms, self._room = self._noted, [], {}, _MOST_TOGETHER
+        noted, self._noted, self._room = self._noted, [], _BURST
+        rooms = {key: room + _A_SECOND for key, room in list(self._rooms.items())}
+        self._rooms = {key: room for key, room in rooms.items() if room < _BURST}
         by_release: dict[ReleaseKey, list[LedgerEntry]] = {}
         for entry in noted:
             verdict = entry.verdict
