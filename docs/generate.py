@@ -47,7 +47,7 @@ a condition on `workspace`.
 
 ```sql
 -- PostgreSQL
-CREATE ROLE discern_reader LOGIN PASSWORD 'a long one';
+CREATE ROLE discern_reader LOGIN PASSWORD 'several words';
 GRANT USAGE ON SCHEMA public TO discern_reader;
 GRANT SELECT ON discern_verdicts_hourly, discern_decisions_daily, discern_cost_daily, discern_quality,
   discern_budgets TO discern_reader;

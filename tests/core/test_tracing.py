@@ -21,7 +21,7 @@ from discern.core.tracing import (
     traced,
 )
 
-TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACE, SPAN = "ab" * 16, "cd" * 8
 GOOD = f"00-{TRACE}-{SPAN}-01".encode()
 
 

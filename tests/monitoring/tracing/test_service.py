@@ -16,7 +16,7 @@ from discern.monitoring.tracing.service import OtlpTracer
 from discern.monitoring.tracing.types import DROPPED, EXPORTED
 from tests.monitoring.tracing.receivers import until
 
-TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACE, SPAN = "ab" * 16, "cd" * 8
 KEPT = [(b"traceparent", f"00-{TRACE}-{SPAN}-01".encode())]
 NOT_KEPT = [(b"traceparent", f"00-{TRACE}-{SPAN}-00".encode())]
 Headers = list[tuple[bytes, bytes]]
