@@ -81,7 +81,11 @@ class Settings:
     drift_baseline_windows: int = _setting(
         10, "Windows that a reference is learned from where the bundle has none.", minimum=1, maximum=10_000
     )
-    drift_left_out: str = _setting("", "Fields that no sketch is kept of, as `DETECTOR:FIELD`, separated by commas.")
+    drift_left_out: str = _setting(
+        "card-fraud:night,card-fraud:weekend",
+        "Fields that no sketch is kept of, as `DETECTOR:FIELD`, separated by commas: those that must not be kept, and "
+        "those that tell the time, which move by themselves.",
+    )
     workers: int = _setting(1, "Processes that answer; `discern up --workers` says it too.", minimum=1, maximum=256)
     detection_threads: int = _setting(
         0,

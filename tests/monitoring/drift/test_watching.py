@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from discern.inputs.picture_statistics import picture_statistics
 from discern.monitoring.drift.service_watching import FEWEST, DriftWatch
 from discern.monitoring.drift.sources import MOST_SUBJECTS, values_of, watched_of
 from discern.monitoring.drift.types import ReleaseKey
+from discern.settings import load_settings
 from tests.detection.test_ledger import verdict
 from tests.detectors import models
 from tests.media import clip, jpeg
@@ -176,6 +178,15 @@ def test_what_identifies_or_is_left_out_has_no_sketch() -> None:
     names = [one.name for one in watched_of(found)]
     assert names == ["score", "decision", "field:b", "field:c", "missing:c"]
     assert [one.name for one in watched_of(found, {"toy-record:b", "other:c"})][2:] == ["field:c", "missing:c"]
+
+
+def test_fields_of_the_shipped_detector_that_tell_the_time_are_left_out_unless_one_says_otherwise(
+    services: Services, tmp_path: Path
+) -> None:
+    left_out = load_settings({"DISCERN_HOME": str(tmp_path)}).drift_left_out.split(",")
+    manifest = services.catalogue.find("card-fraud").bundle.manifest
+    names = {one.name for one in watched_of(manifest)} - {one.name for one in watched_of(manifest, left_out)}
+    assert names == {"field:night", "field:weekend"}
 
 
 def test_of_a_long_record_the_first_fields_are_watched() -> None:
