@@ -1,7 +1,6 @@
 """What it costs to watch: processor time of a request with all of monitoring and with none, and of a transaction.
 
-Two servers of one process each answer the same load in turns, from connection to answer, what runs beside requests
-included. Processor time is compared: it drifts less than time.
+Two servers stand side by side, one of them with nobody watching.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from bench import sides
 from bench.durability import verdict
 from bench.home import furnish
-from bench.load import Traffic, load
+from bench.processor import compared, microseconds
 from bench.report import Row, table
 from bench.rounds import in_turns
 from bench.scratch import scratch
@@ -26,9 +24,7 @@ from discern.detection.store_tallies import Tallying
 from discern.detection.types import LedgerEntry
 from discern.store.sqlite import SqliteDatabase
 
-MOST = 1.03
-CONNECTIONS = 16
-_WARM_SECONDS = 3.0
+_KINDS: dict[Kind, str] = {"records": "a record", "images": "an image"}
 _TOGETHER = 8
 _GROUPS = 1000
 _ON, _OFF = "watched", "unwatched"
@@ -42,40 +38,13 @@ class Unwatched(Ours):
 
 def rows(folder: Path, *, rounds: int = 9, seconds: float = 5) -> Iterator[Row]:
     """Yield the rows."""
-    yield _requests(folder / "records", "records", rounds, seconds)
-    yield _requests(folder / "images", "images", rounds, seconds)
+    for kind, one in _KINDS.items():
+        for name in (_ON, _OFF):
+            furnish(folder / kind / name)
+        servers = {_ON: Ours(folder / kind / _ON), _OFF: Unwatched(folder / kind / _OFF)}
+        found = microseconds(folder, kind, servers, rounds, seconds)
+        yield compared(found, _ON, _OFF, f"{one}, with all monitoring", "with none")
     yield _transactions(folder, rounds)
-
-
-def _requests(folder: Path, kind: Kind, rounds: int, seconds: float) -> Row:
-    servers: dict[str, Ours] = {}
-    for name, make in ((_ON, Ours), (_OFF, Unwatched)):
-        furnish(folder / name)
-        servers[name] = make(folder / name)
-    with servers[_ON], servers[_OFF]:
-        measures = {}
-        for name, server in servers.items():
-            traffic = sides.ours(kind, server.secret)
-            load(server.port, traffic, folder, connections=CONNECTIONS, seconds=_WARM_SECONDS)
-            measures[name] = partial(_microseconds, server, traffic, folder, seconds)
-        found = in_turns(measures, rounds)
-    ratio = found.ratio(_ON, _OFF, float)
-    least, most = found.spread(_ON, _OFF, float)
-    return Row(
-        f"processor time of a request with all monitoring: {kind}, {CONNECTIONS} connections",
-        f"{found.median(_ON, float):.1f} µs",
-        f"{found.median(_OFF, float):.1f} µs with none, {least:.2f} to {most:.2f} x; at most {MOST:g} x",
-        ratio,
-        ratio <= MOST,
-    )
-
-
-def _microseconds(server: Ours, traffic: Traffic, folder: Path, seconds: float) -> float:
-    before = server.processor_seconds()
-    found = load(server.port, traffic, folder, connections=CONNECTIONS, seconds=seconds)
-    if found.failed:
-        raise AssertionError(f"{found.failed} of {found.answered + found.failed} requests failed")
-    return (server.processor_seconds() - before) / found.answered * 1e6
 
 
 def _transactions(folder: Path, rounds: int) -> Row:
