@@ -151,9 +151,9 @@ def test_what_the_documentation_shows_runs(world: World, tmp_path: Path, monkeyp
     assert names["daily"]["verdicts"].sum() == 240
 
 
+# SQLite has no roles.
+@pytest.mark.parametrize("two_workspaces", ["postgresql"], indirect=True)
 def test_the_role_of_the_documentation_reads_the_views_and_nothing_else(world: World) -> None:
-    if world.services.database.dialect != "postgresql":
-        pytest.skip("SQLite has no roles")
     role = f"reader_{uuid4().hex}"
     (made,) = [one for one in blocks("sql") if one.startswith("-- PostgreSQL")]
     with world.services.database.write() as connection:
