@@ -27,6 +27,8 @@ import signal, sys
 from fnmatch import fnmatch
 
 mark, pending = sys.argv.pop(1), [True]
+# Whoever runs the tests in the background has it ignored, which is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def look(event, about):

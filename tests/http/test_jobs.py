@@ -365,6 +365,7 @@ def _waiting(detector: str, kind: Any) -> Any:
     )
 
 
+@pytest.mark.timeout(400)
 def test_every_job_ends_once_though_the_server_is_killed_again_and_again(alone: Served) -> None:
     jobs = [alone.submit("toy-image", clip())["id"] for _ in range(10)]
     table = alone.submit("toy-record", ndjson(400_000), **{"Content-Type": "application/x-ndjson"})
@@ -374,11 +375,11 @@ def test_every_job_ends_once_though_the_server_is_killed_again_and_again(alone: 
         alone.process.wait()
         alone.start()
     for job_id in jobs:
-        ended = alone.ended(job_id)
+        ended = alone.ended(job_id, 180)
         assert ended["state"] == "done"
         verdict = alone.client.get(alone.url(f"/v1/jobs/{job_id}/result")).json()
         assert verdict["id"] == ended["verdict_id"]
-    assert alone.ended(table["id"])["rows"] == 400_000
+    assert alone.ended(table["id"], 180)["rows"] == 400_000
     result = alone.client.get(alone.url(f"/v1/jobs/{table['id']}/result")).content
     assert pq.read_table(io.BytesIO(result)).num_rows == 400_000
     page = alone.client.get(alone.url("/v1/verdicts?limit=500")).json()["verdicts"]

@@ -127,6 +127,7 @@ class Two:
         self.client = TestClient(create_app(services), raise_server_exceptions=False)
         self.keys = {role: services.keys.issue("default", role, role=role).secret for role in ROLES}
         self.users: dict[str, str] = {}
+        self.silences: dict[str, str] = {}
         self.owners = {"default": self.keys["owner"], "other": services.keys.issue("other", "o", role="owner").secret}
 
     def thing(self, workspace: str) -> dict[str, str]:
@@ -141,7 +142,9 @@ class Two:
             user = self.services.users.create(workspace, f"p.{workspace}", password, role="analyst")
             self.users[workspace] = str(user.id)
         asked = {"matchers": ['a="b"'], "comment": "c", "seconds": 60}
-        silence = self.client.post("/v1/silences", json=asked, headers=owner).json()["id"]
+        # A workspace has a bounded number of them.
+        self.client.delete(f"/v1/silences/{self.silences.get(workspace, uuid7())}", headers=owner)
+        silence = self.silences[workspace] = self.client.post("/v1/silences", json=asked, headers=owner).json()["id"]
         alert = fires(self.services, "toy-record", workspace).id
         ids = {"user_id": self.users[workspace], "session_id": str(uuid7()), "factor_id": str(uuid7())}
         return ids | {

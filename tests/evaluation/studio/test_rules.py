@@ -59,7 +59,7 @@ def test_no_pair_of_cuts_costs_less_within_the_limits(
     def within(cuts: tuple[Cuts, ...]) -> bool:
         flagged = np.count_nonzero((last_decisions(cuts, sample) == 2) & ~sample.labels)
         room = np.inf if reviews is None else reviews * sample.weights.sum() + 1e-6
-        return bool(reviewed(cuts, sample) <= room and (max_fpr is None or flagged <= max_fpr * negatives))
+        return bool(reviewed(cuts, sample) <= room and (max_fpr is None or flagged <= max_fpr * negatives + 1e-9))
 
     allowed = [cuts for cuts in every_pair(sample) if within(cuts)]
     if not allowed:
