@@ -43,6 +43,20 @@ def test_links_between_pages_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
+def test_the_site_is_made_of_every_page_once() -> None:
+    def pages(part: Any) -> list[str]:
+        if isinstance(part, str):
+            return [part]
+        return [page for one in (part.values() if isinstance(part, dict) else part) for page in pages(one)]
+
+    listed = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert len(listed) == len(set(listed))
+    there = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    # What is decided is listed by docs/decisions/index.md.
+    assert set(listed) >= {page for page in there if not page.startswith("decisions/")}
+    assert set(listed) <= there
+
+
 def commands_in(text: str) -> list[list[str]]:
     lines = re.findall(r"^(?:\.venv/bin/)?(discern [^\n#>|]*)", text, flags=re.MULTILINE)
     return [shlex.split(line) for line in lines]
