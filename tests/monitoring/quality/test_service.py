@@ -328,6 +328,16 @@ def test_the_page_shows_both_on_one_chart_needs_nothing_and_escapes_what_it_is_g
         assert 0 <= float(str(one.get("cy"))) <= 220
 
 
+def test_a_single_window_is_seen_and_its_axis_can_be_read() -> None:
+    figures = (Figure("precision", "estimated", 0.999, 0.9987, 1.0),)
+    (drawn,) = svgs(chart([QualityWindow(NOON, NOON + DAY, 12, True, figures)], "precision"))
+    line = next(one for one in drawn.iter() if one.get("class") == "estimated")
+    places = [float(point.split(",")[0]) for point in str(line.get("points")).split()]
+    assert places[1] - places[0] > 10
+    texts = [one.text for one in drawn.iter("text")]
+    assert len(texts) == len(set(texts)) == 6
+
+
 def test_a_chart_of_nothing_says_why() -> None:
     assert chart([], "precision") == '<p class="none">no verdicts</p>'
     window = QualityWindow(NOON, NOON + DAY, 0, True, (Figure("precision", "estimated", why="too few <verdicts>"),))
@@ -426,6 +436,10 @@ def test_the_command_measures_and_shows_and_writes_the_page(
     services.verdicts.append([LedgerEntry(one, "key:1") for one in made])
     shown = run("quality")
     assert shown.code == 0
+    # The window of an estimate stands beside it, and none beside what has no labels.
+    row = next(line for line in shown.out.splitlines() if line.startswith("True-positive rate of flags "))
+    assert row.count(f"{made[0].created_at:%Y-%m-%d}") == 1
+    assert row.index(f"{made[0].created_at:%Y-%m-%d}") < row.index("no labels")
     assert "toy-record 1.0.0" in shown.out
     assert "Precision of flags" in shown.out
     assert "none found" in shown.out

@@ -58,8 +58,8 @@ def _write(path: Path, text: str) -> None:
 
 def _print(release: ReleaseQuality) -> None:
     title = f"{release.detector} {release.version}"
-    columns = (Column("Window"), Column("Verdicts", justify="right"), Column("Labels", justify="right"))
-    table = Table(title, "Estimated", *columns[:2], "By labels", columns[0], columns[2], box=None, pad_edge=False)
+    verdicts, labels = (Column(name, justify="right") for name in ("Verdicts", "Labels"))
+    table = Table(title, "Estimated", "Window", verdicts, "By labels", "Window", labels, box=None, pad_edge=False)
     for measure in MEASURES:
         table.add_row(NAMES[measure], *(cell for kind in KINDS for cell in _cells(release, measure, kind)))
     print_table(table)

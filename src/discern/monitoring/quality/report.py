@@ -26,6 +26,8 @@ _WIDTH, _HEIGHT = 640, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 12, 28
 _ACROSS, _DOWN = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _TICKS = 4
+_PIECE = 24
+_LEAST_AXIS = 0.02
 NAMES: dict[Measure, str] = {
     "precision": "Precision of flags",
     "true_positive_rate": "True-positive rate of flags",
@@ -46,7 +48,7 @@ _STYLE = """
   --est: #7eb0ff; --real: #ff9d66; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 72rem;
   margin: 2rem auto; padding: 0 1rem; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption { font-weight: 600; } svg { width: 100%; height: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--faint); } .grid { stroke: var(--line); }
 .band { fill: var(--est); opacity: .18; } .estimated { fill: none; stroke: var(--est); stroke-width: 2; }
@@ -115,10 +117,11 @@ def chart(windows: Sequence[QualityWindow], measure: Measure) -> str:
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{_words(measure, estimated, realised)}">']
     parts += scale.frame()
     if estimated:
-        upper = [f"{scale.x(window.start)},{scale.y(one.high)}" for window, one in estimated]
-        lower = [f"{scale.x(window.start)},{scale.y(one.low)}" for window, one in reversed(estimated)]
-        middle = [f"{scale.x(window.start)},{scale.y(one.value)}" for window, one in estimated]
-        parts.append(f'<polygon class="band" points="{" ".join(upper + lower)}"/>')
+        upper, lower, middle = (
+            [f"{x},{scale.y(getattr(one, end))}" for window, one in estimated for x in scale.across(window.start)]
+            for end in ("high", "low", "value")
+        )
+        parts.append(f'<polygon class="band" points="{" ".join(upper + lower[::-1])}"/>')
         parts.append(f'<polyline class="estimated" points="{" ".join(middle)}"/>')
     for window, one in realised:
         x = scale.x(window.start)
@@ -135,18 +138,24 @@ class _Scale:
     """Where times and values lie on a chart; the axis of values is as long as they need, in [0, 1]."""
 
     def __init__(self, times: Sequence[datetime], values: Sequence[float]) -> None:
-        self._first, self._last = min(times), max(times)
+        self._first, self._last, self._is_one = min(times), max(times), min(times) == max(times)
         low, high = min(values), max(values)
         room = max((high - low) * 0.08, 1e-6)
         self._low, self._high = max(0.0, low - room), min(1.0, high + room)
-        if self._high - self._low < 1e-9:
-            self._low, self._high = max(0.0, self._low - 0.01), min(1.0, self._high + 0.01)
+        if self._high - self._low < _LEAST_AXIS * self._high:
+            # The figures at the axis have three digits, and each must be another.
+            self._low, self._high = max(0.0, low - _LEAST_AXIS * high), min(1.0, high + _LEAST_AXIS * high + 1e-6)
 
     def x(self, moment: datetime) -> float:
         """Return the place of a time."""
         span = (self._last - self._first).total_seconds()
         share = (moment - self._first).total_seconds() / span if span else 0.5
         return round(_LEFT + share * _ACROSS, 1)
+
+    def across(self, moment: datetime) -> tuple[float, ...]:
+        """Return the places that a line goes through for a time: a single window has a piece of it, not a point."""
+        x = self.x(moment)
+        return (x - _PIECE, x + _PIECE) if self._is_one else (x,)
 
     def y(self, value: float | None) -> float:
         """Return the place of a value."""
@@ -160,7 +169,8 @@ class _Scale:
             y = self.y(value)
             yield f'<line class="grid" x1="{_LEFT}" y1="{y}" x2="{_WIDTH - _RIGHT}" y2="{y}"/>'
             yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value:.3g}</text>'
-        for moment, anchor in ((self._first, "start"), (self._last, "end")):
+        ends = ((self._first, "middle"),) if self._is_one else ((self._first, "start"), (self._last, "end"))
+        for moment, anchor in ends:
             yield f'<text x="{self.x(moment)}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{moment:%Y-%m-%d}</text>'
 
 
