@@ -232,7 +232,9 @@ def test_metrics_of_alerts_are_what_the_database_has(services: Services, tmp_pat
 
 
 def test_alerts_are_listed_shown_and_acknowledged_on_the_command_line(run: Run, services: Services) -> None:
+    assert run("alert", "list").out == "There is no alert.\n"
     theirs, disk = fires(services, "theirs", "other"), fires(services, "disk")
+    assert run("alert", "list", "--state", "pending").out == "No alert is pending.\n"
     listed = run("alert", "list")
     assert listed.code == 0, listed.err
     assert str(theirs.id) in listed.out

@@ -29,8 +29,12 @@ def alert_commands(closed: Callable[[], Alerts], opened: Callable[[], Alerts]) -
         limit: int = typer.Option(50, "--limit", min=1, max=1000, help="How many at most."),
     ) -> None:
         """List alerts of all workspaces, newest first."""
+        found = opened().desk.page(LOCAL, limit, None, _state(state)).alerts
+        if not found:
+            typer.echo(f"No alert is {state}." if state else "There is no alert.")
+            return
         table = Table("Id", "State", "Severity", "Since", "Workspace", "What", "Seen to by", box=None, pad_edge=False)
-        for alert in opened().desk.page(LOCAL, limit, None, _state(state)).alerts:
+        for alert in found:
             table.add_row(
                 str(alert.id),
                 _state_of(alert),

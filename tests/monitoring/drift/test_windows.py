@@ -267,11 +267,16 @@ def test_the_route_tells_as_much_as_whoever_asks_may_know(rig: Rig) -> None:
 
 def test_the_command_shows_changes_and_learns(run: Run, services: Services) -> None:
     rig = Rig(services)
+    assert run("drift").out == "No verdicts were looked at yet.\n"
+    assert run("drift", "--changes").out == "Nothing began or ended.\n"
     rig.after(records(1, LEARNED))
     rig.after(moved(2, 400))
     services.close()
     shown = run("drift")
     assert shown.code == 0, shown.err
+    assert "it is compared once it has " in shown.out
+    # What moved is told in one line, with what to type once.
+    assert shown.out.count("discern drift baseline") == 1
     assert "moved, since 2026-03-01" in next(line for line in shown.out.splitlines() if "field:b" in line)
     assert "at most one false alarm in 10,000 windows" in shown.out
     assert "discern drift baseline toy-record@1.0.0 --subject field:b`" in shown.out

@@ -35,7 +35,7 @@ def drift_commands(drift: Callable[[], Drift], check_workspace: Callable[[str], 
     def show(
         context: typer.Context,
         workspace: str = _WORKSPACE,
-        detector: str = typer.Option("", "--detector", help="One alone, as NAME or NAME@VERSION."),
+        detector: str = typer.Option("", "--detector", "-d", help="One alone, as NAME or NAME@VERSION."),
         changes: bool = typer.Option(False, "--changes", help="Show what began and ended instead."),
         as_json: bool = typer.Option(False, "--json", help="Print JSON."),
     ) -> None:
@@ -83,6 +83,9 @@ def _source(text: str) -> Source:
 
 
 def _print_releases(report: DriftReport) -> None:
+    if not report.releases:
+        typer.echo("No verdicts were looked at yet.")
+        return
     right = [Column(name, justify="right") for name in ("Median", "before", "Shift", "Distance", "p-value")]
     table = Table("Release", "Subject", "State", *right, "Reference", box=None, pad_edge=False)
     for release in report.releases:
@@ -90,10 +93,10 @@ def _print_releases(report: DriftReport) -> None:
             table.add_row(f"{release.detector} {release.version}", subject.name, *_row(subject))
     print_table(table)
     for release in report.releases:
-        typer.echo(_open(release, report.window_verdicts))
-        for subject in release.subjects:
-            if subject.mend is not None:
-                typer.echo(f"  {subject.name} has moved. {subject.mend}")
+        typer.echo(_open(release, report))
+        moved = [subject for subject in release.subjects if subject.mend is not None]
+        if moved:
+            typer.echo(f"  {', '.join(one.name for one in moved)} moved. Of the first: {moved[0].mend}")
         if release.labels is not None:
             state = "scores are less right than before" if release.labels.alarm else "as before"
             typer.echo(f"  {release.labels.labels:,} labels: {state}; mean squared error {release.labels.loss:.4f}.")
@@ -126,13 +129,17 @@ def _day(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d}"
 
 
-def _open(release: ReleaseReport, verdicts: int) -> str:
+def _open(release: ReleaseReport, report: DriftReport) -> str:
     windows = f"{release.detector} {release.version}: {release.windows:,} windows"
-    gathered = f"{release.open_verdicts:,} of {verdicts:,} verdicts since {_minute(release.open_since)}"
-    return f"{windows}; the open one has {gathered}."
+    gathered = f"{release.open_verdicts:,} verdicts since {_minute(release.open_since)}"
+    closes = f"it is compared once it has {report.window_verdicts:,} and {report.window_seconds:g} s are over"
+    return f"{windows} compared; the open one has {gathered}, and {closes}."
 
 
 def _print_changes(report: DriftReport) -> None:
+    if not report.changes:
+        typer.echo("Nothing began or ended.")
+        return
     right = (Column(name, justify="right") for name in ("Shift", "Distance"))
     table = Table("At", "Release", "Subject", "Change", "Since", *right, box=None, pad_edge=False)
     for change in report.changes:
