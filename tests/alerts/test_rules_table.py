@@ -88,6 +88,7 @@ def test_a_rule_is_changed_key_by_key_added_or_switched_off(tmp_path: Path) -> N
         ),
         ("[rules.disk-low]\nbelow = 'much'\n", 2, "rules.disk-low.below: 'much' is no time"),
         ("[rules.disk-low]\nfor = -5\n", 2, "rules.disk-low.for: it is below zero"),
+        ("[rules.disk-lwo]\nbelow = 5e9\n", 1, "no rule that is shipped is called that. Did you mean disk-low?"),
         ("\n\n[rules.fresh]\nkind = 'metric'\n", 3, "rules.fresh: it lacks the key severity"),
         ("[rules.disk-low]\nseverity = 'awful'\n", 2, "'awful' is none of critical, warning, info"),
         ("[rules.disk-low]\nclear = 1e9\n", 2, "under the threshold"),

@@ -137,6 +137,14 @@ def converted(text: Text, path: tuple[str, ...], value: Any, kind: type[T]) -> T
         raise text.fault(path, key, what[:1].lower() + what[1:]) from error
 
 
+def _check_name(text: Text, name: str, theirs: Any, shipped: Mapping[str, Any]) -> None:  # noqa: ANN401
+    """Raise InvalidSettings for what changes a shipped rule, and has not quite its name."""
+    if name in shipped or not isinstance(theirs, dict) or "metric" in theirs:
+        return
+    if near := difflib.get_close_matches(name, shipped, n=1):
+        raise text.fault(("rules", name), "", "no rule that is shipped is called that", f"Did you mean {near[0]}?")
+
+
 def rules_of(
     shipped: Text, own: Text | None, known: Known | None
 ) -> tuple[tuple[Rule, ...], tuple[str, ...], tuple[Inhibition, ...]]:
@@ -151,6 +159,7 @@ def rules_of(
     for name in names:
         is_theirs = name in theirs
         text = own if is_theirs and own is not None else shipped
+        _check_name(text, name, theirs.get(name, {}), first["rules"])
         merged = _merged(text, name, first["rules"].get(name, {}), theirs.get(name, {}))
         if not merged.get("enabled", True) and set(theirs.get(name, {})) == {"enabled"} and name in first["rules"]:
             off.append(name)
