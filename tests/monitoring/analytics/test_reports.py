@@ -17,7 +17,7 @@ from discern.core.errors import CallerError, StorageUnavailable
 from discern.monitoring.analytics import report_pdf
 from discern.monitoring.analytics.report import html, markdown
 from discern.monitoring.analytics.report_pdf import pdf
-from discern.monitoring.analytics.rules_page import Page, columns_fit, page_of
+from discern.monitoring.analytics.rules_page import Grid, Page, columns_fit, page_of
 from discern.monitoring.analytics.rules_periods import period_of, zone_of
 from discern.monitoring.analytics.types import ActivityReport, AlertLine, Budget, HappeningLine, LabelCount
 from discern.monitoring.drift.types import DriftChange
@@ -164,7 +164,7 @@ def test_days_are_those_of_the_time_zone(services: Services) -> None:
 
 def test_a_budget_that_is_passed_or_will_be_is_told(world: World) -> None:
     world.budgets.change("default", Budget(amount=0.001))
-    assert any("is used up" in one for one in page_of(weekly(world)).attention)
+    assert any("for 2026-03 is used up" in one for one in page_of(weekly(world)).attention)
     used = world.budgets.standing("default").amount
     assert used.forecast is not None
     world.budgets.change("default", Budget(amount=(used.used + used.forecast.value) / 2))
@@ -200,6 +200,30 @@ def test_the_command_says_what_is_wrong_and_how_to_mend_it(run: Run, tmp_path: P
         assert ran.code == 1, arguments
         assert said in ran.err
     assert run("report").out.startswith("# Detection in default")
+
+
+def test_words_of_commands_and_settings_can_be_copied_from_a_terminal(run: Run) -> None:
+    said = run("report").out
+    assert "discern budget set --amount 500" in said
+    assert "DISCERN_PRICE_PER_VERDICT" in said
+    assert markdown(Page("_a_ b_c", "p", "l", (), (), "f")).startswith("# \\_a\\_ b_c")
+
+
+def test_where_last_week_had_nothing_the_command_says_how_to_ask_for_the_one_that_runs(run: Run) -> None:
+    today = datetime.now(UTC).date()
+    assert f"discern report --from {today - timedelta(days=today.weekday())}\n" in run("report").err
+    assert "--period day --from " in run("report", "--period", "day").err
+    assert run("report", "--from", "2026-01-05").err == ""
+
+
+def test_what_is_not_known_yet_of_an_hour_is_no_zero(services: Services) -> None:
+    world = World(services, now=NOW)
+    asked(services, [verdict(MONDAY + timedelta(minutes=5))])
+    page = page_of(world.reports.report("default", period_of("week", MONDAY.date(), UTC, NOW)))
+    grid = next(part for one in page.sections if one.heading == "Detectors" for part in one.parts)
+    assert isinstance(grid, Grid)
+    assert grid.rows[0][grid.head.index("Callers")] == "-"
+    assert not any("(-)" in part for one in page.sections for part in one.parts if isinstance(part, str))
 
 
 def test_without_the_library_a_pdf_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from discern.monitoring.analytics.types import VIEWS, Budget
 from discern.monitoring.quality.store import QualityStore
 from discern.monitoring.quality.types import Figure, QualityWindow, Standing
 from discern.monitoring.quality.types import Release as QualityRelease
+from discern.store.turns import Turn
 from tests.commands import Run
 from tests.monitoring.analytics.worlds import World, asked, busy_hours, verdict
 
@@ -121,6 +122,7 @@ def test_an_export_that_cannot_be_written_says_so_and_leaves_what_was_there(worl
 
 
 def test_the_commands_show_and_export(run: Run, tmp_path: Path, services: Services) -> None:
+    assert "Nothing was asked for" in run("analytics", "show").out
     moment = datetime.now(UTC) - timedelta(hours=3)
     asked(services, [verdict(moment) for _ in range(4)])
     assert "1 rolled up" in run("analytics", "roll-up").out
@@ -130,6 +132,18 @@ def test_the_commands_show_and_export(run: Run, tmp_path: Path, services: Servic
     assert "1 rows of hours and 4 rows of verdicts" in run("analytics", "export", "-o", tmp_path, "--verdicts").out
     today = date.today().isoformat()  # noqa: DTZ011 - any day does
     assert run("analytics", "show", "--from", today, "--to", today).code == 1
+
+
+def test_a_command_leaves_hours_to_the_server_that_knows_the_prices(run: Run, services: Services) -> None:
+    asked(services, [verdict(datetime.now(UTC) - timedelta(hours=3))])
+    server = Turn(services.database, "analytics")
+    assert server.take()
+    assert run("analytics", "show").code == run("report").code == 0
+    assert World(services).store.latest() is None
+    server.give_back()
+    assert run("report").code == 0
+    assert World(services).store.latest() is not None
+    assert server.take()
 
 
 def blocks(language: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from discern.monitoring.analytics.service import Analytics
 from discern.monitoring.analytics.service_budgets import Budgets
 from discern.monitoring.analytics.service_exports import Exports
 from discern.monitoring.analytics.service_reports import Reports
-from discern.monitoring.analytics.types import ActivityReport
+from discern.monitoring.analytics.types import ActivityReport, AnalyticsTable
 from discern.tables import print_table
 
 _WORKSPACE = typer.Option(DEFAULT_WORKSPACE, "--workspace", "-w", help="Whose.")
@@ -79,16 +79,16 @@ def report_command(
         if form is _Format.pdf and output is None:
             raise CallerError("A PDF is not for a terminal.", mend="Name a file: -o report.pdf.")
         asked = period_of(period.value, _day(first), zone_of(time_zone), utc_now())
-        analytics().roll_up()
-        content = _content(reports().report(workspace, asked, detector), form)
+        analytics().catch_up()
+        found = reports().report(workspace, asked, detector)
+        content = _content(found, form)
         if output is None:
             typer.echo(content.decode(), nl=False)
-            return
-        try:
-            output.write_bytes(content)
-        except OSError as error:
-            raise CallerError(f"{output} cannot be written: {error.strerror}.", mend="Name another file.") from error
-        typer.echo(f"Written to {output}.")
+        else:
+            _write(output, content)
+        if not first and not found.verdicts.value:
+            runs = f"discern report{'' if period is _Period.week else f' --period {period.value}'} --from {asked.end}"
+            typer.echo(f"That is the last {period.value} that is over. Of the one that still runs: {runs}", err=True)
 
 
 def analytics_commands(
@@ -110,20 +110,16 @@ def analytics_commands(
         """Show verdicts, latency, callers and cost by the hour, day or month."""
         check_workspace(workspace)
         start, end = _span(since, until, time_zone)
-        analytics().roll_up()
+        analytics().catch_up()
         zone = zone_of(time_zone)
         found = analytics().table(workspace, start, end, step=step.value, detector=detector, zone=zone)
         if as_json:
             typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
             return
-        names = ("Verdicts", "Review", "Flag", "p50 ms", "p95 ms", "p99 ms", "Callers", "Cost")
-        table = Table("Begins", "Detector", *(Column(name, justify="right") for name in names), box=None)
-        for row in found.rows:
-            times = ("" if one is None else f"{one:.3g}" for one in (row.p50, row.p95, row.p99))
-            numbers = (f"{row.verdicts:,}", f"{row.review:,}", f"{row.flag:,}", *times, f"{row.callers:,}")
-            begins = f"{row.start.astimezone(zone):%Y-%m-%d %H:%M}"
-            table.add_row(begins, f"{row.detector} {row.version}", *numbers, money(row.cost, found.currency))
-        print_table(table)
+        if not found.rows:
+            typer.echo(f"Nothing was asked for from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} (UTC).")
+            return
+        _print_rows(found, zone)
 
     @group.command("roll-up")
     def roll_up() -> None:
@@ -143,7 +139,7 @@ def analytics_commands(
         """Write hours as Parquet, a folder a month (UTC)."""
         check_workspace(workspace)
         start, end = _span(since, until, "UTC")
-        analytics().roll_up()
+        analytics().catch_up()
         written = exports().write(output, workspace, start, end, verdicts=verdicts)
         told = " and ".join(f"{rows:,} rows of {name}" for name, rows in written.items())
         typer.echo(f"{told} are in {output}.")
@@ -195,6 +191,19 @@ def budget_commands(budgets: Callable[[], Budgets], check_workspace: Callable[[s
     return group
 
 
+def _print_rows(found: AnalyticsTable, zone: tzinfo) -> None:
+    names = ("Verdicts", "Review", "Flag", "p50 ms", "p95 ms", "p99 ms", "Callers", "Cost")
+    table = Table("Begins", "Detector", *(Column(name, justify="right") for name in names), box=None)
+    for row in found.rows:
+        times = ("" if one is None else f"{one:.3g}" for one in (row.p50, row.p95, row.p99))
+        # Who asked is known when an hour is over.
+        callers = f"{row.callers:,}" if row.callers else ""
+        numbers = (f"{row.verdicts:,}", f"{row.review:,}", f"{row.flag:,}", *times, callers)
+        begins = f"{row.start.astimezone(zone):%Y-%m-%d %H:%M}"
+        table.add_row(begins, f"{row.detector} {row.version}", *numbers, money(row.cost, found.currency))
+    print_table(table)
+
+
 def _content(report: ActivityReport, form: _Format) -> bytes:
     if form is _Format.json:
         return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
@@ -202,6 +211,14 @@ def _content(report: ActivityReport, form: _Format) -> bytes:
     if form is _Format.pdf:
         return pdf(page)
     return (html(page) if form is _Format.html else markdown(page)).encode()
+
+
+def _write(output: Path, content: bytes) -> None:
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise CallerError(f"{output} cannot be written: {error.strerror}.", mend="Name another file.") from error
+    typer.echo(f"Written to {output}.")
 
 
 def _format_of(output: Path | None) -> _Format:

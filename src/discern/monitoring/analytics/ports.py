@@ -60,6 +60,10 @@ class Turn(Protocol):
         """Take the turn, or keep it; tell whether it is ours. Raises StorageUnavailable."""
         ...
 
+    def give_back(self) -> None:
+        """Let another process have it at once. Raises StorageUnavailable."""
+        ...
+
 
 DriftChanges = Callable[[str, int], Sequence[DriftChange]]
 """Returns the changes of a workspace, newest first, at most so many."""

@@ -122,5 +122,5 @@ def _table(grid: Grid) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Return a text in one line that means itself in Markdown."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
+    """Return a text in one line that means itself in Markdown; within a word `_` does so anyway."""
+    return re.sub(r"([\\`*\[\]<>|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(text.split()))

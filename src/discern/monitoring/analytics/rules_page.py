@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
 
+from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.monitoring.analytics.rules_periods import zone_of
-from discern.monitoring.analytics.types import ActivityReport, Change, Spending
+from discern.monitoring.analytics.types import ActivityReport, BudgetStanding, Change, Spending
 
 _NONE = "-"
 _RIGHT = frozenset(
     {"verdicts", "before", "change", "clear", "review", "flag", "degraded", "callers", "cost", "p50", "p95", "p99"}
-    | {"labels", "times"}
+    | {"labels", "times", "the"}
 )
 _NOTABLE = 0.25
 _MEASURES = {
@@ -105,7 +106,8 @@ def page_of(report: ActivityReport) -> Page:
 
 def _lead(report: ActivityReport, concerns: int) -> str:
     if not report.verdicts.value:
-        return "Nothing was asked for." + _needs(concerns)
+        about = f"of {report.detector}" if report.detector else "for"
+        return f"Nothing was asked {about}." + _needs(concerns)
     change = ""
     if report.verdicts.ratio is not None:
         change = f", {_percent(report.verdicts.ratio)} against the {report.period} before"
@@ -128,7 +130,7 @@ def _attention(report: ActivityReport, zone: tzinfo) -> Iterator[str]:
             open_still = "" if one.resolved_at else ", and goes on"
             yield f"Alert at {_at(one.fired_at, zone)}{open_still}: {one.summary}"
     for side in (report.budget.amount, report.budget.verdicts):
-        yield from _of_budget(side, report.budget.currency)
+        yield from _of_budget(side, report.budget)
     # In the order of time: what a subject came to last is how it stands.
     standing = {(one.detector, one.version, one.subject): one for one in report.drift}
     for line in standing.values():
@@ -146,14 +148,14 @@ def _attention(report: ActivityReport, zone: tzinfo) -> Iterator[str]:
         yield f"This report is not whole: {part}"
 
 
-def _of_budget(side: Spending, currency: str) -> Iterator[str]:
+def _of_budget(side: Spending, standing: BudgetStanding) -> Iterator[str]:
     if side.used_ratio is None or side.budget is None:
         return
-    budget = money(side.budget, currency) if side.of == "amount" else f"{side.budget:,.0f} verdicts"
+    budget = money(side.budget, standing.currency) if side.of == "amount" else f"{side.budget:,.0f} verdicts"
     if side.used_ratio >= 1:
-        yield f"The budget of {budget} is used up: {side.used_ratio:.0%}."
+        yield f"The budget of {budget} for {standing.month} is used up: {side.used_ratio:.0%}."
     elif side.forecast_ratio is not None and side.forecast_ratio > 1:
-        yield f"The month is on its way to {side.forecast_ratio:.0%} of the budget of {budget}."
+        yield f"{standing.month} is on its way to {side.forecast_ratio:.0%} of the budget of {budget}."
 
 
 def _sections(report: ActivityReport, zone: tzinfo) -> Iterator[Section]:
@@ -185,7 +187,7 @@ def _verdicts(report: ActivityReport) -> Iterator[str | Grid | Chart]:
         ("For review", report.review),
     )
     rows = tuple((name, f"{one.value:,.0f}", f"{one.before:,.0f}", _ratio(one)) for name, one in changes)
-    yield Grid(("", "Verdicts", f"Before (the {report.period})", "Change"), rows)
+    yield Grid(("", "Verdicts", f"The {report.period} before", "Change"), rows)
     if report.callers:
         yield f"Asked by {_count(report.callers, 'key or user', 'keys and users')}."
     elif report.verdicts.value:
@@ -216,7 +218,7 @@ def _detectors(report: ActivityReport) -> Iterator[str | Grid]:
             f"{one.review:,}",
             f"{one.flag:,}",
             f"{one.degraded:,}",
-            f"{one.callers:,}",
+            f"{one.callers:,}" if one.callers else _NONE,
         )
         for one in report.detectors
     )
@@ -248,7 +250,8 @@ def _latency(report: ActivityReport) -> Iterator[str | Grid | Chart]:
 def _cost(report: ActivityReport) -> Iterator[str | Grid | Chart]:
     if report.cost.value or report.cost.before:
         cost, before = (money(one, report.currency) for one in (report.cost.value, report.cost.before))
-        yield f"{cost}, against {before} in the {report.period} before ({_ratio(report.cost)})."
+        change = "" if report.cost.ratio is None else f" ({_ratio(report.cost)})"
+        yield f"{cost}, against {before} in the {report.period} before{change}."
         rows = tuple(
             (f"{one.detector} {one.version}", money(one.cost, report.currency)) for one in report.detectors if one.cost
         )
@@ -262,9 +265,13 @@ def _cost(report: ActivityReport) -> Iterator[str | Grid | Chart]:
         yield "No prices are set: DISCERN_PRICE_PER_VERDICT and DISCERN_PRICE_PER_HOUR say what is paid."
     sides = [one for one in (report.budget.amount, report.budget.verdicts) if one.budget is not None]
     if not sides:
-        yield "No budget is set: `discern budget set` does."
+        yield f"No budget is set. To set one: discern budget set{_of_workspace(report)} --amount 500"
     for side in sides:
         yield budget_words(side, report.budget.currency, report.budget.month)
+
+
+def _of_workspace(report: ActivityReport) -> str:
+    return "" if report.workspace == DEFAULT_WORKSPACE else f" --workspace {report.workspace}"
 
 
 def budget_words(side: Spending, currency: str, month: str) -> str:
@@ -304,7 +311,7 @@ def _drift(report: ActivityReport, zone: tzinfo) -> str | Grid:
 
 def _quality(report: ActivityReport) -> str | Grid:
     if not report.quality:
-        return "Nothing was measured in a window that lies in the period."
+        return "Nothing was measured in a window that lies in the period and is over."
     rows = tuple(
         (
             f"{one.detector} {one.version}",

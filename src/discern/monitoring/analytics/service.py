@@ -95,6 +95,14 @@ class Analytics:
         except StorageUnavailable as error:
             log.warning("analytics_waits", extra={"detail": str(error)})
 
+    def catch_up(self) -> None:
+        """Roll up for a command, unless a server does: its prices hold. Raises StorageUnavailable."""
+        if self._turn.take():
+            try:
+                self.roll_up(go_on=self._turn.take)
+            finally:
+                self._turn.give_back()
+
     def roll_up(self, *, whole: bool = False, go_on: Callable[[], bool] = lambda: True) -> int:
         """Roll up the hours that are over and are not, or not as they are; return how many. Raises StorageUnavailable.
 

@@ -24,7 +24,8 @@ from discern.monitoring.analytics.store import BudgetStore
 from discern.monitoring.analytics.types import Budget, BudgetStanding, HourRow, Spending
 from discern.monitoring.types import Sample
 
-_MOST_AMOUNT = 1e15
+# Whatever was used, the share of the least budget is a number.
+_LEAST_AMOUNT, _MOST_AMOUNT = 1e-6, 1e15
 _FRESH = timedelta(seconds=30)
 
 
@@ -89,8 +90,9 @@ class Budgets:
 def check_budget(budget: Budget) -> None:
     """Raise CallerError for a budget that cannot be."""
     for value in (budget.amount, budget.verdicts):
-        if value is not None and not (math.isfinite(value) and 0 < value <= _MOST_AMOUNT):
-            raise CallerError(f"A budget cannot be {value:g}.", mend="Give a number above 0, or none.")
+        if value is not None and not (math.isfinite(value) and _LEAST_AMOUNT <= value <= _MOST_AMOUNT):
+            mend = f"Give a number from {_LEAST_AMOUNT:f} to {_MOST_AMOUNT:,.0f}, or none."
+            raise CallerError(f"A budget cannot be {value:g}.", mend=mend)
 
 
 def _spending(
