@@ -38,7 +38,9 @@ def pdf(page: Page) -> bytes:
     """Return the page, PDF on A4. Raises MissingExtra."""
     if find_spec("reportlab") is None:
         detail = "A PDF needs reportlab, which is not installed."
-        raise MissingExtra(detail, mend="Install the extra `reports`, or take --format html.", extra="reports")
+        raise MissingExtra(
+            detail, mend="Install it: pip install 'discern-detectors[reports]', or take --format html.", extra="reports"
+        )
     from reportlab.platypus import SimpleDocTemplate  # noqa: PLC0415 - in an extra
 
     written = BytesIO()
