@@ -2,6 +2,7 @@
 
 - Opening brings the schema up to date, or refuses a schema that a later Discern wrote.
 - A transaction is there as a whole or not at all, and a database that does not answer is StorageUnavailable.
+- What a caller sent and no column takes is the caller's error: nobody else is told that the database is down.
 - Constructors do no I/O: `open()` does.
 """
 
@@ -13,9 +14,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, inspect, text
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from discern.core.errors import StorageUnavailable
+from discern.core.errors import MalformedRequest, StorageUnavailable
 from discern.store.migrations import LEDGER, Schema, upgrade
 
 Durability = Literal["normal", "full"]
@@ -136,6 +137,11 @@ class Database(ABC):
             yield
         except IntegrityError:  # a defect of ours, not of the database
             raise
+        except DataError as error:
+            raise MalformedRequest(
+                "A value cannot be looked for or kept: a text has a NUL character, or a number is too large.",
+                mend="Send it without.",
+            ) from error
         except SQLAlchemyError as error:
             raise self._unavailable(error) from error
 
