@@ -247,7 +247,8 @@ def test_a_webhook_is_told_signed_and_again_when_it_failed(served: Served, hook:
 
 def test_a_webhook_that_fails_holds_up_neither_jobs_nor_the_stop_and_goes_on_after_it(alone: Served) -> None:
     deaf = Hook(*[500] * 50)
-    told = [alone.submit("toy-image", jpeg(), f"?webhook={deaf.url}")["id"] for _ in range(4)]
+    # So few that its host is not left alone, which would have some wait for longer than others.
+    told = [alone.submit("toy-image", jpeg(), f"?webhook={deaf.url}")["id"] for _ in range(2)]
     assert alone.ended(alone.submit("toy-image", clip())["id"])["state"] == "done"
     until(lambda: all(len(alone.job(job_id)["deliveries"]) == 2 for job_id in told))
     started = time.monotonic()
@@ -260,7 +261,7 @@ def test_a_webhook_that_fails_holds_up_neither_jobs_nor_the_stop_and_goes_on_aft
     for job_id in told:
         second, third = (datetime.fromisoformat(one["at"]) for one in alone.job(job_id)["deliveries"][1:])
         assert third - second > timedelta(seconds=3.5)  # the pause after the second try, not after the first
-    assert len(deaf.calls) == calls + 4
+    assert len(deaf.calls) == calls + 2
     listed = alone.client.get(alone.url("/v1/jobs")).json()["jobs"]
     assert {job["id"]: len(job["deliveries"]) for job in listed if job["webhook"]} == dict.fromkeys(told, 3)
     deaf.close()
