@@ -35,9 +35,10 @@ class Stack:
     mail: Mailbox
     posted: Posted
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return what an expression gives at this moment."""
-        answer = httpx2.post(f"{self.prometheus}/api/v1/query", data={"query": expression}, timeout=30)
+    def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
+        """Return what an expression gives at this moment, or gave at a time in seconds since 1970."""
+        asked = {"query": expression} | ({} if at is None else {"time": repr(at)})
+        answer = httpx2.post(f"{self.prometheus}/api/v1/query", data=asked, timeout=30)
         found: dict[str, Any] = answer.json()
         assert found["status"] == "success", f"{expression}: {found.get('error')}"
         data = found["data"]
@@ -47,6 +48,15 @@ class Stack:
         """Return the one value that an expression gives, None where it gives none."""
         found = self.query(expression)
         return float(found[0]["value"][1]) if found else None
+
+    def values(self, expression: str, at: float | None = None) -> dict[frozenset[tuple[str, str]], float]:
+        """Return the values that an expression gives, by labels without the metric's name."""
+        return {
+            frozenset((name, value) for name, value in one["metric"].items() if name != "__name__"): float(
+                one["value"][1]
+            )
+            for one in self.query(expression, at)
+        }
 
     def told(self, status: str) -> list[dict[str, Any]]:
         """Return the alerts that came by the webhook with a status."""

@@ -133,9 +133,13 @@ def test_every_panel_has_data_or_says_why_not(used: Stack, board: Board) -> None
     assert lacking == []
 
 
-def test_what_looks_back_over_days_is_recorded(used: Stack) -> None:
-    for name in RECORDED:
-        until(lambda: used.query(name), 40, f"{name} is not recorded")  # noqa: B023 - asked at once
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_looks_back_over_days_is_recorded_as_it_was_when_it_was(used: Stack, name: str) -> None:
+    until(lambda: used.query(name), 40, f"{name} is not recorded")
+    at = used.value(f"max(timestamp({name}))")
+    recorded = used.values(name, at)
+    assert recorded
+    assert recorded == pytest.approx(used.values(RECORDED[name], at))
 
 
 def test_a_stage_that_fails_is_told_by_mail_and_webhook_and_so_is_its_end(used: Stack, served: Served) -> None:
