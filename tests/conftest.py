@@ -25,6 +25,7 @@ from discern.store.sqlite import SqliteDatabase
 from tests.commands import run
 from tests.detectors import models
 from tests.homes import take_in
+from tests.ports import free_port
 
 __all__ = ["run"]  # a fixture of every folder
 TOYS = (
@@ -134,9 +135,7 @@ def redis_server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed: apt-get install redis-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
     for _ in range(100):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.access.federated import running
 from tests.cli.test_up import server
+from tests.ports import free_port
 
 BROWSER = shutil.which("chromium")
 pytestmark = [
@@ -21,9 +21,7 @@ pytestmark = [
 
 def test_a_browser_signs_in_and_its_session_is_there_when_it_is_led_on(home: Path, tmp_path: Path) -> None:
     assert BROWSER is not None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with running() as provider:
         # Two names are two sites to a browser: the way back is one that another site began.
         provider.issuer = provider.issuer.replace("127.0.0.1", "localhost")

@@ -24,6 +24,7 @@ from discern.access.service_users import FREE_FAILURES
 from tests.access.conftest import Furnish
 from tests.access.federated import Installation, sign_in_file
 from tests.certificates import certificate_of_loopback
+from tests.ports import free_port
 
 SLAPD = shutil.which("slapd", path=f"{os.environ['PATH']}:/usr/sbin")
 MODULES = Path("/usr/lib/ldap")
@@ -73,12 +74,6 @@ class Directory(NamedTuple):
     @property
     def url(self) -> str:
         return f"ldap://127.0.0.1:{self.port}"
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from discern.core.clock import utc_now
 from discern.core.ids import uuid7
 from discern.store.secret_files import SecretFile
 from tests.alerts.parts import START, rule, webhook
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system
 pytest.importorskip("apprise", reason="apprise is not installed: the extra `server` has it")
@@ -64,11 +65,8 @@ def mail() -> Iterator[tuple[Mailbox, int]]:
     """A real mail server on the loopback."""
     controllers: Any = pytest.importorskip("aiosmtpd.controller", reason="the extra `test` has aiosmtpd")
     box = Mailbox()
-    import socket
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = controllers.Controller(box, hostname="127.0.0.1", port=port)
     server.start()
     yield box, port

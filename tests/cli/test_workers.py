@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ import pytest
 from discern.app import build_services
 from discern.cli.supervisor import SharedCounts
 from discern.settings import load_settings
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system
 RECORD = b'{"a": 1.0, "b": -2.0, "c": 0.5}'
@@ -101,9 +101,7 @@ def running(home: Path) -> Iterator[Running]:
     services.open()
     secret = services.keys.issue("default", "test", role="owner").secret
     services.close()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {"DISCERN_HOME": str(home), "DISCERN_PORT": str(port), "DISCERN_CACHE_ENTRIES": "0", "PATH": ""}
     environment["DISCERN_HANG_SECONDS"] = "5"
     command = [sys.executable, "-m", "discern.cli.main", "up", "--workers", "2"]

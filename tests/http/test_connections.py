@@ -18,6 +18,7 @@ import pytest
 
 from discern.app import build_services
 from discern.settings import load_settings
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system
 
@@ -52,9 +53,7 @@ def served(home: Path, furnished_home: Path, limits: dict[str, str]) -> Iterator
 @contextmanager
 def running(home: Path, settings: dict[str, str]) -> Iterator[int]:
     """The port of a server over a home folder, which must end well."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     environment = settings | {"DISCERN_HOME": str(home), "DISCERN_PORT": str(port), "PATH": ""}
     command = [sys.executable, "-m", "discern.cli.main", "up"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

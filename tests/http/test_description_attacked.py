@@ -21,10 +21,8 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, furnished_home: Path) -> Iterator[Served]:
-    served = Served(Path(shutil.copytree(furnished_home, tmp_path_factory.mktemp("attacked") / "home")))
-    yield served
-    served.process.terminate()
-    assert served.process.wait(40) == 0
+    with Served(Path(shutil.copytree(furnished_home, tmp_path_factory.mktemp("attacked") / "home"))) as served:
+        yield served
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -51,10 +51,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, furnished_home: Path) -> It
     pack(source, root)
     sign_bundle(root, home / "keys" / "local.key")
     (home / "vetted" / vetting_mark(open_bundle(root, TrustStore((home / "trust",))))).touch()
-    served = Served(home)
-    yield served
-    served.process.terminate()
-    assert served.process.wait(30) == 0
+    with Served(home) as served:
+        yield served
 
 
 def jpeg(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:

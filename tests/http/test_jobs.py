@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from discern.app import build_services
 from discern.core.signatures import is_signed
 from discern.settings import load_settings
 from tests.inputs.media import clip, picture
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system
 
@@ -51,9 +51,7 @@ class Served:
             timeout=30,
         )
         services.close()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     def start(self, *arguments: str) -> None:

@@ -97,8 +97,7 @@ def test_nothing_of_an_input_is_left_anywhere_whatever_the_door(
     scratch.mkdir()
     environment = {"DISCERN_REDIS_URL": redis_server[1], "DISCERN_CACHE_WAIT_MILLISECONDS": "2000"}
     environment |= {"DISCERN_LOG_LEVEL": "debug", "TMPDIR": str(scratch)}
-    served = Served(home, log=log, **environment)
-    try:
+    with Served(home, log=log, **environment) as served:
         ids = through_every_door(served, marked_jpeg())
         assert len({served.get(f"/v1/verdicts/{one}")["id"] for one in ids}) == len(ids)
         redis = Redis.from_url(redis_server[1])
@@ -106,9 +105,6 @@ def test_nothing_of_an_input_is_left_anywhere_whatever_the_door(
         backup = tmp_path / "backup.db"
         with sqlite3.connect(home / "discern.db") as source, sqlite3.connect(backup) as copy:
             source.backup(copy)
-    finally:
-        served.process.terminate()
-        served.process.wait(30)
     assert b"toy-image" in cached
     assert MARK not in cached
     given = scratch / "given.jpg"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.access.authenticator import Authenticator, decoded, encoded
 from tests.cli.test_up import server
 from tests.http.browser import chromium
 from tests.http.factors import ORIGIN, House, Person
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system
 
@@ -277,9 +277,7 @@ SIGN_IN = """
 
 
 def test_a_real_browser_registers_a_passkey_and_signs_in_by_it(home: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     origin = f"http://localhost:{port}"
     services = build_services(load_settings({"DISCERN_HOME": str(home)}))
     services.open()

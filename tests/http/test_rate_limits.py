@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 from starlette.testclient import TestClient
 
@@ -109,17 +108,13 @@ def test_a_limit_of_a_route_that_there_is_not_stops_the_start(home: Path) -> Non
 
 def test_records_that_are_answered_directly_are_counted_like_the_others(tmp_path: Path, furnished_home: Path) -> None:
     home = Path(shutil.copytree(furnished_home, tmp_path / "home"))
-    served = Served(home, DISCERN_RATE_LIMITS="key 20/hour")
-    headers = {"Authorization": f"Bearer {served.secret}"}
-    with httpx2.Client(base_url=f"http://127.0.0.1:{served.port}", headers=headers) as client:
+    with Served(home, DISCERN_RATE_LIMITS="key 20/hour") as served, served.client() as client:
         answers = [client.post(DETECTOR, json=RECORD | {"a": number / 100}) for number in range(25)]
     good = [answer for answer in answers if answer.status_code == 200]
     assert any("x-request-id" not in answer.headers for answer in good)  # some were answered directly
     assert [int(answer.headers["ratelimit-remaining"]) for answer in good] == list(range(19, 19 - len(good), -1))
     assert {answer.status_code for answer in answers[len(good) :]} == {429}
     assert all(answer.json()["code"] == "rate_limited" for answer in answers[len(good) :])
-    served.process.terminate()
-    assert served.process.wait(30) == 0
 
 
 _HITS = """

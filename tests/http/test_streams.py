@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import httpx2
 import pytest
@@ -28,6 +29,7 @@ from discern.settings import load_settings
 from tests.detectors import models
 from tests.homes import take_in
 from tests.inputs.media import clip, picture
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system
 
@@ -49,29 +51,42 @@ class Served:
         services.open()
         self.secret = services.keys.issue("default", "test", role="owner").secret
         services.close()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.home = home
         settings = LIMITS | {"DISCERN_HOME": str(home), "DISCERN_PORT": str(self.port), "PATH": ""} | environment
         command = [sys.executable, "-m", "discern.cli.main", "up"]
         with log.open("wb") if log is not None else nullcontext() as said:
             self.process = subprocess.Popen(command, env=settings, stdout=said, stderr=said)
-        for _ in range(400):
+        for _ in range(1200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.05)
-        raise TimeoutError
+        self.process.kill()
+        raise TimeoutError(f"the server is not there after a minute; it ended with {self.process.wait()}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.terminate()
+        ended = self.process.wait(60)
+        assert error is not None or ended == 0
 
     def stream(self, name: str, **arguments: Any) -> ClientConnection:
         headers = {"Authorization": f"Bearer {self.secret}"}
         address = f"ws://127.0.0.1:{self.port}/v1/detectors/{name}/stream"
         return connect(address, **({"additional_headers": headers} | arguments))
 
-    def get(self, path: str) -> Any:
+    def client(self) -> httpx2.Client:
         headers = {"Authorization": f"Bearer {self.secret}"}
-        return httpx2.get(f"http://127.0.0.1:{self.port}{path}", headers=headers).json()
+        return httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=30)
+
+    def get(self, path: str) -> Any:
+        with self.client() as client:
+            return client.get(path).json()
 
     def counted(self, name: str) -> int:
         return int(self.get("/v1/statistics")["counts"].get(name, 0))
@@ -89,10 +104,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, furnished_home: Path) -> Path
 
 @pytest.fixture(scope="module")
 def served(home: Path) -> Iterator[Served]:
-    served = Served(home)
-    yield served
-    served.process.terminate()
-    assert served.process.wait(30) == 0
+    with Served(home) as served:
+        yield served
 
 
 def jpeg(side: int = 40) -> bytes:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from starlette.testclient import TestClient
 
@@ -255,15 +254,11 @@ def test_records_that_are_answered_directly_are_counted_like_the_others(home: Pa
     services = build_services(load_settings({"DISCERN_HOME": str(home)}))
     services.open()
     services.quotas.change("default", Quota(verdicts=40))
-    served = Served(home)
-    headers = {"Authorization": f"Bearer {served.secret}"}
-    with httpx2.Client(base_url=f"http://127.0.0.1:{served.port}", headers=headers) as client:
+    with Served(home) as served, served.client() as client:
         answers = [client.post(DETECTOR, json=RECORD | {"a": number / 100}) for number in range(50)]
     assert [answer.status_code for answer in answers] == [200] * 40 + [429] * 10
     assert any("x-request-id" not in answer.headers for answer in answers[:40])  # some were answered directly
     assert all(answer.json()["code"] == "quota_exceeded" for answer in answers[40:])
-    served.process.terminate()
-    assert served.process.wait(30) == 0
     assert used(services) == (40, 0)
     services.close()
 
@@ -272,9 +267,7 @@ def test_a_job_over_the_quota_fails_and_says_so(home: Path) -> None:
     services = build_services(load_settings({"DISCERN_HOME": str(home)}))
     services.open()
     services.quotas.change("default", Quota(verdicts=0))
-    served = Served(home)
-    headers = {"Authorization": f"Bearer {served.secret}"}
-    with httpx2.Client(base_url=f"http://127.0.0.1:{served.port}", headers=headers) as client:
+    with Served(home) as served, served.client() as client:
         job = client.post("/v1/detectors/toy-record/jobs", json=RECORD).json()
         for _ in range(300):
             job = client.get(f"/v1/jobs/{job['id']}").json()
@@ -282,8 +275,6 @@ def test_a_job_over_the_quota_fails_and_says_so(home: Path) -> None:
                 break
             time.sleep(0.05)
     assert (job["state"], job["error"]["code"]) == ("failed", "quota_exceeded")
-    served.process.terminate()
-    assert served.process.wait(30) == 0
     services.close()
 
 
@@ -393,13 +384,6 @@ def test_records_that_are_answered_directly_tell_it_too(home: Path) -> None:
     services.open()
     services.quotas.change("default", Quota(verdicts=100))
     services.close()
-    served = Served(home)
-    try:
-        headers = {"Authorization": f"Bearer {served.secret}"}
-        url = f"http://127.0.0.1:{served.port}{DETECTOR}"
-        with httpx2.Client(headers=headers) as client:
-            found = [told(client.post(url, json=RECORD | {"a": number})) for number in range(5)]
-        assert found == [(100, 99 - number) for number in range(5)]
-    finally:
-        served.process.terminate()
-        served.process.wait(30)
+    with Served(home) as served, served.client() as client:
+        found = [told(client.post(DETECTOR, json=RECORD | {"a": number})) for number in range(5)]
+    assert found == [(100, 99 - number) for number in range(5)]

@@ -227,14 +227,12 @@ def test_a_server_deletes_what_is_old_by_itself(home: Path) -> None:
     old, young = aged(31), aged(1)
     services.verdicts.append([LedgerEntry(old, "key:1"), LedgerEntry(young, "key:1")])
     services.retention.change("default", "verdicts", 30)
-    served = Served(home)
-    for _ in range(200):
-        if there(services, old) == [False]:
-            break
-        time.sleep(0.05)
-    assert there(services, old, young) == [False, True]
-    served.process.terminate()
-    assert served.process.wait(30) == 0
+    with Served(home):
+        for _ in range(600):
+            if there(services, old) == [False]:
+                break
+            time.sleep(0.05)
+        assert there(services, old, young) == [False, True]
     assert acts(services)[0].who == "retention"
     services.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -43,6 +42,7 @@ from tests.detection.test_ledger import (  # noqa: F401 - run here on PostgreSQL
     test_what_is_written_is_read_back_equal_to_the_last_bit,
     verdict,
 )
+from tests.ports import free_port
 from tests.store.test_database import (  # noqa: F401 - run here on PostgreSQL
     opened_together,
     test_a_transaction_that_raises_leaves_nothing,
@@ -172,9 +172,7 @@ def test_two_processes_answer_and_what_they_answered_survives_the_death_of_one(h
     services = build_services(load_settings({"DISCERN_HOME": str(home), "DISCERN_DATABASE_URL": postgresql_url}))
     services.open()
     secret = services.keys.issue("default", "test", role="owner").secret
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         "DISCERN_HOME": str(home),
         "DISCERN_PORT": str(port),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -21,6 +20,7 @@ import pytest
 from tests.alerts.parts import Posted, webhook
 from tests.alerts.test_channels import Mailbox
 from tests.certificates import certificate_of_loopback
+from tests.ports import free_port
 
 SHIPPED = Path(__file__).parents[3] / "deploy" / "monitoring"
 TOKEN = "a word that only Prometheus knows"
@@ -68,12 +68,6 @@ def until(holds: Callable[[], object], seconds: float, what: str) -> None:
     while not holds():
         assert time.monotonic() < end, what
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextmanager

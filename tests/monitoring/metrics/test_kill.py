@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from discern.detection.store import verdicts
 from discern.review.store import labels
 from discern.settings import load_settings
 from tests.cli.test_workers import RECORD, Load, Running, until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system
 KILLS = 2
@@ -46,9 +46,7 @@ def running(environment: dict[str, str]) -> Iterator[Running]:
     services.open()
     secret = services.keys.issue("default", "test", role="owner").secret
     services.close()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     more = {"DISCERN_PORT": str(port), "DISCERN_CACHE_ENTRIES": "0", "DISCERN_METRICS_TOKEN": TOKEN}
     more |= {"PATH": "", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     process = subprocess.Popen(
