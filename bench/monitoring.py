@@ -36,7 +36,7 @@ class Unwatched(Ours):
     module = "bench.unwatched"
 
 
-def rows(folder: Path, *, rounds: int = 9, seconds: float = 5) -> Iterator[Row]:
+def rows(folder: Path, *, rounds: int = 40, seconds: float = 1) -> Iterator[Row]:
     """Yield the rows."""
     for kind, one in _KINDS.items():
         for name in (_ON, _OFF):

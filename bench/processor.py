@@ -38,11 +38,11 @@ def microseconds(folder: Path, kind: Kind, servers: Mapping[str, Ours], rounds: 
 def compared(found: Rounds[float], one: str, other: str, what: str, against: str) -> Row:
     """Return the row that says how much more a request takes one server than another."""
     ratio = found.ratio(one, other, float)
-    least, most = found.spread(one, other, float)
+    least, most = found.interval(one, other, float)
     return Row(
         f"processor time of {what}, {CONNECTIONS} connections",
         f"{found.median(one, float):.1f} µs",
-        f"{found.median(other, float):.1f} µs {against}, {least:.2f} to {most:.2f} x; at most {MOST:g} x",
+        f"{found.median(other, float):.1f} µs {against}, [{least:.2f}, {most:.2f}] x; at most {MOST:g} x",
         ratio,
         ratio <= MOST,
     )

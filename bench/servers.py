@@ -25,6 +25,11 @@ _GIVE_UP_SECONDS = 120
 _DRAIN_SECONDS = 40
 
 
+def _processor_clock(process: int) -> int:
+    # What clock_getcpuclockid(3) makes of a process on Linux; Python has it for threads only.
+    return (~process << 3) | 2
+
+
 class Server:
     """A command that serves HTTP on `port` of 127.0.0.1; `path` answers with 2xx as soon as it is ready.
 
@@ -72,15 +77,13 @@ class Server:
         self._end()
 
     def processor_seconds(self) -> float:
-        """Return the processor time that the living processes of the server have used."""
-        ticks = 0
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                # The name may hold spaces and brackets; after it come state, parent, process group.
-                fields = stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-                if int(fields[2]) == self.pid:
-                    ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        """Return the processor time that the living processes of the server have used, to the nanosecond."""
+        used = 0.0
+        for process in (int(folder.name) for folder in Path("/proc").glob("[0-9]*")):
+            with contextlib.suppress(OSError):  # one that has ended meanwhile
+                if os.getpgid(process) == self.pid:
+                    used += time.clock_gettime(_processor_clock(process))
+        return used
 
     def printed(self) -> str:
         """Return the end of what the server printed."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from discern.store.sqlite import SqliteDatabase
 from tests.commands import run
 from tests.detectors import models
 from tests.homes import take_in
-from tests.ports import free_port
+from tests.ports import free_port, wait_for
 
 __all__ = ["run"]  # a fixture of every folder
 TOYS = (
@@ -138,11 +136,7 @@ def redis_server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
+    wait_for(port, server)
     yield server, f"redis://127.0.0.1:{port}/0"
     server.send_signal(signal.SIGCONT)
     server.kill()

@@ -10,6 +10,8 @@ import itertools
 import os
 import random
 import socket
+import subprocess
+import time
 
 _FIRST, _EACH, _PARTS = 20_000, 500, 24
 _part = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PARTS
@@ -28,3 +30,15 @@ def free_port() -> int:
                 continue
             return port
     raise OSError("there is no free port")
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    """Return when a process listens at a port of the loopback; where it never does, end it and raise TimeoutError."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    process.kill()
+    raise TimeoutError(f"nobody listens at {port}; the process ended with {process.wait()}")

@@ -51,11 +51,12 @@ def ask(services: Services, *questions: tuple[str, Any], principal: Principal = 
 def test_the_second_answer_is_a_verdict_of_its_own_and_says_that_it_was_known(
     services: Services, detector: str, content: Any
 ) -> None:
-    first, second = ask(services, (detector, content), (detector, content))
+    first, second, *more = ask(services, *[(detector, content)] * 6)
     assert (first.cached, second.cached) == (False, True)
     assert first.id != second.id
     assert second.created_at > first.created_at
-    assert second.milliseconds < first.milliseconds
+    # Whatever else the machine does meanwhile takes time from some of them, not from all.
+    assert min(one.milliseconds for one in (second, *more)) < first.milliseconds
     same = msgspec.structs.replace(
         second, id=first.id, created_at=first.created_at, milliseconds=first.milliseconds, cached=False
     )

@@ -64,7 +64,7 @@ def test_a_model_that_never_ends_is_stopped_by_the_clock(tmp_path: Path) -> None
     before, started = children(), time.monotonic()
     with pytest.raises(BundleRefused, match=r"ran for more than 1\.5 s"):
         vet(bundle, VettingLimits(wall_seconds=1.5))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert children() <= before
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from discern.app import build_services
 from discern.settings import load_settings
-from tests.ports import free_port
+from tests.ports import free_port, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -57,14 +57,13 @@ def running(home: Path, settings: dict[str, str]) -> Iterator[int]:
     environment = settings | {"DISCERN_HOME": str(home), "DISCERN_PORT": str(port), "PATH": ""}
     command = [sys.executable, "-m", "discern.cli.main", "up"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield port
-    process.terminate()
-    assert process.wait(30) == 0
+    wait_for(port, process)
+    try:
+        yield port
+    finally:
+        process.terminate()
+        ended = process.wait(60)
+    assert ended == 0
 
 
 def opened(port: int) -> socket.socket:
@@ -91,7 +90,9 @@ def problem(answer: bytes) -> tuple[int, dict[str, Any]]:
 
 def counted(server: tuple[int, str], name: str) -> int:
     port, secret = server
-    answer = httpx2.get(f"http://127.0.0.1:{port}/v1/statistics", headers={"Authorization": f"Bearer {secret}"})
+    answer = httpx2.get(
+        f"http://127.0.0.1:{port}/v1/statistics", headers={"Authorization": f"Bearer {secret}"}, timeout=30
+    )
     found = answer.raise_for_status().json()["counts"].get(name, 0)
     assert isinstance(found, int)
     return found
@@ -103,7 +104,7 @@ def test_a_head_that_comes_too_slowly_is_given_up(server: tuple[int, str]) -> No
         started = time.monotonic()
         status, told = problem(everything(connection))
     assert (status, told["limit"]) == (408, "header_seconds")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert counted(server, "limits.header_seconds") >= 1
 
 
@@ -136,7 +137,7 @@ def test_a_body_that_comes_too_slowly_or_not_to_its_end_is_given_up(server: tupl
         connection.sendall(head + b'{"a": 1')
         connection.shutdown(socket.SHUT_WR)
         everything(connection)
-    assert httpx2.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+    assert httpx2.get(f"http://127.0.0.1:{port}/livez", timeout=30).status_code == 200
 
 
 def test_a_client_that_never_reads_loses_its_connection(server: tuple[int, str]) -> None:
@@ -169,7 +170,7 @@ def test_many_idle_sockets_keep_nobody_out_for_long(server: tuple[int, str]) -> 
     refused = [problem(answer) for answer in answers if answer]
     assert len(refused) >= 20
     assert all((status, told["limit"]) == (503, "max_connections") for status, told in refused)
-    assert httpx2.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+    assert httpx2.get(f"http://127.0.0.1:{port}/livez", timeout=30).status_code == 200
 
 
 def test_an_answered_request_whose_body_never_ends_is_cut_off(server: tuple[int, str]) -> None:
@@ -280,7 +281,7 @@ def test_a_web_socket_gives_its_place_back_and_an_upload_behind_another_request_
             with opened(port) as connection:
                 connection.sendall(STREAM + b"\r\n")
                 assert b" 401 " in everything(connection)
-        assert httpx2.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+        assert httpx2.get(f"http://127.0.0.1:{port}/livez", timeout=30).status_code == 200
         # A message of 8 MB that never ends.
         with opened(port) as connection:
             connection.sendall(STREAM + f"Authorization: Bearer {secret}\r\n\r\n".encode())

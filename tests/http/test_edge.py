@@ -149,7 +149,7 @@ def test_over_tls_a_device_shows_its_certificate_instead_of_a_key(tmp_path: Path
         context.maximum_version = most
         if shown is not None:
             context.load_cert_chain(*map(str, shown))
-        return httpx2.Client(verify=context, base_url=f"https://127.0.0.1:{port}")
+        return httpx2.Client(verify=context, base_url=f"https://127.0.0.1:{port}", timeout=30)
 
     with running(home, settings) as port:
         with client(device) as camera:

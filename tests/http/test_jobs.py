@@ -308,7 +308,7 @@ def test_jobs_are_listed_and_strangers_see_none(served: Served) -> None:
     assert [job["id"] for job in page["jobs"]] == jobs[:0:-1]
     following = served.client.get(served.url(f"/v1/jobs?limit=1&after={page['next']}")).json()
     assert following["jobs"][0]["id"] == jobs[0]
-    assert httpx2.get(served.url("/v1/jobs")).status_code == 401
+    assert httpx2.get(served.url("/v1/jobs"), timeout=30).status_code == 401
     unknown = served.client.get(served.url("/v1/jobs/01900000-0000-7000-8000-000000000000"))
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_job")
 

@@ -29,7 +29,7 @@ from discern.settings import load_settings
 from tests.detectors import models
 from tests.homes import take_in
 from tests.inputs.media import clip, picture
-from tests.ports import free_port
+from tests.ports import free_port, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -57,13 +57,7 @@ class Served:
         command = [sys.executable, "-m", "discern.cli.main", "up"]
         with log.open("wb") if log is not None else nullcontext() as said:
             self.process = subprocess.Popen(command, env=settings, stdout=said, stderr=said)
-        for _ in range(1200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        self.process.kill()
-        raise TimeoutError(f"the server is not there after a minute; it ended with {self.process.wait()}")
+        wait_for(self.port, self.process)
 
     def __enter__(self) -> Self:
         return self

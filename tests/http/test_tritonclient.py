@@ -39,7 +39,7 @@ class Server:
         return self.client.infer(model, inputs, headers=dict(self.headers), **options)
 
     def alone(self, model: str, **body: Any) -> dict[str, Any]:
-        answer = httpx2.post(f"{self.url}/v1/detectors/{model}/verdicts", headers=self.headers, **body)
+        answer = httpx2.post(f"{self.url}/v1/detectors/{model}/verdicts", headers=self.headers, timeout=30, **body)
         assert answer.status_code == 200, answer.text
         verdict: dict[str, Any] = answer.json()
         return verdict
@@ -93,7 +93,9 @@ def check_rows(server: Server, result: Any) -> None:
     assert (scores.dtype, scores.shape) == (np.float64, (3,))
     for row in range(3):
         alone = server.alone("toy-record", json={name: values[row] for name, values in ROWS.items()})
-        kept = httpx2.get(f"{server.url}/v1/verdicts/{words['verdict_id'][row]}", headers=server.headers).json()
+        kept = httpx2.get(
+            f"{server.url}/v1/verdicts/{words['verdict_id'][row]}", headers=server.headers, timeout=30
+        ).json()
         assert scores[row] == pytest.approx(alone["score"], abs=1e-6)
         assert kept["score"] == scores[row]
         for name in ("decision", "decided_by"):

@@ -355,8 +355,8 @@ def test_a_flood_of_logins_is_refused_and_holds_up_nobody_else(browser: TestClie
             statuses.extend(answer.status_code for answer in await asyncio.gather(*flood))
             return took
 
-    # All of them would take six seconds.
-    assert asyncio.run(run()) < 1
+    # All of them would take six seconds, and more on a machine that is slower.
+    assert asyncio.run(run()) < 3
     assert set(statuses) == {401, 503}
 
 

@@ -215,7 +215,7 @@ def test_huge_pictures_of_few_bytes_are_refused_before_decoding(image_format: Im
     seconds = time.process_time() - started
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 0.2
+    assert seconds < 1
     assert peak < 1_000_000
 
 
