@@ -42,6 +42,14 @@ def test_the_interval_of_the_expected_cost_covers_what_the_thresholds_cost_on_mo
     assert flattered < 0
 
 
+def test_a_band_of_one_group_has_no_cost_on_others() -> None:
+    sample = drawn(Generator(PCG64(3)), 20, size=60, prevalence=0.5)
+    amounts = np.where(sample.groups == 3, 1000.0, 10.0)
+    found = evidence.expected_cost(replace(sample, amounts=amounts), GOAL, (500.0,), 1)
+    assert found.value is None
+    assert found.caveat == "without a fifth of the groups: a band has no items"
+
+
 def test_another_prevalence_is_what_a_sample_of_that_prevalence_gives() -> None:
     rich = drawn(Generator(PCG64(1)), 20_000, prevalence=0.3)
     poor = drawn(Generator(PCG64(2)), 20_000, prevalence=0.05)

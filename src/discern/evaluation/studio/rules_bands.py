@@ -41,9 +41,11 @@ class Part:
 
 
 def parts_of(sample: Sample, band: NDArray[np.int64], count: int) -> tuple[Part, ...]:
-    """Return the bands, by the number of each row's."""
+    """Return the bands, by the number of each row's. Raises NotReachable where one of them has no row."""
     scores = sample.stage_scores[:, -1]
     rows = [np.flatnonzero(band == number) for number in range(count)]
+    if not all(map(len, rows)):
+        raise NotReachable("a band has no items")
     return tuple(Part(one, ladder(scores[one])) for one in rows)
 
 
