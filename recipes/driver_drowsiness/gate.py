@@ -27,9 +27,10 @@ import torch
 import discern.detectors
 from discern.detectors.bundle import open_bundle
 from discern.detectors.optimise import CONVERSIONS
+from discern.detectors.packing import next_version
 from discern.evaluation.platforms.rules import least_items
 from discern.evaluation.platforms.service import Outcome, optimise
-from discern.evaluation.platforms.service_bundle import next_version, write_next
+from discern.evaluation.platforms.service_bundle import write_next
 from discern.evaluation.platforms.sources import calibrating
 from discern.evaluation.platforms.types import LabelledRows
 from recipes.driver_drowsiness import data, framing

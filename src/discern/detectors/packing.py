@@ -31,6 +31,12 @@ _ENTRIES = FILES + FOLDERS + 2
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, RecursionError)
 
 
+def next_version(version: str) -> str:
+    """Return the next minor version: the same detector, decided or run in another way."""
+    major, minor, _ = version.split(".")
+    return f"{major}.{int(minor) + 1}.0"
+
+
 def pack(source: Path, destination: Path) -> Bundle:
     """Make a bundle, not yet signed, in the folder `destination` out of the working folder `source`.
 

@@ -12,10 +12,10 @@ import pytest
 from discern.core.errors import BundleRefused, OperatorError
 from discern.detectors.assessment import load_detector
 from discern.detectors.bundle import Bundle, open_bundle
-from discern.detectors.packing import pack
+from discern.detectors.packing import next_version, pack
 from discern.detectors.signing import sign_bundle
 from discern.evaluation.platforms.service import AcceptedVariant, Outcome, optimise, times_as_fast
-from discern.evaluation.platforms.service_bundle import next_version, write_next
+from discern.evaluation.platforms.service_bundle import write_next
 from discern.evaluation.platforms.types import TOGETHER, GateResult, LabelledRows
 from tests.detectors import models, networks
 from tests.evaluation.platforms.conftest import MARGIN, manifest

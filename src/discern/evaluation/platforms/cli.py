@@ -19,6 +19,7 @@ from discern.core.errors import OperatorError
 from discern.detectors.bundle import Bundle, open_bundle
 from discern.detectors.files import replace_file, taken
 from discern.detectors.optimise import CONVERSIONS
+from discern.detectors.packing import next_version
 from discern.detectors.vetting import VettingLimits, vet
 from discern.evaluation.datasets_contents import needs_extra
 from discern.evaluation.platforms.types import GateResult, LabelledRows, Watch
@@ -87,7 +88,7 @@ def _optimising(group: typer.Typer, bench: Callable[[], Bench]) -> None:
             raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(CONVERSIONS)}", param_hint="--kind")
         needs_extra("scipy")
         from discern.evaluation.platforms.service import optimise  # noqa: PLC0415 - other commands do without
-        from discern.evaluation.platforms.service_bundle import next_version, write_next  # noqa: PLC0415
+        from discern.evaluation.platforms.service_bundle import write_next  # noqa: PLC0415
 
         opened = bench()
         bundle = _vetted(opened, target)

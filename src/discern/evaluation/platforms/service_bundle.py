@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from discern.evaluation.platforms.service import Outcome
 
 
-def next_version(version: str) -> str:
-    """Return the next minor version: the same detector, that runs in more ways."""
-    major, minor, _ = version.split(".")
-    return f"{major}.{int(minor) + 1}.0"
-
-
 def write_next(bundle: Bundle, outcome: Outcome, destination: Path, version: str) -> Bundle:
     """Write the next version of `bundle` to the folder `destination` and return it.
 
