@@ -135,6 +135,7 @@ def test_pictures_of_inputs_are_shown_when_asked_for_and_never_where_they_may_no
     found, timings = run(shown, look(shown, parts), parts, Journal(tmp_path / "out"), lambda _: None)
     assert "bright/mistake.png" in [mistake.id for mistake in found.datasets[0].mistakes]
     assert b"data:image/jpeg;base64," in report_pages.html(found, timings)
+    assert found.command == "discern evaluate toy-cascade --data pictures --show-inputs --seed 1"
     frozen = pictures / "hidden.json"
     write_manifest(frozen, freeze(pictures, "folder", {"positive": "bright"}, may_be_shown=False))
     with pytest.raises(CallerError, match="may not be shown"):

@@ -75,7 +75,9 @@ def test_the_products_are_the_frauds_of_the_terminal() -> None:
     np.testing.assert_array_equal(columns[:, -1], count * share)
 
 
-CALIBRATION = StageCalibration("trees", "temperature", {"temperature": 1.1}, (KindLoss("temperature", 0.02, 0.0, 0.0),))
+CALIBRATION = StageCalibration(
+    "trees", "temperature", {"temperature": 1.1}, (KindLoss("temperature", 0.02, 0.0, 0.0),), 100
+)
 EVIDENCE = Evidence(
     "weeks before a test", "weeks of a test", "0" * 64, 1000, 12, Estimate(0.1, 0.05, 0.2), "searched", 7
 )

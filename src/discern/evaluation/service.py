@@ -34,7 +34,7 @@ from discern.evaluation.ports import Progress, Watcher
 from discern.evaluation.results import DatasetResult, Result, StageTime, Timings
 from discern.evaluation.service_results import Picture, compared, crossed, dataset_result, facts_of, verdict
 from discern.evaluation.service_scoring import Scoring, score_source
-from discern.evaluation.sources import Asked, FrozenSource, named, source_of
+from discern.evaluation.sources import Asked, FrozenSource, flattered, named, source_of
 from discern.evaluation.statistics import LEVEL
 from discern.evaluation.types_conditions import ConditionCurves
 from discern.evaluation.types_platforms import PlatformTable
@@ -120,6 +120,7 @@ class Evaluation:
         }
         words += [word for option, value in one_by_one.items() if value is not None for word in (option, value)]
         words += [] if self.pictures else ["--no-pictures"]
+        words += ["--show-inputs"] if self.show_inputs else []
         words += ["--platforms"] if self.platforms else []
         words += ["--conditions", said(self.conditions)] if self.conditions else []
         words += ["--adversarial", str(self.queries)] if self.queries else []
@@ -272,11 +273,17 @@ def _result_of(
         looked.bundle.manifest,
         kind=source.manifest.kind,
         split=source.split,
-        caveats=source.caveats,
+        caveats=(*source.caveats, *_flattered(source, looked)),
         leakage=leakage,
         seed=asked.seed,
         picture=_pictures(source, asked, parts.limits),
     )
+
+
+def _flattered(source: FrozenSource, looked: Looked) -> list[str]:
+    bundles = [looked.bundle, *([] if looked.other is None else [looked.other])]
+    found = (flattered(one.manifest, source.manifest_sha256, source.split) for one in bundles)
+    return [f"{source.name}: {caveat}" for caveats in found for caveat in caveats]
 
 
 def _stage_time(scored: Scored, position: int) -> StageTime:

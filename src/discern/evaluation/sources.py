@@ -9,11 +9,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -181,6 +181,24 @@ def side_of(
     _check_fits(manifest, detector)
     spec = detector.input if isinstance(detector.input, RecordSpec) else None
     return FrozenSource(name or manifest.name, manifest, root, split, made, limits, spec)
+
+
+def chosen_on(by: Mapping[str, Any], sha256: str, split: str | None) -> bool:
+    """Tell whether what a manifest says was chosen or fitted `by` some data was so on items of a dataset, or its side.
+
+    `sha256` is the digest of the frozen manifest, `split` the side that is meant, None for all items.
+    """
+    return by.get("manifest_sha256") == sha256 and (split is None or by.get("split") in {None, split})
+
+
+def flattered(detector: Manifest, sha256: str, split: str | None) -> Iterator[str]:
+    """Yield which figures of a detector are too good on a dataset, or its side, because of what was chosen on it."""
+    name = f"{detector.name} {detector.version}"
+    if chosen_on(detector.decision.chosen_by, sha256, split):
+        yield f"The thresholds of {name} were chosen on these items: what becomes of each class is flattered."
+    for stage in detector.stages:
+        if chosen_on(stage.calibration.fitted_by, sha256, split):
+            yield f"Stage {stage.name} of {name} was calibrated on these items: its calibration is flattered."
 
 
 def locator_for(item: Item, locator: FaceLocator) -> FaceLocator:

@@ -15,7 +15,9 @@ import pytest
 from discern.detectors.assessment import load_detector
 from discern.detectors.bundle import open_bundle
 from discern.detectors.manifest import Manifest
+from discern.detectors.packing import pack
 from tests.commands import Run
+from tests.detectors import models
 from tests.evaluation.conftest import make_folder
 
 pytestmark = pytest.mark.system
@@ -69,6 +71,7 @@ def test_the_written_bundle_decides_as_was_promised(run: Run, tmp_path: Path) ->
     code, out, err = run(*ASKED, *COSTS, "--calibrate", "calibration", "-o", "out", "--write", "next")
     assert code == 0, err
     assert "Sign it next" in err
+    assert "passed the gate" not in err
     told = json.loads((tmp_path / "out" / "thresholds.json").read_text())
     bundle = open_bundle(tmp_path / "next", None)
     manifest = bundle.manifest
@@ -77,7 +80,8 @@ def test_the_written_bundle_decides_as_was_promised(run: Run, tmp_path: Path) ->
     chosen = manifest.decision.chosen_by
     assert chosen["costs"] == {"false_alarm": 5.0, "miss": 40.0, "review": 1.6}
     assert (chosen["split"], chosen["manifest_sha256"]) == ("choice", told["manifest_sha256"])
-    assert manifest.stages[0].calibration.fitted_by["split"] == "calibration"
+    fitted_by = manifest.stages[0].calibration.fitted_by
+    assert (fitted_by["split"], fitted_by["items"]) == ("calibration", len(rows_of(tmp_path, "calibration")[1]))
     rows, labels = rows_of(tmp_path)
     decided = load_detector(bundle).score_rows(rows).decision
     for flow, label in zip(told["flows"], (False, True), strict=True):
@@ -91,6 +95,37 @@ def test_the_written_bundle_decides_as_was_promised(run: Run, tmp_path: Path) ->
     assert "http" not in page.replace("http-equiv", "")
     assert run("detector", "check", "next")[0] == 0
     assert "review_from" in out or "Review from" in out
+
+
+REFERENCE = {
+    "count": 50,
+    "positive_rate": 0.2,
+    "scores": {"quantiles": [0.1, 0.5, 0.9]},
+    "classes": {"odd": {"quantiles": [0.2, 0.6, 0.9], "count": 10}},
+    "features": {"a": {"quantiles": [-1, 0, 1]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("calibrate", "kept"),
+    [(("--calibrate", "calibration"), {"count", "positive_rate", "features"}), ((), set(REFERENCE))],
+)
+@pytest.mark.usefixtures("payments")
+def test_the_reference_tells_of_scores_only_where_inputs_keep_theirs(
+    calibrate: tuple[str, ...], kept: set[str], run: Run, tmp_path: Path
+) -> None:
+    stored = json.dumps(REFERENCE).encode()
+    files = {"only.onnx": models.record_model(), "CARD.md": models.CARD.encode(), "reference.json": stored}
+    small = {"name": "small", "models": {"only": "small/only.onnx"}}
+    manifest = models.record_manifest(reference="reference.json", variants=[small])
+    files["small/only.onnx"] = files["only.onnx"]
+    pack(models.write_source(tmp_path / "source", manifest, files), tmp_path / "mine")
+    code, _, err = run("thresholds", "mine", *ASKED[2:], *COSTS, *calibrate, "-o", "out", "--write", "next")
+    assert code == 0, err
+    assert "small passed the gate at other thresholds" in err
+    written = open_bundle(tmp_path / "next", None).read("reference.json")
+    assert json.loads(written) == {key: REFERENCE[key] for key in kept}
+    assert (written == stored) == (not calibrate)
 
 
 @pytest.mark.usefixtures("payments")
@@ -115,11 +150,12 @@ def test_the_same_question_gives_the_same_bytes(run: Run, tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("payments")
 def test_bands_of_an_amount_are_written_and_run(run: Run, tmp_path: Path) -> None:
-    code, _, err = run(
+    code, out, err = run(
         *ASKED, "--false-alarm", "0.5", "--review-minute", "0.3", "--amount-field", "c", "--bands", "3",
         "--reviews-a-day", "10", "-o", "out", "--write", "next",
     )  # fmt: skip
     assert code == 0, err
+    assert "were chosen on these items" not in out
     told = json.loads((tmp_path / "out" / "thresholds.json").read_text())
     bundle = open_bundle(tmp_path / "next", None)
     bands = bundle.manifest.decision.bands
@@ -143,7 +179,9 @@ def test_bands_of_an_amount_are_written_and_run(run: Run, tmp_path: Path) -> Non
     sign = run("detector", "sign", "next")
     assert sign.code == 0, sign.err
     again = ("--false-alarm", "0.5", "--review-minute", "0.3", "--amount-field", "c", "--reviews-a-day", "10")
-    assert run("thresholds", "next", *ASKED[2:], *again, "-o", "again").code == 0
+    done = run("thresholds", "next", *ASKED[2:], *again, "-o", "again")
+    assert done.code == 0
+    assert "The thresholds that the bundle has were chosen on these items" in done.out
     shipped = json.loads((tmp_path / "again" / "thresholds.json").read_text())["cost_of_shipped"]
     assert shipped["value"] == pytest.approx(told["cost_here"], rel=1e-5)
     assert run("thresholds", "next", *ASKED[2:], "--max-fpr", "0.05", "-o", "other").code == 0
@@ -309,6 +347,23 @@ def test_nothing_is_chosen_on_what_a_calibration_was_fitted_on(run: Run) -> None
     )
     assert done.code == 0
     assert "Stage only was calibrated on another manifest of data" in done.out
+
+
+@pytest.mark.usefixtures("payments")
+def test_an_evaluation_says_what_was_chosen_and_fitted_on_its_items(run: Run, tmp_path: Path) -> None:
+    assert run(*ASKED, *COSTS, "--calibrate", "calibration", "-o", "out", "--write", "next")[0] == 0
+    chosen = "data: The thresholds of toy-record 1.1.0 were chosen on these items"
+    fitted = "data: Stage only of toy-record 1.1.0 was calibrated on these items"
+    sides = ((("--split", "choice"), True, False), (("--split", "calibration"), False, True), ((), True, True))
+    for split, thresholds_are, calibration_is in sides:
+        asked = ("--data", "frozen.json", "--root", "data", *split, "-o", "report", "--replace")
+        for detectors in (("next",), ("toy-record", "--compare", "next")):
+            code, out, err = run("evaluate", *detectors, *asked)
+            assert code == 0, err
+            assert (chosen in out, fitted in out) == (thresholds_are, calibration_is)
+            told = json.loads((tmp_path / "report" / "report.json").read_text())["datasets"][0]["caveats"]
+            assert any(one.startswith(chosen) for one in told) == thresholds_are
+    assert "these items" not in run("evaluate", "toy-record", *asked)[1]
 
 
 def test_a_cascade_gets_exits_that_its_thresholds_bear(run: Run, tmp_path: Path) -> None:

@@ -133,6 +133,9 @@ def _choose(asked: Asked, parts: Callable[[], Parts], out: Path | None, write: P
     typer.echo(str(folder / report.PAGE))
     if write is not None:
         made = write_next(looked.bundle, choice, asked.calibrate, write)
+        if made.manifest.variants:
+            names = ", ".join(one.name for one in made.manifest.variants)
+            typer.echo(f"{names} passed the gate at other thresholds: see `discern detector optimise`.", err=True)
         typer.echo(f"{made.root}: {made.manifest.name} {made.manifest.version}. Sign it next.", err=True)
 
 

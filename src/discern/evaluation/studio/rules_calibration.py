@@ -123,7 +123,7 @@ def choose_calibration(
         tried.append(KindLoss(kind, means[kind], above, error))
         if not chosen and above <= error:
             chosen = kind
-    return StageCalibration(stage, chosen, KINDS[chosen](probabilities, labels), tuple(tried))
+    return StageCalibration(stage, chosen, KINDS[chosen](probabilities, labels), tuple(tried), len(labels))
 
 
 def _held_out(fit: Fit, probabilities: Floats, labels: NDArray[np.bool_], fold: NDArray[np.int64]) -> Floats:

@@ -25,7 +25,7 @@ from discern.detectors.manifest import Calibration, Manifest
 from discern.evaluation.datasets import read_manifest
 from discern.evaluation.journal import Journal
 from discern.evaluation.service_scoring import Scoring, score_source
-from discern.evaluation.sources import FrozenSource, side_of
+from discern.evaluation.sources import FrozenSource, chosen_on, side_of
 from discern.evaluation.statistics import proportion
 from discern.evaluation.studio import rules_evidence as evidence
 from discern.evaluation.studio.rules import NotReachable
@@ -63,6 +63,10 @@ LEAST = 10
 """Items of each class below which nothing is chosen."""
 
 LEAST_OF_A_BAND = 30
+_SHIPPED_HERE = (
+    "The thresholds that the bundle has were chosen on these items: what they cost here is flattered, beside a cost "
+    "that is measured on groups that did not choose."
+)
 _LIBRARIES = ("numpy", "onnxruntime", "scipy")
 
 
@@ -104,6 +108,8 @@ def run(asked: Asked, looked: Looked, parts: Parts, out: Path, watch: Watcher) -
     caveats += _unknown_calibrations(asked, manifest, looked.frozen)
     if not (looked.goal.costs.review or looked.goal.costs.reviewer_error) and looked.goal.reviews is None:
         caveats.append("Reviews cost nothing here and nothing limits them: whatever is not sure is reviewed.")
+    if asked.calibrate is None and chosen_on(manifest.decision.chosen_by, looked.frozen.sha256, asked.split):
+        caveats.append(_SHIPPED_HERE)
     calibrations: tuple[StageCalibration, ...] = ()
     raw = _uncalibrated(manifest) if asked.calibrate is not None else _plain(manifest)
     if asked.calibrate is not None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from discern.core.errors import CallerError, DatasetRefused
 from discern.evaluation.datasets_leakage import leakage
+from discern.evaluation.sources import chosen_on
 from discern.evaluation.studio.types import Costs
 
 if TYPE_CHECKING:
@@ -122,10 +123,8 @@ def check_apart(asked: Asked, manifest: Manifest, frozen: FrozenManifest) -> Non
         raise DatasetRefused(
             "A calibration is fitted on a side of its own.", mend="Name another side with --split, or make one."
         )
-    for stage in manifest.stages:
-        fitted = stage.calibration.fitted_by
-        same = fitted.get("manifest_sha256") == frozen.sha256
-        if asked.calibrate is None and same and (asked.split is None or fitted.get("split") in {None, asked.split}):
+    for stage in manifest.stages if asked.calibrate is None else ():
+        if chosen_on(stage.calibration.fitted_by, frozen.sha256, asked.split):
             raise DatasetRefused(
                 f"Stage {stage.name} was calibrated on this side of {frozen.name}.",
                 mend="Choose thresholds on another side.",

@@ -1,11 +1,13 @@
 """The next version of a bundle, with the thresholds, exits and calibrations that were chosen, and why.
 
 - Everything else stays as it was. A choice that is written replaces the whole decision, bands included.
+- The reference says nothing of scores where the same inputs get others: drift would be measured against another scale.
 - It appears whole or not at all, unsigned: signing is the operator's.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +18,17 @@ from discern.detectors.bundle import read_file
 from discern.detectors.files import taken
 from discern.detectors.manifest import MANIFEST_NAME
 from discern.detectors.manifest_file import MANIFEST_BYTES, dump_manifest, load_manifest
-from discern.detectors.packing import pack
+from discern.detectors.packing import next_version, pack
 
 if TYPE_CHECKING:
     from discern.detectors.bundle import Bundle
+    from discern.detectors.manifest import Manifest
     from discern.evaluation.studio.types import StageCalibration, ThresholdChoice
     from discern.evaluation.types import Estimate
 
 
-def next_version(version: str) -> str:
-    """Return the next minor version."""
-    major, minor, _ = version.split(".")
-    return f"{major}.{int(minor) + 1}.0"
+_OF_SCORES = {"scores", "classes"}
+"""What a bundle's reference says of scores, of all items and of each class."""
 
 
 def manifest_with(data: dict[str, Any], choice: ThresholdChoice, calibrated_on: str | None) -> dict[str, Any]:
@@ -83,6 +84,21 @@ def evidence(choice: ThresholdChoice) -> dict[str, Any]:
     return found
 
 
+def scores_differ(manifest: Manifest, choice: ThresholdChoice) -> bool:
+    """Tell whether the choice gives an input another score: by a calibration, or by the stage that it leaves at."""
+    had = [stage.exits for stage in manifest.stages[:-1]]
+    exits = [None if one is None else (one.clear_below, one.flag_above) for one in had]
+    return bool(choice.calibrations) or exits != [(one.clear_below, one.flag_above) for one in choice.chosen.exits]
+
+
+def reference_without_scores(content: bytes) -> bytes:
+    """Return a bundle's reference without what it says of scores; where it is no object it says nothing of them."""
+    found = json.loads(content)
+    if not isinstance(found, dict):
+        return content
+    return json.dumps({key: one for key, one in found.items() if key not in _OF_SCORES}, indent=1).encode() + b"\n"
+
+
 def write_next(bundle: Bundle, choice: ThresholdChoice, calibrated_on: str | None, destination: Path) -> Bundle:
     """Write the next version of `bundle` to the folder `destination` and return it.
 
@@ -97,7 +113,9 @@ def write_next(bundle: Bundle, choice: ThresholdChoice, calibrated_on: str | Non
         for name in bundle.manifest.files:
             path = source / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bundle.read(name))
+            content = bundle.read(name)
+            silent = name == bundle.manifest.reference and scores_differ(bundle.manifest, choice)
+            path.write_bytes(reference_without_scores(content) if silent else content)
         (source / MANIFEST_NAME).write_bytes(dump_manifest(manifest_with(data, choice, calibrated_on)))
         return pack(source, destination)
 
@@ -105,7 +123,7 @@ def write_next(bundle: Bundle, choice: ThresholdChoice, calibrated_on: str | Non
 def _fitted_by(found: StageCalibration, choice: ThresholdChoice, split: str | None) -> dict[str, Any]:
     losses = {one.kind: _short(one.log_loss) for one in found.tried if one.log_loss is not None}
     where = {"dataset": choice.dataset, "manifest_sha256": choice.manifest_sha256, "split": split}
-    return {**where, "log_loss": losses, "seed": choice.seed}
+    return {**where, "items": found.items, "log_loss": losses, "seed": choice.seed}
 
 
 def _plain(estimate: Estimate) -> dict[str, float | None]:

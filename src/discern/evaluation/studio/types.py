@@ -174,12 +174,16 @@ class KindLoss(msgspec.Struct, frozen=True):
 
 
 class StageCalibration(msgspec.Struct, frozen=True):
-    """The calibration of a stage: the kind that was chosen, as the manifest has it, and what it was chosen among."""
+    """The calibration of a stage: the kind that was chosen, as the manifest has it, and what it was chosen among.
+
+    `items` is how many it was fitted on.
+    """
 
     stage: str
     kind: str
     calibration: dict[str, Any]
     tried: tuple[KindLoss, ...]
+    items: int
 
 
 class CostPoint(msgspec.Struct, frozen=True):
