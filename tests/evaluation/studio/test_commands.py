@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,9 @@ from discern.detectors.assessment import load_detector
 from discern.detectors.bundle import open_bundle
 from discern.detectors.manifest import Manifest
 from discern.detectors.packing import pack
+from discern.evaluation.studio.report import verdict
+from discern.evaluation.studio.types import ThresholdChoice
+from discern.evaluation.types import Estimate
 from tests.commands import Run
 from tests.detectors import models
 from tests.evaluation.conftest import make_folder
@@ -225,6 +229,9 @@ def test_a_capacity_in_cards_is_kept_day_by_day_and_written_down(run: Run, tmp_p
         page = (tmp_path / "out" / "thresholds.html").read_text()
         assert "cards that pay on a day" in page
         shutil.rmtree(tmp_path / "next")
+    alone = run(*asked, "--cards-a-day", "12", "-o", "alone")
+    assert alone.code == 0
+    assert "Reviews cost nothing" not in alone.out
 
 
 @pytest.mark.usefixtures("payments")
@@ -238,6 +245,15 @@ def test_limits_alone_choose(run: Run, tmp_path: Path) -> None:
     assert run(*ASKED, "--reviews-a-day", "30", "-o", "capacity")[0] == 0
     capacity = json.loads((tmp_path / "capacity" / "thresholds.json").read_text())
     assert 0 < capacity["reviews"] * capacity["items_a_day"] <= 30
+
+
+@pytest.mark.usefixtures("payments")
+def test_the_sentence_says_where_a_cost_has_no_interval(run: Run, tmp_path: Path) -> None:
+    assert run(*ASKED, "--max-fpr", "0.01", "-o", "rate")[0] == 0
+    choice = msgspec.json.decode((tmp_path / "rate" / "thresholds.json").read_bytes(), type=ThresholdChoice)
+    nothing = msgspec.structs.replace(choice, cost=Estimate(0.0, caveat="the values do not vary: no interval"))
+    assert "an item costs 0 (no interval)" in verdict(nothing)
+    assert "no interval" not in verdict(choice)
 
 
 @pytest.mark.parametrize(

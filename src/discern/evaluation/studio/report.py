@@ -57,7 +57,11 @@ def verdict(choice: ThresholdChoice) -> str:
     first, *others = choice.chosen.cuts
     more = f" where {choice.amount_field} is below {others[0].start:g} ({len(others)} more bands)" if others else ""
     cost = choice.cost
-    expected = f"an item costs {_figure(cost.value)} ({_interval(cost)})" if cost.value is not None else cost.caveat
+    expected = (
+        f"an item costs {_figure(cost.value)} ({_interval(cost) or 'no interval'})"
+        if cost.value is not None
+        else cost.caveat
+    )
     negative, positive = choice.flows
     shipped = choice.cost_of_shipped.value
     beside = "" if shipped is None else f" With the thresholds that it has an item costs {_figure(shipped)}."

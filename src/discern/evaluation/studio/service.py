@@ -106,7 +106,8 @@ def run(asked: Asked, looked: Looked, parts: Parts, out: Path, watch: Watcher) -
     """Score what was looked at, and return what was chosen. Raises CallerError where nothing can be."""
     manifest, caveats = looked.bundle.manifest, [*looked.source.caveats, *looked.shared]
     caveats += _unknown_calibrations(asked, manifest, looked.frozen)
-    if not (looked.goal.costs.review or looked.goal.costs.reviewer_error) and looked.goal.reviews is None:
+    costs, limited = looked.goal.costs, looked.goal.reviews is not None or looked.goal.cards is not None
+    if not (costs.review or costs.reviewer_error or limited):
         caveats.append("Reviews cost nothing here and nothing limits them: whatever is not sure is reviewed.")
     if asked.calibrate is None and chosen_on(manifest.decision.chosen_by, looked.frozen.sha256, asked.split):
         caveats.append(_SHIPPED_HERE)
