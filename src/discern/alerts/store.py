@@ -127,9 +127,15 @@ class AlertStore:
         said: Sequence[tuple[Alert, Event]],
         told_at: Mapping[str, datetime],
         now: datetime,
+        still_leads: Callable[[Connection], bool],
     ) -> None:
-        """Write notices, with what is known of their alerts from here on, in one transaction."""
+        """Write notices, with what is known of their alerts from here on, in one transaction.
+
+        Raises Stale where somebody else leads by then: what was kept from writing for long has been told by them.
+        """
         with self._database.write() as connection:
+            if not still_leads(connection):
+                raise Stale
             put_notices(connection, notices, now)
             for part in _parts(told):
                 _update_told(connection, part)

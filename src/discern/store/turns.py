@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -74,6 +75,11 @@ class Turn:
         if found is not None and found.holder == self._holder and found.held_until - now > self._length * 2 / 3:
             return True
         return self._is_written(now, now + self._length)
+
+    def is_held(self, connection: Connection) -> bool:
+        """Tell, in the caller's transaction, whether nobody else has taken the turn since it was ours."""
+        query = select(turns.c.holder).where(self._row())
+        return connection.execute(query).scalar() == self._holder
 
     def give_back(self) -> None:
         """Let another process have it at once. Raises StorageUnavailable."""
