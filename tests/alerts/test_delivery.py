@@ -262,6 +262,8 @@ def test_a_private_address_is_refused_and_nothing_of_the_url_is_told(make: Make,
     only = deliveries(watch)[0]
     assert only.state == "dead"
     assert only.attempts[0].outcome == "refused"
+    counts = watch.store.notices.counts()
+    assert (counts["hook", "refused"], counts["hook", "gave_up"]) == (1, 1), "nobody got it, which is an alert itself"
     assert secret not in repr(only)
 
 

@@ -331,6 +331,22 @@ def test_what_is_old_is_forgotten_and_of_the_rest_no_more_than_so_many_kept(make
     assert watch.store.groups() == {}
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_channel_that_breaks_off_is_tried_again_while_the_database_does_not_answer(
+    two_workspaces: Services, make: Make
+) -> None:
+    def breaks_off(_: object) -> Sent:
+        raise RuntimeError("nobody thought of it")
+
+    channel = Kept(breaks_off)
+    watch = make(senders={"mail": channel})
+    two_workspaces.database.close()
+    for _ in range(6):
+        watch.turn(level(11))
+    assert len(channel.notices) > 1
+    two_workspaces.database.open()
+
+
 def test_a_database_that_does_not_answer_is_told_without_it(two_workspaces: Services, make: Make, clock: Clock) -> None:
     answers = [Sent("down"), Sent()]
     flaky = Kept(lambda _: answers.pop(0) if answers else Sent())

@@ -141,7 +141,7 @@ class NoticeStore:
             connection.execute(insert(attempts).values(row | msgspec.structs.asdict(attempt)))
             _count(connection, channel, attempt.outcome, 1)
             done = connection.execute(update(deliveries).where(mine).values(changed)).rowcount
-            if done and state == "dead" and attempt.outcome == "failed" and not is_test:
+            if done and state == "dead" and not is_test:
                 _count(connection, channel, "gave_up", 1)
 
     def abandon(self, known: Collection[str], now: datetime) -> int:
