@@ -130,7 +130,7 @@ def _secret(own: Text, path: tuple[str, ...], key: str, spec: ChannelSpec, read:
 
 
 def _route(own: Text, path: tuple[str, ...], spec: RouteSpec, names: list[str]) -> Route:
-    steps = []
+    steps: list[Step] = []
     for step in spec.escalate:
         _check_channels(own, (path, "escalate"), step.channels, names)
         after = amount(own, path, "escalate", step.after)
