@@ -258,6 +258,7 @@ def test_silences_are_made_listed_and_ended_on_the_command_line(run: Run, servic
     assert "upgrade" in listed.out
     assert run("alert", "unsilence", made.out.split()[0]).code == 0
     assert "upgrade" not in run("alert", "silence").out
+    assert "`discern alert silence` shows them" in run("alert", "unsilence", "x").err
     assert "is no time" in run("alert", "silence", 'a="b"', "--for", "soon", "-c", "x").err
 
 
