@@ -29,6 +29,7 @@ from discern.core.months import least_id
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.store.database import Database
 from discern.store.metadata import workspaces
+from discern.store.turns import StillHeld
 
 _AT_ONCE = 200
 _PAGE = 200
@@ -127,7 +128,7 @@ class AlertStore:
         said: Sequence[tuple[Alert, Event]],
         told_at: Mapping[str, datetime],
         now: datetime,
-        still_leads: Callable[[Connection], bool],
+        still_leads: StillHeld,
     ) -> None:
         """Write notices, with what is known of their alerts from here on, in one transaction.
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -43,6 +44,10 @@ turns = Table(
     Column("held_until", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("workspace", "name"),
 )
+
+
+StillHeld = Callable[[Connection], bool]
+"""Tells, in the caller's transaction, whether a turn is still that of who had it."""
 
 
 def held_since(database: Database, since: datetime) -> set[str]:
