@@ -72,7 +72,7 @@ def test_a_webhook_gets_the_notice_signed_with_its_id(make: Make) -> None:
         watch.turn(level(11))
         headers, body = posted.requests[0]
         assert is_signed("signing-word", body, headers[SIGNATURE_HEADER], int(time.time()))
-        assert headers[DELIVERY_HEADER] == str(deliveries(watch)[0].id)
+        assert headers["Discern-Delivery"] == str(deliveries(watch)[0].id)
         assert posted.bodies()[0]["alerts"][0]["labels"]["alertname"] == "DiscernLevelHigh"
     assert [one.outcome for one in deliveries(watch)[0].attempts] == ["delivered"]
     assert watch.store.notices.counts() == {("hook", "delivered"): 1, ("mail", "delivered"): 1}
@@ -262,6 +262,8 @@ def test_a_private_address_is_refused_and_nothing_of_the_url_is_told(make: Make,
     only = deliveries(watch)[0]
     assert only.state == "dead"
     assert only.attempts[0].outcome == "refused"
+    counts = watch.store.notices.counts()
+    assert (counts["hook", "refused"], counts["hook", "gave_up"]) == (1, 1), "nobody got it, which is an alert itself"
     assert secret not in repr(only)
 
 

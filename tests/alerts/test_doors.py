@@ -148,6 +148,9 @@ def test_a_silence_is_made_changed_and_ended(services: Services) -> None:
         ({"ends_at": "2001-01-01T00:00:00Z", "seconds": None}, "bad_request"),
         ({"ends_at": "2101-01-01T00:00:00Z", "seconds": None}, "bad_request"),
         ({"ends_at": "2101-01-01T00:00:00", "seconds": None}, "malformed_request"),
+        ({"starts_at": "2101-01-01T00:00:00Z"}, "bad_request"),
+        ({"starts_at": "9999-12-31T23:59:59Z", "seconds": 3600}, "bad_request"),
+        ({"starts_at": "0001-01-01T00:00:00Z"}, "bad_request"),
         ({"comment": "x" * 2000}, "bad_request"),
         ({"comment": "\x1b[2Jnothing to see"}, "bad_request"),
         ({"comment": "x\x00y"}, "bad_request"),
@@ -255,6 +258,7 @@ def test_silences_are_made_listed_and_ended_on_the_command_line(run: Run, servic
     assert "upgrade" in listed.out
     assert run("alert", "unsilence", made.out.split()[0]).code == 0
     assert "upgrade" not in run("alert", "silence").out
+    assert "`discern alert silence` shows them" in run("alert", "unsilence", "x").err
     assert "is no time" in run("alert", "silence", 'a="b"', "--for", "soon", "-c", "x").err
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -102,6 +103,24 @@ def test_who_was_away_too_long_does_not_go_on_with_what_it_knew(make: Make, cloc
     clock.wait(20)
     first.turn(level(11))
     assert [one.state for one in first.alerts()] == ["firing", "resolved"]
+
+
+def test_who_is_held_up_for_so_long_that_another_leads_tells_nothing_twice(
+    make: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make(), make()
+    write = first.store.tell
+
+    def held_up(*arguments: Any) -> None:
+        clock.wait(20)
+        second.turn(level(11))
+        write(*arguments)
+
+    monkeypatch.setattr(first.store, "tell", held_up)
+    first.turn(level(11))
+    for watch in (first, second):
+        watch.turn(level(11))
+    assert (first.told(), second.told()) == ([], ["fired 1/0"])
 
 
 def test_each_machine_evaluates_what_only_it_knows_and_one_tells_of_all(make: Make, clock: Clock) -> None:
@@ -236,6 +255,21 @@ def test_a_rule_that_is_gone_ends_its_alerts(make: Make) -> None:
     assert {one.rule: one.state for one in after.alerts()} == {"level-high": "firing", "other": "resolved"}
 
 
+def test_a_rule_that_goes_by_fewer_labels_leaves_none_of_its_alerts_behind(make: Make) -> None:
+    make().turn(level(11, "a"), level(12, "b"))
+    after = make(table(rule(by=(), summary="{value}")))
+    after.clock.wait(20)
+    after.turn(level(11, "a"), level(12, "b"))
+    after.turn(level(11, "a"), level(12, "b"))
+    assert sorted((one.summary, one.state) for one in after.alerts()) == [
+        ("12", "firing"),
+        ("a is 11", "resolved"),
+        ("b is 12", "resolved"),
+    ]
+    after.turn(level(1), after=70)
+    assert after.store.counts() == {}
+
+
 def test_ten_thousand_that_fire_at_once_are_few_notices_and_the_service_goes_on(make: Make, database: Database) -> None:
     rules = [rule(f"storm-{number}", above=10.0 + number) for number in range(10)]
     watch = make(table(*rules, channels=("mail", "pager")))
@@ -259,6 +293,15 @@ def test_ten_thousand_that_fire_at_once_are_few_notices_and_the_service_goes_on(
         watch.send()
     assert len(watch.told()) <= 22
     assert watch.store.unfinished() == []
+
+
+def test_an_alert_that_was_told_in_a_storm_shows_how_it_was_told(make: Make) -> None:
+    watch = make(table(*[rule(f"storm-{number}") for number in range(15)]))
+    watch.turn(level(11))
+    assert len(watch.told()) == 2, "two at a time"
+    found = [watch.store.notices.of_alert(one, one.group) for one in watch.alerts()]
+    assert [[one.channel for one in its] for its in found] == [["mail"]] * 15
+    assert len({one.notice for its in found for one in its}) == 11
 
 
 def kept(watch: Watch, name: str = "mail") -> Kept:
@@ -286,6 +329,22 @@ def test_what_is_old_is_forgotten_and_of_the_rest_no_more_than_so_many_kept(make
     watch.turn()
     assert watch.alerts() == []
     assert watch.store.groups() == {}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_channel_that_breaks_off_is_tried_again_while_the_database_does_not_answer(
+    two_workspaces: Services, make: Make
+) -> None:
+    def breaks_off(_: object) -> Sent:
+        raise RuntimeError("nobody thought of it")
+
+    channel = Kept(breaks_off)
+    watch = make(senders={"mail": channel})
+    two_workspaces.database.close()
+    for _ in range(6):
+        watch.turn(level(11))
+    assert len(channel.notices) > 1
+    two_workspaces.database.open()
 
 
 def test_a_database_that_does_not_answer_is_told_without_it(two_workspaces: Services, make: Make, clock: Clock) -> None:

@@ -117,6 +117,11 @@ def test_a_rule_is_changed_key_by_key_added_or_switched_off(tmp_path: Path) -> N
         ("[[routes]]\nchannels = ['log']\nrepeat = '1s'\n", 3, "must be 5s at least"),
         ("[[routes]]\nchannels = ['log']\nescalate = [{after = '5m', channels = ['boss']}]\n", 3, "no channel 'boss'"),
         ("[[routes]]\nchannels = ['log']\nescalate = [{after = -60, channels = ['log']}]\n", 3, "it is after -60"),
+        (
+            "[[routes]]\nchannels = ['log']\nescalate = [{after = 60, channels = []}, {after = 5, channels = []}]\n",
+            3,
+            "it is after 5 seconds, and a step comes before the one ahead of it",
+        ),
         ("[[routes]]\nchannels = ['log']\ngroup_by = ['two words']\n", 3, "cannot be the name of a label"),
         ('[rules.disk-low]\nsummary = "one\\nBcc: all@example.org"\n', 2, "it is not one line"),
     ],

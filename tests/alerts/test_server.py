@@ -90,5 +90,5 @@ def test_a_stage_that_fails_is_told_and_goes_on_being_known_when_who_evaluated_i
     assert deaths[0]["labels"]["severity"] == "warning"
     (same,) = [one for one in served.get("/v1/alerts")["alerts"] if one["rule"] == "stage-failing"]
     assert same["id"] == alert["id"]
-    keys = [headers["Discern-NoticeDelivery"] for headers, _ in posted.requests]
+    keys = [headers["Discern-Delivery"] for headers, _ in posted.requests]
     assert len(keys) == len(set(keys))

@@ -82,7 +82,6 @@ def test_what_is_said_later_takes_its_place_and_all_of_it_stays(two_workspaces: 
     assert (last.number, last.by, last.note) == (4, "key:1", "the invoice was found")
     (held,) = services.labels.store.judged("default", "toy-record", datetime(2020, 1, 1, tzinfo=UTC))
     assert (held.positive, held.source, held.decision, held.score) == (False, "appeal", "flag", about.score)
-    assert services.labels.store.latest() == held.label_id
 
 
 def test_the_same_label_twice_is_one_and_a_file_that_is_taken_twice_too(two_workspaces: Services) -> None:
@@ -299,21 +298,22 @@ def test_the_hold_out_is_a_share_of_all_and_another_secret_holds_out_others() ->
 def test_what_is_wanted_is_held_out_unlabelled_and_not_from_memory_whatever_was_decided(holding: Services) -> None:
     decisions: list[Decision] = ["clear", "review", "flag"]
     there = [kept(holding, decision=decisions[number % 3], cached=number % 7 == 0) for number in range(300)]
-    page, further = holding.labels.wanted("default", limit=500)
-    assert further is None
+    page = holding.labels.wanted("default", limit=500).verdicts
     held_out = [one for one in there if holding.labels.hold_out.holds(UUID(one.id)) and not one.cached]
     assert [one.id for one in page] == [one.id for one in reversed(held_out)]
     assert 20 < len(page) < 90
-    assert {one.decision for one in page} == set(decisions)
-    label, _ = say(holding, page[0], "odd", selected_by="holdout")
+    decided = {one.id: one.decision for one in there}
+    assert {decided[one.id] for one in page} == set(decisions)
+    label, _ = say(holding, held_out[-1], "odd", selected_by="holdout")
     assert label.propensity == 0.2
     (known,) = holding.labels.store.judged("default", "toy-record", datetime(2020, 1, 1, tzinfo=UTC))
     assert known.held_out == 0.2
-    again, _ = holding.labels.wanted("default", limit=500)
+    again = holding.labels.wanted("default", limit=500).verdicts
     assert [one.id for one in again] == [one.id for one in page[1:]]
-    first, after = holding.labels.wanted("default", limit=5)
-    second, _ = holding.labels.wanted("default", limit=500, after=after)
-    assert [*first, *second] == list(again)
+    first = holding.labels.wanted("default", limit=5)
+    second = holding.labels.wanted("default", limit=500, after=UUID(first.next))
+    assert first.verdicts + second.verdicts == again
+    assert second.next is None
     assert holding.labels.wanted("default", limit=5, detector="toy-image").verdicts == ()
 
 
@@ -344,6 +344,7 @@ def test_wanted_over_http_pages_and_shows_granted_detectors_alone(holding: Servi
     page = key(holding).get("/v1/labels/wanted?limit=3").json()
     assert len(page["verdicts"]) == 3
     assert page["next"] == page["verdicts"][-1]["id"]
+    assert not {"decision", "score", "label", "stages"} & {*page["verdicts"][0]}, "nobody is led by what was decided"
     assert key(holding, "reviewer", detectors=("toy-image",)).get("/v1/labels/wanted").json()["verdicts"] == []
 
 
@@ -459,7 +460,7 @@ def test_wanted_is_shown_without_what_was_decided(run: Run, holding: Services, m
     assert "flag" not in ran.out
     assert "--after" in ran.err
     lines = run("label", "wanted", "--json").out.splitlines()
-    assert msgspec.json.decode(lines[0], type=Verdict).decision == "flag"
+    assert {*msgspec.json.decode(lines[0])} == {"id", "detector", "version", "input", "created_at"}
 
 
 # ---- Subjects ------------------------------------------------------------------------------------------------------

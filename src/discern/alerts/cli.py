@@ -108,7 +108,7 @@ def _add_silences(group: typer.Typer, opened: Callable[[], Alerts]) -> None:
     @group.command("unsilence")
     def unsilence(silence_id: str = typer.Argument(help="Its id.")) -> None:
         """End a silence."""
-        found = opened().desk.end_silence(LOCAL, _id(silence_id))
+        found = opened().desk.end_silence(LOCAL, _id(silence_id, "discern alert silence"))
         typer.echo(f"{found.id} has ended.")
 
 
@@ -193,8 +193,8 @@ def _state(text: str) -> AlertState | None:
     raise CallerError(f"There is no state {text[:100]!r}.", mend=f"Use one of: {', '.join(ALERT_STATES)}.")
 
 
-def _id(text: str) -> UUID:
+def _id(text: str, where: str = "discern alert list") -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise CallerError(f"{text[:100]!r} is no id.", mend="`discern alert list` shows them.") from error
+        raise CallerError(f"{text[:100]!r} is no id.", mend=f"`{where}` shows them.") from error

@@ -130,12 +130,13 @@ def _secret(own: Text, path: tuple[str, ...], key: str, spec: ChannelSpec, read:
 
 
 def _route(own: Text, path: tuple[str, ...], spec: RouteSpec, names: list[str]) -> Route:
-    steps = []
+    steps: list[Step] = []
     for step in spec.escalate:
         _check_channels(own, (path, "escalate"), step.channels, names)
         after = amount(own, path, "escalate", step.after)
-        if after < 0:
-            raise own.fault(path, "escalate", f"it is after {after:g} seconds, and nothing is before it is told")
+        if after < (steps[-1].after if steps else 0.0):
+            what = "a step comes before the one ahead of it" if steps else "nothing is before it is told"
+            raise own.fault(path, "escalate", f"it is after {after:g} seconds, and {what}", "Write the earliest first.")
         steps.append(Step(after, tuple(step.channels)))
     _check_channels(own, (path, "channels"), spec.channels, names)
     for label in spec.group_by:

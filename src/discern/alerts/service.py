@@ -124,6 +124,8 @@ class AlertDesk:
         """Silence alerts for a time. Raises CallerError and Forbidden."""
         now = self._clock()
         starts_at = asked.starts_at or now
+        if starts_at - now > _LONGEST_SILENCE:
+            raise CallerError(f"A silence begins in {_LONGEST_SILENCE.days} days at most.", mend="Make it later.")
         if (asked.ends_at is None) == (asked.seconds is None):
             raise CallerError("A silence ends at a time.", mend="Give ends_at or seconds.")
         ends_at = asked.ends_at or starts_at + _span(asked.seconds or 0.0)

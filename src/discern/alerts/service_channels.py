@@ -27,7 +27,7 @@ from discern.store.outbound import AddressRefused, Network, Outbound, networks
 from discern.store.secret_files import SecretFile
 
 log = logging.getLogger(__name__)
-DELIVERY_HEADER = "Discern-NoticeDelivery"
+DELIVERY_HEADER = "Discern-Delivery"
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 _LEAST_SECRET = 4
 _encode = msgspec.json.Encoder().encode
@@ -72,7 +72,7 @@ class WebhookSender:
         self._address = address
 
     def send(self, notice: Notice, key: str) -> Sent:
-        """Post it, with `key` in the header `Discern-NoticeDelivery`."""
+        """Post it, with `key` in the header `Discern-Delivery`."""
         body = _encode(alertmanager_body(notice, self._channel.name, self._address))
         headers = {
             "Content-Type": "application/json",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from uuid import UUID
 
-from discern.alerts.ports import Sender
+from discern.alerts.ports import Sender, Sent
 from discern.alerts.rules_delivery import pause_after
 from discern.alerts.rules_notices import route_of, shown_alert
 from discern.alerts.rules_states import ended
@@ -128,7 +128,13 @@ class Emergency:
             work.start()
 
     def _send_one(self, name: str, sender: Sender, notice: Notice, key: str, repeat: float) -> None:
-        sent = sender.send(notice, key)
+        sent = Sent("it broke off in a way nobody thought of; the log has it")
+        try:
+            sent = sender.send(notice, key)
+        finally:
+            self._note(name, sent, repeat, key)
+
+    def _note(self, name: str, sent: Sent, repeat: float, key: str) -> None:
         moment = self._monotonic()
         with self._guard:
             tries = self._tries[name][0] + 1

@@ -23,7 +23,7 @@ import msgspec
 from discern.alerts.rules_catalogue import Known
 from discern.alerts.rules_notices import mutes, planned, route_of
 from discern.alerts.rules_readings import Memory
-from discern.alerts.rules_states import Change, begun, ended, key_of, next_states, shifted
+from discern.alerts.rules_states import Change, begun, ended, key_of, labels_of, next_states, shifted
 from discern.alerts.service_emergency import Emergency
 from discern.alerts.service_turns import Turns
 from discern.alerts.sources_readings import LastReading
@@ -181,10 +181,14 @@ class Engine:
         for alert in alerts.values():
             if alert.state == "resolved" or not self._is_ours(alert):
                 continue
-            if alert.rule in rules:
-                known[alert.rule][key_of(rules[alert.rule], alert)] = alert
-            else:
+            rule = rules.get(alert.rule)
+            if rule is None:
                 found.append(ended(alert, now, "the rule is gone"))
+            elif set(alert.labels) > set(labels_of(rule, key_of(rule, alert), alert.machine)):
+                # Several of them would be one, and all but one never looked at again.
+                found.append(ended(alert, now, "the rule goes by fewer labels"))
+            else:
+                known[rule.name][key_of(rule, alert)] = alert
         for rule in rules.values():
             found.extend(next_states(rule, memory.observe(rule), known[rule.name], now, self._begin(now)))
         return found
@@ -235,7 +239,7 @@ class Engine:
             return
         told = {alert.id: alert for alert in plan.told}
         said = [(alerts[alert_id], event) for alert_id, event in plan.events]
-        self._store.tell(plan.notices, list(told.values()), said, plan.groups, now)
+        self._store.tell(plan.notices, list(told.values()), said, plan.groups, now, self._turns.still_leads)
         alerts.update(told)
         for _, channels in plan.notices:
             for channel in channels:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from discern.core.clock import Clock, utc_now
 from discern.store.database import Database
-from discern.store.turns import Turn, held_since
+from discern.store.turns import StillHeld, Turn, held_since
 
 _MOST_CHARACTERS = 48
 _OF_MACHINES = "alerts of "
@@ -32,6 +32,11 @@ class Turns:
     def lead(self) -> bool:
         """Tell whether this process leads."""
         return self._machine.take() and self._lead.take()
+
+    @property
+    def still_leads(self) -> StillHeld:
+        """What tells, in a transaction, whether nobody else has led since this process did."""
+        return self._lead.is_held
 
     def reporting(self, since: datetime) -> set[str]:
         """Return the machines that some process has evaluated since."""

@@ -29,6 +29,7 @@ from discern.core.months import least_id
 from discern.core.workspace import DEFAULT_WORKSPACE
 from discern.store.database import Database
 from discern.store.metadata import workspaces
+from discern.store.turns import StillHeld
 
 _AT_ONCE = 200
 _PAGE = 200
@@ -127,9 +128,15 @@ class AlertStore:
         said: Sequence[tuple[Alert, Event]],
         told_at: Mapping[str, datetime],
         now: datetime,
+        still_leads: StillHeld,
     ) -> None:
-        """Write notices, with what is known of their alerts from here on, in one transaction."""
+        """Write notices, with what is known of their alerts from here on, in one transaction.
+
+        Raises Stale where somebody else leads by then: what was kept from writing for long has been told by them.
+        """
         with self._database.write() as connection:
+            if not still_leads(connection):
+                raise Stale
             put_notices(connection, notices, now)
             for part in _parts(told):
                 _update_told(connection, part)

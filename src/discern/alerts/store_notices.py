@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, inser
 from sqlalchemy.exc import IntegrityError
 
 from discern.alerts.rules_delivery import FAR_AHEAD, LEASE
-from discern.alerts.rules_notices import Planned
+from discern.alerts.rules_notices import STORM, Planned
 from discern.alerts.store_tables import attempts, counts, deliveries, notices
 from discern.alerts.types import Alert, Attempt, DeliveryState, Notice, NoticeDelivery, Outcome
 from discern.core.ids import uuid7
@@ -141,7 +141,7 @@ class NoticeStore:
             connection.execute(insert(attempts).values(row | msgspec.structs.asdict(attempt)))
             _count(connection, channel, attempt.outcome, 1)
             done = connection.execute(update(deliveries).where(mine).values(changed)).rowcount
-            if done and state == "dead" and attempt.outcome == "failed" and not is_test:
+            if done and state == "dead" and not is_test:
                 _count(connection, channel, "gave_up", 1)
 
     def abandon(self, known: Collection[str], now: datetime) -> int:
@@ -156,14 +156,16 @@ class NoticeStore:
         return len(rows)
 
     def of_alert(self, alert: Alert, group: str) -> tuple[NoticeDelivery, ...]:
-        """Return how an alert was told: the deliveries of its group, or of a storm, from when it was told on."""
+        """Return how an alert was told: the deliveries of its group from then on, or of the storm it was first in."""
         if alert.told_at is None:
             return ()
         query = select(deliveries).join(notices, notices.c.id == deliveries.c.notice)
-        query = query.where(notices.c.group.in_([alert.group, group]), notices.c.at >= alert.told_at)
+        of_group = and_(notices.c.group.in_([alert.group, group]), notices.c.at >= alert.told_at)
+        query = query.where(or_(of_group, and_(notices.c.group == STORM, notices.c.at == alert.told_at)))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(deliveries.c.id).limit(_MOST_SHOWN)).all()
-        return self._with_attempts(rows)
+        told = {row.channel for row in rows if row.group != STORM and row.created_at == alert.told_at}
+        return self._with_attempts([row for row in rows if row.group != STORM or row.channel not in told])
 
     def get(self, delivery: UUID) -> NoticeDelivery | None:
         """Return one delivery with its attempts."""

@@ -31,7 +31,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "discern_notifications_total",
         "counter",
-        "Attempts to send a notice; the outcome `gave_up` counts notices that nobody got.",
+        "Attempts to send a notice; the outcome `gave_up` counts notices that did not arrive by the channel.",
         ("channel", "outcome"),
         of="alerts",
     ),

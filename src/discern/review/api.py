@@ -15,13 +15,12 @@ from discern.access.ports import Permit, PrincipalReader
 from discern.access.types import Principal, Resource
 from discern.core.errors import Forbidden
 from discern.core.verdict import Verdict
-from discern.detection.types import VerdictPage
 from discern.review.service import Labels, MayRead
 from discern.review.sources import json_lines
-from discern.review.types import Label, LabelHistory, LabelLine, LabelRequest, Taken
+from discern.review.types import Label, LabelHistory, LabelLine, LabelRequest, Taken, WantedList
 from discern.routes import answers, body_of, content_of, json_answer, takes
 
-LABEL_SCHEMAS = (LabelRequest, LabelLine, Label, LabelHistory, Taken)
+LABEL_SCHEMAS = (LabelRequest, LabelLine, Label, LabelHistory, Taken, WantedList)
 _LINES = {"schema": {"type": "string", "format": "binary"}}
 _MANY: dict[str, Any] = {
     "requestBody": {
@@ -98,10 +97,10 @@ def _add_many(
     @router.get(
         "/labels/wanted",
         summary="Which held-out verdicts have no label?",
-        description="The random hold-out of `holdout_share`, newest first. A page may have fewer than `limit` and be "
-        "followed by others.",
+        description="The random hold-out of `holdout_share`, newest first, without what was decided. A page may have "
+        "fewer than `limit` and be followed by others.",
         response_class=Response,
-        responses=answers("VerdictPage", description="A page; give its `next` as `after` to go on."),
+        responses=answers("WantedList", description="A page; give its `next` as `after` to go on."),
     )
     async def show_wanted(
         request: Request,
@@ -112,8 +111,7 @@ def _add_many(
         principal = principal_of(request)
         may = _by_detector(permit, principal, _READ)
         look = partial(labels.wanted, principal.workspace, limit=limit, detector=detector, after=after, may=may)
-        verdicts, further = await to_thread.run_sync(look)
-        return json_answer(VerdictPage(verdicts, None if further is None else str(further)))
+        return json_answer(await to_thread.run_sync(look))
 
 
 _LABEL, _READ = "verdicts.label", "verdicts.read"

@@ -90,18 +90,17 @@ def _add_wanted(group: typer.Typer, labels: Callable[[], Labels], check_workspac
         as_json: bool = typer.Option(False, "--json", help="One JSON object a line instead of a table."),
         workspace: str = _WORKSPACE,
     ) -> None:
-        """List verdicts of the random hold-out that have no label, newest first."""
+        """List verdicts of the random hold-out that have no label, newest first, without what was decided."""
         check_workspace(workspace)
-        page, further = labels().wanted(workspace, limit=limit, detector=detector, after=after)
+        page = labels().wanted(workspace, limit=limit, detector=detector, after=after)
         if as_json:
-            for verdict in page:
+            for verdict in page.verdicts:
                 typer.echo(msgspec.json.encode(verdict).decode())
         else:
-            # Without what was decided: whoever labels is not to be led by it.
             table = Table(Column("Id", no_wrap=True), "When", "Detector", "Input", box=None, pad_edge=False)
-            for verdict in page:
+            for verdict in page.verdicts:
                 when, detector_name = f"{verdict.created_at:%Y-%m-%d %H:%M:%S}", f"{verdict.detector} {verdict.version}"
                 table.add_row(verdict.id, when, detector_name, f"{verdict.input.kind} {verdict.input.sha256[:12]}")
             print_table(table)
-        if further is not None:
-            typer.echo(f"There may be more: --after {further}", err=True)
+        if page.next is not None:
+            typer.echo(f"There may be more: --after {page.next}", err=True)

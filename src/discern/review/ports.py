@@ -30,10 +30,6 @@ ClassesOf = Callable[[str, str], tuple[str, str]]
 class JudgedVerdicts(Protocol):
     """Labels as quality reads them. Down means StorageUnavailable: quality stays as it was."""
 
-    def latest(self) -> UUID | None:
-        """Return the id of the label that came last, of all workspaces."""
-        ...
-
     def labelled_detectors(self, since: datetime) -> Sequence[tuple[str, str]]:
         """Return the workspaces and detectors that have labels of verdicts since a time."""
         ...
@@ -43,5 +39,5 @@ class JudgedVerdicts(Protocol):
         ...
 
     def counts(self) -> Sequence[Counted]:
-        """Return how many labels there ever were, deleted ones too."""
+        """Return how many labels there ever were, deleted ones too: it changes with every one that is kept."""
         ...

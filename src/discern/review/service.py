@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC
 from functools import lru_cache
 from itertools import islice
-from typing import NamedTuple
 from uuid import UUID
 
 from discern.access.types import LOCAL, Principal
@@ -25,7 +24,18 @@ from discern.privacy.ports import Seals
 from discern.review.ports import ClassesOf, VerdictsToLabel
 from discern.review.rules import check_time, class_of, draw_of, propensity_of
 from discern.review.store import LabelStore, bound_to
-from discern.review.types import Draft, Label, LabelHistory, LabelLine, LabelRequest, Line, RefusedLine, Taken
+from discern.review.types import (
+    Draft,
+    Label,
+    LabelHistory,
+    LabelLine,
+    LabelRequest,
+    Line,
+    RefusedLine,
+    Taken,
+    WantedList,
+    WantedVerdict,
+)
 from discern.store.secret_files import SecretFile
 
 MayRead = Callable[[Verdict], bool]
@@ -33,13 +43,6 @@ _AT_A_TIME = 1000
 _MOST_REFUSED_SHOWN = 100
 _IDS_A_LOOK = 5000
 _MOST_IDS = 100_000
-
-
-class WantedPage(NamedTuple):
-    """Held-out verdicts without a label, newest first; `after` is what to go on after, None at the end."""
-
-    verdicts: tuple[Verdict, ...]
-    after: UUID | None
 
 
 class HoldOut:
@@ -132,14 +135,14 @@ class Labels:
         detector: str | None = None,
         after: UUID | None = None,
         may: MayRead = lambda _: True,
-    ) -> WantedPage:
-        """Return verdicts that are held out and have no label, newest first.
+    ) -> WantedList:
+        """Return verdicts that are held out and have no label, newest first, without what was decided.
 
         A page looks at a hundred thousand verdicts at most, so it may have fewer than `limit` and be followed by more.
         Raises CallerError where nothing is held out.
         """
         is_held_out = self.hold_out.teller()
-        found: list[Verdict] = []
+        found: list[WantedVerdict] = []
         looked_at = 0
         while len(found) < limit and looked_at < _MOST_IDS:
             ids = self._verdicts.ids(workspace, detector, after, _IDS_A_LOOK)
@@ -147,13 +150,13 @@ class Labels:
             for verdict in self._unlabelled(workspace, [one for one in ids if is_held_out(one)]):
                 # An answer from memory is about an input that was judged before, and counted then.
                 if not verdict.cached and may(verdict):
-                    found.append(verdict)
+                    found.append(_wanted(verdict))
                     if len(found) == limit:
-                        return WantedPage(tuple(found), UUID(verdict.id))
+                        return WantedList(tuple(found), verdict.id)
             if len(ids) < _IDS_A_LOOK:
-                return WantedPage(tuple(found), None)
+                return WantedList(tuple(found))
             after = ids[-1]
-        return WantedPage(tuple(found), after)
+        return WantedList(tuple(found), None if after is None else str(after))
 
     def _unlabelled(self, workspace: str, held_out: Sequence[UUID]) -> Iterator[Verdict]:
         labelled = self.store.labelled(workspace, held_out)
@@ -227,6 +230,10 @@ class Labels:
         if key is None:  # shredded since the verdict was read
             raise _unknown(UUID(verdict.id))
         return sealed(key_id, key, note.encode(), bound_to(workspace, verdict.id))
+
+
+def _wanted(verdict: Verdict) -> WantedVerdict:
+    return WantedVerdict(verdict.id, verdict.detector, verdict.version, verdict.input, verdict.created_at)
 
 
 def _classes(classes_of: ClassesOf, verdict: Verdict) -> tuple[str, str]:

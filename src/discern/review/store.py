@@ -170,12 +170,6 @@ class LabelStore:
 
     # What quality and drift read.
 
-    def latest(self) -> UUID | None:
-        """Return the id of the label that came last; see the port."""
-        with self._database.read() as connection:
-            found: UUID | None = connection.execute(select(labels.c.id).order_by(labels.c.id.desc()).limit(1)).scalar()
-        return found
-
     def labelled_detectors(self, since: datetime) -> list[tuple[str, str]]:
         """Return the workspaces and detectors that have labels; see the port."""
         query = select(labels.c.workspace, labels.c.detector).where(labels.c.verdict_at >= since).distinct()

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from discern.core.errors import CallerError
-from discern.core.verdict import Decision, Verdict
+from discern.core.verdict import Decision, InputFacts, Verdict
 
 Selection = Literal["holdout", "flagged", "unblocked", "sampled", "all", "unknown"]
 """How a verdict came to be labelled.
@@ -79,6 +79,23 @@ class LabelHistory(msgspec.Struct, frozen=True):
     detector: str
     version: str
     labels: tuple[Label, ...]
+
+
+class WantedVerdict(msgspec.Struct, frozen=True):
+    """A held-out verdict that wants a label, without what was decided: whoever labels is not to be led by it."""
+
+    id: str
+    detector: str
+    version: str
+    input: InputFacts
+    created_at: _Utc
+
+
+class WantedList(msgspec.Struct, frozen=True):
+    """A page of them, newest first. `next` continues it, None at the end."""
+
+    verdicts: tuple[WantedVerdict, ...]
+    next: str | None = None
 
 
 class RefusedLine(msgspec.Struct, frozen=True):

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -42,6 +44,10 @@ turns = Table(
     Column("held_until", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("workspace", "name"),
 )
+
+
+StillHeld = Callable[[Connection], bool]
+"""Tells, in the caller's transaction, whether a turn is still that of who had it."""
 
 
 def held_since(database: Database, since: datetime) -> set[str]:
@@ -74,6 +80,11 @@ class Turn:
         if found is not None and found.holder == self._holder and found.held_until - now > self._length * 2 / 3:
             return True
         return self._is_written(now, now + self._length)
+
+    def is_held(self, connection: Connection) -> bool:
+        """Tell, in the caller's transaction, whether nobody else has taken the turn since it was ours."""
+        query = select(turns.c.holder).where(self._row())
+        return connection.execute(query).scalar() == self._holder
 
     def give_back(self) -> None:
         """Let another process have it at once. Raises StorageUnavailable."""

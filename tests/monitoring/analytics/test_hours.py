@@ -93,6 +93,20 @@ def test_rolling_up_again_changes_nothing(world: World) -> None:
     assert stored(world.services) == before
 
 
+def test_what_is_rolled_up_while_somebody_reads_is_not_missed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy_hours(world.services, [THIS - 80 * HOUR, THIS - 20 * HOUR])
+    read = world.store.between
+
+    def between(*arguments: Any, **options: Any) -> list[HourRow]:
+        monkeypatch.setattr(world.store, "between", read)
+        found = read(*arguments, **options)
+        World(world.services).analytics.roll_up()
+        return found
+
+    monkeypatch.setattr(world.store, "between", between)
+    assert in_hours(world.analytics.hours(*EVER)) == on_the_ledger(world.services)
+
+
 def test_verdicts_that_come_late_are_counted_with_their_hour(world: World) -> None:
     busy_hours(world.services, [THIS - 20 * HOUR, THIS - 50 * HOUR])
     assert world.analytics.roll_up() == 2

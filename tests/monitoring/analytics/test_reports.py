@@ -89,6 +89,17 @@ def test_a_week_is_told_with_its_days_and_the_change_against_the_week_before(wor
     assert f"{len(page.attention)} things need attention." in page.lead
 
 
+def test_a_week_that_still_runs_is_held_against_as_much_of_the_week_before(world: World) -> None:
+    world.now = MONDAY + 2 * DAY + timedelta(minutes=10)
+    report = world.reports.report("default", period_of("week", MONDAY.date(), UTC, world.now))
+    assert report.verdicts.before == 4 * 6, "two days of the week before, of which each has twice six"
+    page = page_of(report)
+    assert " against as many hours of the week before; " in page.lead
+    over = weekly(world)
+    assert (over.since, over.verdicts.value) == (MONDAY - 7 * DAY, 14 * 6)
+    assert "as many hours" not in page_of(over).lead
+
+
 def test_every_format_has_the_same_facts(world: World) -> None:
     page = page_of(weekly(world))
     written = html(page)

@@ -110,6 +110,10 @@ def test_parquet_has_a_folder_a_month_and_the_same_columns_each_time(world: Worl
     world.analytics.roll_up(whole=True)
     assert exports.write(tmp_path, "default", *span)["hours"] == written["hours"]
     assert sum(parquet.read_table(tmp_path / "hours")["verdicts"].to_pylist()) == 241
+    with world.services.database.write() as connection:
+        connection.execute(text("DELETE FROM verdicts"))
+    assert exports.write(tmp_path, "default", *span, verdicts=True)["verdicts"] == 0
+    assert list((tmp_path / "verdicts").rglob("*.parquet*")) == [], "what is gone from the ledger is not left there"
     assert exports.write(tmp_path / "other", "other", *span, verdicts=True) == {"hours": 0, "verdicts": 0}
     assert list((tmp_path / "other").rglob("*.parquet*")) == []
 

@@ -56,9 +56,6 @@ class LabelsInMemory:
         self.given: list[Judged] = []
         self.reads = 0
 
-    def latest(self) -> UUID | None:
-        return max((one.label_id for one in self.given), default=None)
-
     def labelled_detectors(self, since: datetime) -> list[tuple[str, str]]:
         return [("default", "toy")] if self.given else []
 
@@ -154,6 +151,16 @@ def test_what_the_bundle_does_not_tell_is_said(world: World) -> None:
     assert any("not installed here" in one for one in world.report().releases[0].caveats)
     world.evidence = Evidence(frozenset({"only"}), CalibrationDoubt(0.01, 0.01, 0.0), pools_videos=True)
     assert [one[:16] for one in world.report().releases[0].caveats] == ["Scores of clips "]
+
+
+def test_a_label_is_seen_whose_id_was_made_before_that_of_one_that_was_seen(world: World) -> None:
+    at = world.ask(1, scores_of(50))
+    late, early = judged(0.9, positive=True, verdict_at=at), judged(0.9, positive=True, verdict_at=at)
+    late, early = (one._replace(label_id=made) for one, made in ((late, UUID(int=2)), (early, UUID(int=1))))
+    for number, one in enumerate((late, early), start=1):
+        world.labels.given.append(one)
+        (release,) = world.report().releases
+        assert release.windows[0].labels == number
 
 
 def test_labels_that_have_come_make_a_window_mature_and_late_ones_keep_it_from_being(world: World) -> None:

@@ -110,11 +110,16 @@ def _lead(report: ActivityReport, concerns: int) -> str:
         return f"Nothing was asked {about}." + _needs(concerns)
     change = ""
     if report.verdicts.ratio is not None:
-        change = f", {_percent(report.verdicts.ratio)} against the {report.period} before"
+        change = f", {_percent(report.verdicts.ratio)} against {_before(report)}"
     flagged = report.flag.value / report.verdicts.value
     cost = f" It cost {money(report.cost.value, report.currency)}." if report.cost.value else ""
     said = f"{_count(report.verdicts.value, 'verdict')} came{change}; {flagged:.1%} were flagged."
     return said + cost + _needs(concerns)
+
+
+def _before(report: ActivityReport) -> str:
+    part = "as many hours of " if report.made_at < report.until else ""
+    return f"{part}the {report.period} before"
 
 
 def _needs(concerns: int) -> str:
@@ -188,6 +193,8 @@ def _verdicts(report: ActivityReport) -> Iterator[str | Grid | Chart]:
     )
     rows = tuple((name, f"{one.value:,.0f}", f"{one.before:,.0f}", _ratio(one)) for name, one in changes)
     yield Grid(("", "Verdicts", f"The {report.period} before", "Change"), rows)
+    if report.made_at < report.until:
+        yield f"The {report.period} still runs: it is held against {_before(report)}."
     if report.callers:
         yield f"Asked by {_count(report.callers, 'key or user', 'keys and users')}."
     elif report.verdicts.value:
@@ -251,7 +258,7 @@ def _cost(report: ActivityReport) -> Iterator[str | Grid | Chart]:
     if report.cost.value or report.cost.before:
         cost, before = (money(one, report.currency) for one in (report.cost.value, report.cost.before))
         change = "" if report.cost.ratio is None else f" ({_ratio(report.cost)})"
-        yield f"{cost}, against {before} in the {report.period} before{change}."
+        yield f"{cost}, against {before} in {_before(report)}{change}."
         rows = tuple(
             (f"{one.detector} {one.version}", money(one.cost, report.currency)) for one in report.detectors if one.cost
         )

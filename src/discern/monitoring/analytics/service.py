@@ -212,9 +212,10 @@ class Analytics:
         sketches: bool = True,
     ) -> list[HourRow]:
         """Return hours from the one time to before the other as they stand, oldest first. Raises StorageUnavailable."""
+        # Before the rows: what is rolled up between the two is then among both, not among neither.
+        fresh = max(since, self._fresh())
         rows = self._store.between(since, until, workspace=workspace, detector=detector, sketches=sketches)
         known: dict[Key, HourRow] = {(row.hour, row.release): row for row in rows}
-        fresh = max(since, self._fresh())
         tallied: dict[Key, Numbers] = {}
         if until > fresh:
             tallied = {

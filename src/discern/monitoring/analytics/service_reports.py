@@ -2,6 +2,7 @@
 
 - What a part cannot tell is said to be absent, with the reason; the rest is told all the same.
 - A report of a workspace has nothing of another's.
+- A period that still runs is held against as much of the one before it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
 from discern.core.clock import Clock, utc_now
@@ -57,10 +58,10 @@ class Reports:
 
     def report(self, workspace: str, period: Period, detector: str | None = None) -> ActivityReport:
         """Return the report of a period. Raises CallerError and StorageUnavailable."""
-        since, until, before = period.since, period.until, period.before()
+        since, until, now = period.since, period.until, self._clock()
         hours, hours_before = (
-            self._analytics.hours(one.since, one.until, workspace=workspace, detector=detector)
-            for one in (period, before)
+            self._analytics.hours(*one, workspace=workspace, detector=detector)
+            for one in ((since, until), _held_against(period, now))
         )
         found, found_before = (row_of(_ANY_TIME, "", "", rows) for rows in (hours, hours_before))
         absent: list[str] = []
@@ -80,7 +81,7 @@ class Reports:
             since=since,
             until=until,
             time_zone=str(period.zone),
-            made_at=self._clock(),
+            made_at=now,
             currency=self._analytics.prices.currency,
             verdicts=_change(found.verdicts, found_before.verdicts),
             flag=_change(found.flag, found_before.flag),
@@ -106,6 +107,15 @@ class Reports:
             ),
             absent=tuple(absent),
         )
+
+
+def _held_against(period: Period, now: datetime) -> tuple[datetime, datetime]:
+    """Return the period before; of one that still runs as many hours as it has run."""
+    before = period.before()
+    if now >= period.until:
+        return before.since, before.until
+    hours_run = max(0, round((now - period.since).total_seconds() / 3600))
+    return before.since, min(before.until, before.since + timedelta(hours=hours_run))
 
 
 def _change(value: float, before: float) -> Change:

@@ -66,7 +66,7 @@ def hour_values(row: HourRow, currency: str) -> tuple[Any, ...]:
 def write_month(
     folder: Path, name: str, month: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]]
 ) -> int:
-    """Write `folder/name/month=.../part-0.parquet`; return how many rows. Nothing is written of none.
+    """Write `folder/name/month=.../part-0.parquet`; return how many rows. Of none there is no file.
 
     Raises CallerError where it cannot be written.
     """
@@ -91,6 +91,7 @@ def write_month(
                 written += len(part)
         if not written:
             unfinished.unlink()
+            path.unlink(missing_ok=True)
             return 0
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())

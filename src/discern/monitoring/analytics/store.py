@@ -26,9 +26,7 @@ from sqlalchemy import (
     and_,
     delete,
     func,
-    insert,
     select,
-    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -187,6 +185,7 @@ class BudgetStore:
         with self._database.write() as connection:
             if budget == Budget():
                 connection.execute(delete(budgets).where(its))
-            elif connection.execute(update(budgets).where(its).values(values)).rowcount != 1:
-                connection.execute(insert(budgets).values({"workspace": workspace, **values}))
+            else:
+                put = _INSERTS[self._database.dialect](budgets).values({"workspace": workspace, **values})
+                connection.execute(put.on_conflict_do_update(index_elements=["workspace"], set_=values))
             self._trail.append(connection, act)

@@ -72,7 +72,7 @@ class Quality:
         self._labels: dict[tuple[str, str], list[Judged]] = {}
         self._delays: dict[tuple[str, str], Delays] = {}
         self._standings: dict[Release, Standing] = {}
-        self._latest: object = None
+        self._given: object = None
         self._whole_at: datetime | None = None
 
     def tend(self) -> None:
@@ -156,15 +156,16 @@ class Quality:
         self._counts = {release: its for release, its in kept.items() if its}
 
     def _read_labels(self, first: datetime, *, anew: bool) -> None:
-        latest = self._judged.latest()
-        if not anew and latest == self._latest:
+        # Not by the last id: one that is kept later may have been made before.
+        given = sorted(self._judged.counts())
+        if not anew and given == self._given:
             return
         self._labels = {
             (workspace, detector): list(self._judged.judged(workspace, detector, first))
             for workspace, detector in self._judged.labelled_detectors(first)
         }
         self._delays = {one: delays_of(labels, self._options.label_share) for one, labels in self._labels.items()}
-        self._latest = latest
+        self._given = given
 
     def _measure(self, release: Release, evidence: Evidence | None, now: datetime) -> None:
         place = release.workspace, release.detector
