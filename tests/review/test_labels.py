@@ -134,6 +134,33 @@ def test_threads_that_say_the_same_at_the_same_time_leave_one_label(two_workspac
     assert sum(one.labels for one in services.labels.store.counts()) == 2
 
 
+def test_many_who_label_the_same_verdicts_at_once_in_any_order_are_all_heard(two_workspaces: Services) -> None:
+    services = two_workspaces
+    abouts = [kept(services) for _ in range(10)]
+    failures: list[BaseException] = []
+
+    def label(number: int) -> None:
+        ordered = abouts if number % 2 else abouts[::-1]
+        source = f"team-{number}"
+        lines = [LabelLine(verdict_id=UUID(one.id), label=CLASSES[number % 2], source=source) for one in ordered]
+        try:
+            assert services.labels.take(lines, OWNER) == Taken(10, 0, 0, ())
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=label, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for about in abouts:
+        history = said(services, about)
+        assert [number for number, *_ in history] == list(range(1, 17))
+        assert {source for *_, source in history} == {f"team-{number}" for number in range(16)}
+    assert sum(one.labels for one in services.labels.store.counts()) == 160
+
+
 def test_a_label_of_no_class_or_time_or_selection_is_refused_and_nothing_is_kept(services: Services) -> None:
     about = kept(services)
     now = datetime.now(UTC)
