@@ -458,12 +458,29 @@ def test_files_are_imported_and_rows_that_cannot_be_are_told(run: Run, home: Pat
     assert run("label", "set", about[0].id, "strange").code == 1
 
 
+def test_what_comes_before_the_row_at_which_a_file_breaks_off_is_kept_and_told(
+    run: Run, home: Path, tmp_path: Path
+) -> None:
+    services = build_services(load_settings({"DISCERN_HOME": str(home)}))
+    services.open()
+    about = kept(services)
+    services.close()
+    table = tmp_path / "labels.csv"
+    table.write_text(f"verdict_id,label,note\n{about.id},odd,\n{about.id},fine,{'x' * 200_000}\n")
+    ran = run("label", "import", table)
+    assert ran.code == 1
+    assert "1 labels are kept, 0 were known, 1 were refused." in ran.out
+    assert ran.err.startswith("row 2: This row and those after it cannot be read: ")
+    assert "field larger than field limit" in ran.err
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("labels.txt", "", "neither .csv nor .parquet"),
         ("labels.csv", "id,label\n", "has the column 'id'"),
         ("labels.csv", "verdict_id\n", "lacks the column 'label'"),
+        ("labels.csv", "verdict_id,label,label\n", "has the column 'label' twice"),
         ("labels.csv", "\xff\xfe", "has the column"),
         ("labels.parquet", "no such thing", "is no Parquet file"),
     ],
