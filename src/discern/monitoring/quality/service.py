@@ -156,7 +156,8 @@ class Quality:
         self._counts = {release: its for release, its in kept.items() if its}
 
     def _read_labels(self, first: datetime, *, anew: bool) -> None:
-        latest = self._judged.latest()
+        # By their number as well: of a process whose clock is behind another's the last label has not the last id.
+        latest = self._judged.latest(), sorted(self._judged.counts())
         if not anew and latest == self._latest:
             return
         self._labels = {
