@@ -185,8 +185,9 @@ class BudgetStore:
         values = {"amount": budget.amount, "verdicts": budget.verdicts}
         its = budgets.c.workspace == workspace
         with self._database.write() as connection:
+            # First, for it has those who write the first budget at once come one after the other.
+            self._trail.append(connection, act)
             if budget == Budget():
                 connection.execute(delete(budgets).where(its))
             elif connection.execute(update(budgets).where(its).values(values)).rowcount != 1:
                 connection.execute(insert(budgets).values({"workspace": workspace, **values}))
-            self._trail.append(connection, act)
