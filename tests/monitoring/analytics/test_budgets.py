@@ -102,7 +102,11 @@ def test_a_change_is_on_the_audit_log(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "budget", [*(Budget(amount=one) for one in (0.0, -1.0, 1e300, 5e-324, float("nan"))), Budget(verdicts=0)]
+    "budget",
+    [
+        *(Budget(amount=one) for one in (0.0, -1.0, 1e300, 5e-324, float("nan"))),
+        *(Budget(verdicts=one) for one in (0, 10**400, -(10**400))),
+    ],
 )
 def test_a_budget_that_cannot_be_is_refused(world: World, budget: Budget) -> None:
     with pytest.raises(CallerError, match="cannot be"):
