@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Connection, event
 
 from discern.alerts.ports import Sent
 from discern.alerts.types import Alert, Route, Selector, Silence, Step, Table
@@ -308,6 +310,32 @@ def kept(watch: Watch, name: str = "mail") -> Kept:
     sender = watch.senders[name]
     assert isinstance(sender, Kept)
     return sender
+
+
+def test_telling_many_groups_holds_up_nobody_who_writes_for_long(
+    make: Make, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    written = database.write
+
+    @contextmanager
+    def counting() -> Iterator[Connection]:
+        with written() as connection:
+            rows.append(0)
+
+            def count(*arguments: Any) -> None:
+                rows[-1] += len(arguments[3]) if arguments[5] else 1
+
+            event.listen(connection, "before_cursor_execute", count)
+            yield connection
+
+    apart = Route(name="all", channels=("mail",), group_by=("name",))
+    watch = make(table(rule(lasting=0.0), routes=[apart]))
+    monkeypatch.setattr(database, "write", counting)
+    watch.turn(*(level(20.0, f"n{number}") for number in range(900)))
+    assert {one.levels for one in watch.alerts()} == {1}
+    assert len(watch.store.groups()) == 900
+    assert max(rows) < 700, "rows of one transaction"
 
 
 def test_ten_thousand_of_one_rule_are_a_thousand_rows_and_one(make: Make) -> None:

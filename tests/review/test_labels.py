@@ -133,6 +133,33 @@ def test_threads_that_say_the_same_at_the_same_time_leave_one_label(two_workspac
     assert sum(one.labels for one in services.labels.store.counts()) == 2
 
 
+def test_many_who_label_the_same_verdicts_at_once_in_any_order_are_all_heard(two_workspaces: Services) -> None:
+    services = two_workspaces
+    abouts = [kept(services) for _ in range(10)]
+    failures: list[BaseException] = []
+
+    def label(number: int) -> None:
+        ordered = abouts if number % 2 else abouts[::-1]
+        source = f"team-{number}"
+        lines = [LabelLine(verdict_id=UUID(one.id), label=CLASSES[number % 2], source=source) for one in ordered]
+        try:
+            assert services.labels.take(lines, OWNER) == Taken(10, 0, 0, ())
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=label, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for about in abouts:
+        history = said(services, about)
+        assert [number for number, *_ in history] == list(range(1, 17))
+        assert {source for *_, source in history} == {f"team-{number}" for number in range(16)}
+    assert sum(one.labels for one in services.labels.store.counts()) == 160
+
+
 def test_a_label_of_no_class_or_time_or_selection_is_refused_and_nothing_is_kept(services: Services) -> None:
     about = kept(services)
     now = datetime.now(UTC)
@@ -432,12 +459,29 @@ def test_files_are_imported_and_rows_that_cannot_be_are_told(run: Run, home: Pat
     assert run("label", "set", about[0].id, "strange").code == 1
 
 
+def test_what_comes_before_the_row_at_which_a_file_breaks_off_is_kept_and_told(
+    run: Run, home: Path, tmp_path: Path
+) -> None:
+    services = build_services(load_settings({"DISCERN_HOME": str(home)}))
+    services.open()
+    about = kept(services)
+    services.close()
+    table = tmp_path / "labels.csv"
+    table.write_text(f"verdict_id,label,note\n{about.id},odd,\n{about.id},fine,{'x' * 200_000}\n")
+    ran = run("label", "import", table)
+    assert ran.code == 1
+    assert "1 labels are kept, 0 were known, 1 were refused." in ran.out
+    assert ran.err.startswith("row 2: This row and those after it cannot be read: ")
+    assert "field larger than field limit" in ran.err
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("labels.txt", "", "neither .csv nor .parquet"),
         ("labels.csv", "id,label\n", "has the column 'id'"),
         ("labels.csv", "verdict_id\n", "lacks the column 'label'"),
+        ("labels.csv", "verdict_id,label,label\n", "has the column 'label' twice"),
         ("labels.csv", "\xff\xfe", "has the column"),
         ("labels.parquet", "no such thing", "is no Parquet file"),
     ],

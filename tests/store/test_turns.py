@@ -69,6 +69,26 @@ def test_a_clock_that_goes_back_is_no_reason_to_believe_the_turn_is_ours(pair: t
     assert not first.take()
 
 
+def test_who_died_before_the_clock_was_put_back_by_a_day_is_not_waited_for_a_day(
+    pair: tuple[Turn, Turn], clock: Clock
+) -> None:
+    first, second = pair
+    assert first.take()
+    clock.wait(-86_400)
+    assert second.take()
+    assert not first.take(), "it is the second's, as any other turn would be"
+
+
+def test_who_has_the_turn_writes_it_anew_after_the_clock_was_put_back(pair: tuple[Turn, Turn], clock: Clock) -> None:
+    first, second = pair
+    assert first.take()
+    clock.wait(-86_400)
+    assert first.take()
+    assert not second.take()
+    clock.wait(15)
+    assert second.take(), "the first has died, and its turn has run out"
+
+
 def test_turns_of_other_names_are_others(two_workspaces: Services, clock: Clock) -> None:
     assert Turn(two_workspaces.database, "alerts", clock=clock).take()
     assert Turn(two_workspaces.database, "drift", clock=clock).take()

@@ -2,6 +2,7 @@
 
 - What a counter grew by while one process died and another took over is not lost.
 - A file that is old, or cannot be read, counts as none.
+- What whoever died while writing it has left is taken away by whoever comes next.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -46,9 +48,16 @@ class LastReading:
 
     def find(self, now: datetime) -> tuple[timedelta, list[Sample]] | None:
         """Return the last reading and how old it is; None where there is none that is fresh."""
+        self._tidy()
         try:
             kept = _decode(self._path.read_bytes())
         except (OSError, msgspec.MsgspecError):
             return None
         age = now - kept.at
         return (age, kept.samples) if timedelta() <= age <= _OLDEST else None
+
+    def _tidy(self) -> None:
+        # Who is still at it keeps no reading for once.
+        for left in self._path.parent.glob(f"{self._path.name}.*"):
+            with suppress(OSError):
+                left.unlink()

@@ -1,6 +1,7 @@
 """SQL of alerts and silences.
 
-- A notice, and that its alerts were told, are written in one transaction: what is told is on its way, and once.
+- A notice, and that its first `_AT_ONCE` alerts and groups were told, are written in one transaction: what is told is
+  on its way. Beyond that many another notice tells of those that were not written when a process died.
 - Many alerts are written in several transactions, so that nobody else waits for all of them.
 - The states of a machine's alerts are its own to write, how they were told is the leader's, and who acknowledged them
   anybody's: each has columns of its own.
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from discern.alerts.rules_notices import Planned
@@ -32,6 +35,7 @@ from discern.store.metadata import workspaces
 from discern.store.turns import StillHeld
 
 _AT_ONCE = 200
+_INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 _PAGE = 200
 _MOST_EVENTS = 200
 _BEGAN_BEFORE = timedelta(days=1)
@@ -130,22 +134,40 @@ class AlertStore:
         now: datetime,
         still_leads: StillHeld,
     ) -> None:
-        """Write notices, with what is known of their alerts from here on, in one transaction.
+        """Write notices, with what is known of their alerts from here on.
 
-        Raises Stale where somebody else leads by then: what was kept from writing for long has been told by them.
+        Some of it goes with the notices in one transaction, the rest some at a time, as nobody else may write
+        meanwhile: of what was not written when a process died there is another notice. Raises Stale where somebody
+        else leads by then: what was kept from writing for long has been told by them.
         """
+        parts = zip_longest(_parts(told), _parts(said), _parts(list(told_at.items())), fillvalue=())
         with self._database.write() as connection:
             if not still_leads(connection):
                 raise Stale
             put_notices(connection, notices, now)
-            for part in _parts(told):
-                _update_told(connection, part)
-            _put_events(connection, said)
-            for key, at in told_at.items():
-                row = groups.c.workspace == DEFAULT_WORKSPACE, groups.c.key == key
-                if connection.execute(update(groups).where(*row).values(told_at=at)).rowcount != 1:
-                    values = {"workspace": DEFAULT_WORKSPACE, "key": key, "told_at": at}
-                    connection.execute(insert(groups).values(values))
+            self._put_told(connection, *next(parts, ((), (), ())))
+        for part in parts:
+            with self._database.write() as connection:
+                if not still_leads(connection):
+                    raise Stale
+                self._put_told(connection, *part)
+
+    def _put_told(
+        self,
+        connection: Connection,
+        told: Sequence[Alert],
+        said: Sequence[tuple[Alert, Event]],
+        told_at: Sequence[tuple[str, datetime]],
+    ) -> None:
+        _update_told(connection, told)
+        _put_events(connection, said)
+        if told_at:
+            rows = [{"workspace": DEFAULT_WORKSPACE, "key": key, "told_at": at} for key, at in told_at]
+            put = _INSERTS[self._database.dialect](groups)
+            again = put.on_conflict_do_update(
+                index_elements=["workspace", "key"], set_={"told_at": put.excluded.told_at}
+            )
+            connection.execute(again, rows)
 
     def get(self, alert_id: UUID) -> Alert | None:
         """Return one alert of whichever workspace."""

@@ -66,10 +66,11 @@ class QuotaStore:
         """Write what a workspace may ask for."""
         values = {"verdicts": quota.verdicts, "bytes": quota.bytes}
         with self._database.write() as connection:
+            # First, for it has those who write the first quota at once come one after the other.
+            self._trail.append(connection, act)
             changed = update(quotas).where(quotas.c.workspace == workspace).values(values)
             if connection.execute(changed).rowcount != 1:
                 connection.execute(insert(quotas).values({"workspace": workspace, **values}))
-            self._trail.append(connection, act)
 
     def used(self, workspace: str, month: Month) -> Amount:
         """Return what is taken of a month."""

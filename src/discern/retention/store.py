@@ -114,6 +114,11 @@ class RetentionStore:
 
     def _put(self, connection: Connection, workspace: str, kind: Kind, *, days: int | None) -> None:
         row = retention.c.workspace == workspace, retention.c.kind == kind
-        if connection.execute(update(retention).where(*row).values(days=days)).rowcount != 1:
+        changed = update(retention).where(*row).values(days=days)
+        if connection.execute(changed).rowcount != 1:
             values = {"workspace": workspace, "kind": kind, "days": days, "not_told": 0}
-            connection.execute(insert(retention).values(values))
+            try:
+                with connection.begin_nested():
+                    connection.execute(insert(retention).values(values))
+            except IntegrityError:  # somebody else was first
+                connection.execute(changed)

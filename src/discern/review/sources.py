@@ -1,7 +1,8 @@
 """Labels from outside: lines of JSON, and rows of CSV and Parquet files.
 
 - A line that is no label is told with its number, and does not keep the others from being read.
-- Rows come one by one, however long a file is.
+- Rows come one by one, however long a file is. Of one that breaks off what came before is told and taken, and the
+  rest is refused as one row.
 """
 
 from __future__ import annotations
@@ -46,13 +47,27 @@ def file_lines(path: Path) -> Iterator[Line]:
     """
     kind = path.suffix.lower()
     if kind == ".csv":
-        yield from _from_csv(path)
+        yield from _broken_off(_from_csv(path))
     elif kind in {".parquet", ".pq"}:
-        yield from _from_parquet(path)
+        yield from _broken_off(_from_parquet(path))
     else:
         raise UnsupportedInput(
             f"{path.name} is neither .csv nor .parquet.", mend=f"Write one with the columns {', '.join(COLUMNS)}."
         )
+
+
+def _broken_off(rows: Iterator[Line]) -> Iterator[Line]:
+    """Yield rows; where they cannot be read to their end, that as the last one, unless it is the first."""
+    has_begun = False
+    try:
+        for row in rows:
+            has_begun = True
+            yield row
+    except CallerError as error:
+        if not has_begun:
+            raise
+        detail = f"This row and those after it cannot be read: {error.detail}"
+        yield CallerError(detail, mend=error.mend)
 
 
 def _from_csv(path: Path) -> Iterator[Line]:
@@ -98,6 +113,10 @@ def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
 def _check_columns(path: Path, names: Any) -> None:  # noqa: ANN401 - of either library
     unknown = [name for name in names if name not in COLUMNS]
     missing = [name for name in ("verdict_id", "label") if name not in names]
+    twice = [name for name in COLUMNS if list(names).count(name) > 1]
+    if twice and not unknown:
+        detail = f"{path.name} has the column {twice[0]!r} twice."
+        raise CallerError(detail, mend="Keep the one that is meant.")
     if unknown or missing:
         wrong = f"has the column {str(unknown[0])[:100]!r}" if unknown else f"lacks the column {missing[0]!r}"
         raise CallerError(f"{path.name} {wrong}.", mend=f"Labels have the columns {', '.join(COLUMNS)}.")

@@ -1,7 +1,8 @@
 """SQL of labels.
 
 - A label is a row that never changes. What is said later of the same verdict is the next row, and holds.
-- The same said twice by one source is one row, whoever says it at the same time: rows of a verdict are numbered.
+- The same said twice by one source is one row, whoever says it at the same time: rows of a verdict are numbered, and
+  those who label in a workspace come one after the other.
 - A label carries of its verdict what quality counts, so that reading labels does not read the ledger.
 - How many labels there were is counted in the transaction that writes them.
 """
@@ -35,7 +36,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError
 
 from discern.audit.ports import Trail
 from discern.audit.types import Act
@@ -47,7 +47,7 @@ from discern.privacy.ports import Seals
 from discern.privacy.types import SubjectLabel
 from discern.review.types import UNKNOWN, Counted, Draft, Judged, Label
 from discern.store.database import Database
-from discern.store.metadata import metadata, workspace_column
+from discern.store.metadata import metadata, workspace_column, workspaces
 from discern.store.old_rows import OldRows
 from discern.store.types import UtcDateTime
 
@@ -93,8 +93,6 @@ label_counts = Table(
 )
 _AT_A_TIME = 500
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
-# Whoever labels the same verdict in the same moment makes us look once more.
-_TRIES = 5
 
 
 def bound_to(workspace: str, verdict_id: str) -> str:
@@ -117,19 +115,12 @@ class LabelStore:
 
         `act_of` makes of the number of those that were not what is put on record with them.
         """
-        for further in range(_TRIES - 1, -1, -1):
-            try:
-                return self._add(workspace, drafts, who, now, act_of)
-            except IntegrityError:
-                if not further:
-                    raise
-        raise AssertionError("the last try returns or raises")
-
-    def _add(
-        self, workspace: str, drafts: Sequence[Draft], who: str, now: datetime, act_of: Callable[[int], Act]
-    ) -> list[tuple[Label, bool]]:
         found: list[tuple[Label, bool]] = []
         with self._database.write() as connection:
+            # Those who label in a workspace come one after the other, or they would give the same number twice, and
+            # two who have the same verdicts in another order wait for each other. The audit log locks the row as well.
+            one_by_one = select(workspaces.c.workspace).where(workspaces.c.workspace == workspace)
+            connection.execute(one_by_one.with_for_update(key_share=True))
             histories = self._histories(connection, workspace, {UUID(one.verdict.id) for one in drafts})
             rows: list[dict[str, Any]] = []
             for draft in drafts:

@@ -2,6 +2,8 @@
 
 - A turn is had by one holder at a time, as far as their clocks agree to within the length of a turn.
 - Whoever dies holding one is waited for until it runs out.
+- One that is held for longer than anybody ever takes it was taken before the clock was put back: whoever has it writes
+  it anew, and where nobody does it is free.
 - The rows are of the first workspace: a turn is for the whole installation.
 """
 
@@ -57,6 +59,10 @@ def held_since(database: Database, since: datetime) -> set[str]:
         return set(connection.execute(query).scalars())
 
 
+_FAR_AHEAD = 3
+"""Lengths of a turn that clocks differ by at most: one that lasts for longer is of a clock that was put back."""
+
+
 class Turn:
     """One thing that one process at a time does. `seconds` is what whoever died holding it is waited for."""
 
@@ -75,10 +81,11 @@ class Turn:
         now = self._clock()
         with self._database.read() as connection:
             found = connection.execute(select(turns.c.holder, turns.c.held_until).where(self._row())).first()
-        if found is not None and found.holder != self._holder and found.held_until > now:
-            return False
-        if found is not None and found.holder == self._holder and found.held_until - now > self._length * 2 / 3:
-            return True
+        if found is not None and now < found.held_until <= self._far(now):
+            if found.holder != self._holder:
+                return False
+            if found.held_until - now > self._length * 2 / 3:
+                return True
         return self._is_written(now, now + self._length)
 
     def is_held(self, connection: Connection) -> bool:
@@ -91,12 +98,16 @@ class Turn:
         with self._database.write() as connection:
             connection.execute(delete(turns).where(self._row(), turns.c.holder == self._holder))
 
+    def _far(self, now: datetime) -> datetime:
+        return now + self._length * _FAR_AHEAD
+
     def _row(self) -> ColumnElement[bool]:
         return and_(turns.c.workspace == DEFAULT_WORKSPACE, turns.c.name == self._name)
 
     def _is_written(self, now: datetime, until: datetime) -> bool:
         held = {"holder": self._holder, "held_until": until}
-        free = or_(turns.c.holder == self._holder, turns.c.held_until <= now)
+        is_over = or_(turns.c.held_until <= now, turns.c.held_until > self._far(now))
+        free = or_(turns.c.holder == self._holder, is_over)
         try:
             with self._database.write() as connection:
                 if connection.execute(update(turns).where(self._row(), free).values(held)).rowcount == 1:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.testclient import TestClient
 
@@ -50,6 +52,27 @@ def test_what_is_used_is_what_the_month_has_and_the_forecast_is_its_end(world: W
     assert samples["discern_budget_forecast_ratio"] == pytest.approx(ahead.value * 0.01 / 2.0)
 
 
+def test_many_who_set_the_first_budget_at_once_all_have_done_so(two_workspaces: Services) -> None:
+    budgets, failures = two_workspaces.monitoring.analytics.budgets, []
+
+    def change(number: int) -> None:
+        try:
+            budgets.change("default", Budget(amount=float(number)))
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(1, 13)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    entries = two_workspaces.audit_store.page("default", 50, None).entries
+    last, *others = (one.act for one in entries if one.act.act == "budgets.change")
+    assert len(others) == 11
+    assert msgspec.to_builtins(budgets.budget("default")) == last.after
+
+
 def test_the_first_moment_of_a_month_has_used_nothing(world: World) -> None:
     world.now = datetime(2026, 4, 1, tzinfo=UTC)
     standing = world.budgets.standing("default")
@@ -82,7 +105,7 @@ def test_a_change_is_on_the_audit_log(world: World) -> None:
     "budget",
     [
         *(Budget(amount=one) for one in (0.0, -1.0, 1e300, 5e-324, float("nan"), float("inf"))),
-        *(Budget(verdicts=one) for one in (0, -1, 10**400)),
+        *(Budget(verdicts=one) for one in (0, -1, 10**400, -(10**400))),
     ],
 )
 def test_a_budget_that_cannot_be_is_refused(world: World, budget: Budget) -> None:

@@ -125,6 +125,21 @@ def test_a_window_that_has_enough_is_closed_when_it_is_time_though_nothing_more_
     assert standing.seen_at == seen_at
 
 
+def test_a_clock_that_is_set_back_by_a_day_does_not_keep_a_window_open_for_a_day(rig: Rig) -> None:
+    plan = PLAN._replace(window_seconds=60.0)
+    windows = rig.another_process(plan)
+    windows.fold()
+    rig.show(records(1, 250))
+    windows.fold()
+    rig.now -= timedelta(days=1)
+    windows.fold()
+    rig.now += timedelta(seconds=60)
+    windows.fold()
+    standing = rig.store.release(KEY)
+    assert standing is not None
+    assert standing.release.windows == 1
+
+
 def test_a_difference_that_is_sure_and_small_is_no_alarm(rig: Rig) -> None:
     rig.after(records(1, LEARNED))
     standing = rig.store.release(KEY)

@@ -220,6 +220,16 @@ def test_labels_of_other_versions_and_of_what_is_left_out_do_not_count(world: Wo
     assert window.labels == 0
 
 
+def test_a_label_of_a_process_whose_clock_is_behind_counts_at_the_next_turn(world: World) -> None:
+    at = world.ask(1, scores_of(50))
+    world.labels.given.append(judged(0.9, positive=True, verdict_at=at))
+    world.report()
+    world.labels.given.append(judged(0.2, positive=False, verdict_at=at, label_id=least_id(NOON - DAY)))
+    world.now += timedelta(minutes=1)
+    (window,) = world.report().releases[0].windows
+    assert window.labels == 2
+
+
 def test_a_turn_reads_and_writes_what_has_changed_and_nothing_else(world: World, services: Services) -> None:
     for number in range(6):
         world.ask(number, scores_of(50, number))

@@ -89,9 +89,11 @@ class Budgets:
 def check_budget(budget: Budget) -> None:
     """Raise CallerError for a budget that cannot be."""
     for value in (budget.amount, budget.verdicts):
-        if value is not None and not _LEAST_AMOUNT <= value <= _MOST_AMOUNT:  # nor is what is no number
+        # Compared as it is: a whole number may be too large to be a float.
+        if value is not None and not _LEAST_AMOUNT <= value <= _MOST_AMOUNT:
+            what = f"{value:g}" if -_MOST_AMOUNT <= value <= _MOST_AMOUNT else "that large, or no number"
             mend = f"Give a number from {_LEAST_AMOUNT:f} to {_MOST_AMOUNT:,.0f}, or none."
-            raise CallerError(f"A budget cannot be {str(value)[:40]}.", mend=mend)
+            raise CallerError(f"A budget cannot be {what}.", mend=mend)
 
 
 def _spending(

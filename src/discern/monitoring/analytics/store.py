@@ -183,9 +183,9 @@ class BudgetStore:
         values = {"amount": budget.amount, "verdicts": budget.verdicts}
         its = budgets.c.workspace == workspace
         with self._database.write() as connection:
+            self._trail.append(connection, act)
             if budget == Budget():
                 connection.execute(delete(budgets).where(its))
             else:
                 put = _INSERTS[self._database.dialect](budgets).values({"workspace": workspace, **values})
                 connection.execute(put.on_conflict_do_update(index_elements=["workspace"], set_=values))
-            self._trail.append(connection, act)

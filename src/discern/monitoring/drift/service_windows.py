@@ -97,14 +97,16 @@ class DriftWindows:
         number = standing.release.windows + 1
         is_open = past and past[-1].number == number
         window = past.pop() if is_open else Window(number, now)
-        progress = _Progress(standing.release, started(window, now))
+        # One that began ahead of a clock that was set back is written with its time, though nothing more comes.
+        began = started(window, now)
+        progress = _Progress(standing.release, began)
         for one in found:
             progress = progress._replace(window=with_piece(progress.window, one.piece, progress.release))
             progress = self._advanced(key, progress, past, now)
         if not found:
             progress = self._advanced(key, progress, past, now)
         self._note_due(key, progress.window)
-        if not found and not progress.windows:
+        if not found and not progress.windows and began == window:
             return
         periods, gone = self._periods(key, found)
         fold = Fold(
