@@ -77,6 +77,22 @@ def test_what_looks_like_a_secret_is_blotted_out_wherever_it_stands(logging_to: 
     assert "***" in lines(tmp_path / "discern.log")[-1]["exception"]
 
 
+class Thing:
+    """What the log has no words for but its own."""
+
+    def __repr__(self) -> str:
+        return "<engine of postgresql://discern:hidden/word@db/discern with dsc_0123456789abcdefghij>"
+
+
+def test_what_is_no_text_is_blotted_out_too(logging_to: Settings, tmp_path: Path) -> None:
+    configure_server_logging(logging_to)
+    log.error("something", extra={"thing": Thing(), "things": [{Thing()}, 3, None, True, 0.5]})
+    [line] = lines(tmp_path / "discern.log")
+    assert line["thing"] == "<engine of postgresql://***@db/discern with ***>"
+    assert line["things"][1:] == [3, None, True, 0.5]
+    assert "hidden" not in (tmp_path / "discern.log").read_text()
+
+
 def test_single_modules_have_levels_of_their_own(logging_to: Settings, tmp_path: Path) -> None:
     configure_server_logging(replace(logging_to, log_level="warning", log_levels="detection=debug, uvicorn=info"))
     log.debug("shown")

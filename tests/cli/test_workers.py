@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -148,6 +149,20 @@ def test_replacing_all_processes_breaks_no_request(running: Running) -> None:
     assert (load.broken, load.refused) == ([], [])
     assert len(load.answered) > 50
     assert on_the_ledger(running, load.answered) == len(load.answered)
+
+
+def test_the_log_s_levels_are_changed_while_it_runs(running: Running) -> None:
+    before = set(running.workers())
+    levels = f'log_file = "{running.home}/log.json"\nlog_level = "error"\nlog_levels = "http=info"\n'
+    (running.home / "discern.toml").write_text(levels)
+    running.process.send_signal(signal.SIGHUP)
+    until(lambda: len(running.workers()) == 2 and not before & set(running.workers()))
+    headers = {"Authorization": f"Bearer {running.secret}", "X-Request-Id": "mine-1"}
+    answer = httpx2.post(f"{running.url}/v1/detectors/none/verdicts", content=RECORD, headers=headers, timeout=60)
+    assert answer.status_code == 404
+    lines = "".join(path.read_text() for path in running.home.glob("log-*.json")).splitlines()
+    found = [(line["event"], line["level"], line.get("request")) for line in map(json.loads, lines)]
+    assert found == [("request_refused", "info", "mine-1")]
 
 
 def test_a_killed_process_is_replaced_and_its_absence_counted(running: Running) -> None:

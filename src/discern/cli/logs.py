@@ -28,7 +28,7 @@ from discern.settings import Settings
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 # Keys, tokens of sessions and of exchanges, and passwords in addresses.
 _SECRETS = re.compile(
-    r"\b(?:dsc|dss)_[A-Za-z0-9_-]{8,}|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
+    r"\b(?:dsc|dss)_[A-Za-z0-9_-]{8,}|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*|(?<=://)[^/\s:@]*:[^\s@]+(?=@)"
 )
 _BLOT = "***"
 
@@ -154,4 +154,6 @@ def _blotted(value: Any) -> Any:  # noqa: ANN401
         return {name: _blotted(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_blotted(one) for one in value]
-    return value
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _SECRETS.sub(_BLOT, repr(value))  # as it would be rendered

@@ -65,7 +65,7 @@ class Breaker(NamedTuple):
 
 
 class BreakerReading(NamedTuple):
-    """What is seen of a breaker: `seconds` is for how long it has been in its state, `reason` why it opened.
+    """What is seen of a breaker: `seconds` is how long ago it closed, or first opened since; `reason` why it opened.
 
     `workspace` is the one that it is of, None where it is the installation's.
     """

@@ -7,17 +7,16 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Callable, Container
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from discern.core.errors import CallerError, DiscernError, RateLimited
+from discern.core.errors import DiscernError, RateLimited
 from discern.http.authentication import principal_at_once
 from discern.http.permissions import DETECT, resource_of, standing_headers
-from discern.http.problems import defect_response, problem_response, told_in_the_log
+from discern.http.problems import defect_response, note_refusal, problem_response
 from discern.quotas.service import Quotas
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from discern.http.exchange import Exchange
     from discern.http.guards import Guards
 
-log = logging.getLogger(__name__)
 
 Done = Callable[[bytes | BaseException], None]
 """Takes the JSON document that answers, or what went wrong."""
@@ -64,6 +62,7 @@ class DirectRoute:
         self._is_draining = is_draining
         self._elsewhere = elsewhere
         self._subjects = guards.subjects
+        self._counts = guards.counts
         self._noting = partial(guards.counts.measures.noting, "discern_http_request_duration_seconds", "POST", path)
         self._note_answer = self._noting("200")
 
@@ -118,9 +117,7 @@ class DirectRoute:
                 self._note_answer(time.perf_counter() - exchange.started)
                 return
             if isinstance(result, DiscernError):
-                level = logging.INFO if isinstance(result, CallerError) else logging.ERROR
-                facts = {"detector": exchange.name, **told_in_the_log(result)}
-                log.log(level, "request_refused", extra=facts)
+                note_refusal(result, self._counts, detector=exchange.name)
                 response = problem_response(result)
             else:
                 response = defect_response(exchange.name, result)

@@ -9,7 +9,6 @@ They are in the OpenAPI document like the others.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from discern.core.errors import CallerError, DiscernError, NoSuchStream
+from discern.core.errors import DiscernError, NoSuchStream
 from discern.core.measures import Measures
 from discern.core.tracing import Tracer, piece
 from discern.http.authentication import Authentication, principal_of, refuse
@@ -27,9 +26,8 @@ from discern.http.edge import Edge, Network
 from discern.http.guards import Guards
 from discern.http.inference_protocol import FOLDER, in_the_protocols_words
 from discern.http.permissions import DETECT, NEEDS, admit, check, check_query, count, pattern_of
-from discern.http.problems import answer_defect, method_not_allowed, problem_response, told_in_the_log
+from discern.http.problems import answer_defect, method_not_allowed, note_refusal, problem_response
 
-log = logging.getLogger(__name__)
 Drain = Callable[[], Awaitable[None]]
 
 
@@ -59,7 +57,7 @@ class Application(FastAPI):
         """Have `routes` answered before anything else is asked."""
         self.plain_routes = tuple(routes)
         self._permit, self._limits, self._subjects = guards.permit, guards.limits, guards.subjects
-        self._quotas = guards.quotas
+        self._quotas, self._counts = guards.quotas, guards.counts
         self._patterns = [
             (pattern_of(route.path).fullmatch, route, NEEDS[f"{route.method} {route.path}"]) for route in routes
         ]
@@ -129,8 +127,7 @@ class Application(FastAPI):
                 check_query(scope, route.parameters)
             await route.endpoint(scope, receive, telling)
         except DiscernError as error:
-            level = logging.INFO if isinstance(error, CallerError) else logging.ERROR
-            log.log(level, "request_refused", extra={"path": scope["path"], **told_in_the_log(error)})
+            note_refusal(error, self._counts, path=scope["path"])
             await problem_response(error)(scope, receive, send)
 
 

@@ -128,7 +128,20 @@ def problem_members(error: errors.DiscernError) -> dict[str, Any]:
     return _members(row.status, error.code, row.title, error.detail, mend=error.mend, **error.facts)
 
 
-def told_in_the_log(error: errors.DiscernError) -> dict[str, str]:
+# Counted where they are met, for there they are met by what is no request too.
+_COUNTED_THERE = {"max_streams", "max_streams_per_workspace", "max_waiting_rows", "rate_limits"}
+
+
+def note_refusal(error: errors.DiscernError, counts: Counts, **where: str) -> None:
+    """Log that a request is refused, and count the limit that it met."""
+    level = logging.INFO if isinstance(error, errors.CallerError) else logging.ERROR
+    log.log(level, "request_refused", extra={**where, **_told_in_the_log(error)})
+    limit = error.facts.get("limit")
+    if limit is not None and limit not in _COUNTED_THERE:
+        counts.add(f"limits.{limit}")
+
+
+def _told_in_the_log(error: errors.DiscernError) -> dict[str, str]:
     """Return what the log says of an error: of a caller's nothing that they have sent, for that may be personal."""
     limit = error.facts.get("limit")
     if isinstance(error, errors.CallerError):
@@ -150,19 +163,14 @@ def install_problem_handlers(app: FastAPI, counts: Counts) -> None:
         reason = _NOT_LET_IN.get(type(error))
         if reason is not None:
             counts.add(f"authentication.{reason}")
-        return await _answer_ours(request, error)
+        assert isinstance(error, errors.DiscernError)  # noqa: S101 - by registration
+        note_refusal(error, counts, path=request.url.path)
+        return problem_response(error)
 
     app.add_exception_handler(errors.DiscernError, answer_ours)
     app.add_exception_handler(HTTPException, _answer_framework)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(Exception, answer_defect)
-
-
-async def _answer_ours(request: Request, error: Exception) -> Response:
-    assert isinstance(error, errors.DiscernError)  # noqa: S101 - by registration
-    level = logging.INFO if isinstance(error, errors.CallerError) else logging.ERROR
-    log.log(level, "request_refused", extra={"path": request.url.path, **told_in_the_log(error)})
-    return problem_response(error)
 
 
 async def _answer_framework(request: Request, error: Exception) -> Response:

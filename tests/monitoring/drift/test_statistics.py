@@ -70,6 +70,15 @@ def test_a_tail_is_that_of_fishers_exact_test() -> None:
     assert compared > 50
 
 
+@pytest.mark.parametrize("before", [601, 57_601, 1_000_003])
+def test_shares_of_a_reference_are_the_counts_that_they_were(before: int) -> None:
+    # 28,801 / 57,601 * 57,601 is not 28,801 in floating point.
+    seen = before // 2 + 1
+    reference = Reference("bundle", before, (seen / before,), (seen / before,))
+    exact = fisher_exact([[600, 400], [seen, before - seen]], alternative="greater")[1]
+    assert float(numbers(np.array([600, 0, 400]), reference)) == pytest.approx(2 * exact, rel=1e-8)
+
+
 def test_ties_and_tables_make_a_p_value_larger_never_smaller() -> None:
     # Two thirds of all are 0: a table of quantiles tells of the share only that it lies between two of its steps.
     values = np.array([0.0] * 667 + [1.0] * 333)

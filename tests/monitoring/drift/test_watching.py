@@ -252,6 +252,20 @@ def test_while_the_database_is_down_what_was_seen_waits_up_to_a_bound(
     assert rig.watch._held[KEY].verdicts == rig.watch._numbers == 0
 
 
-def test_a_release_whose_bundle_is_gone_is_not_watched(rig: Rig) -> None:
-    rig.show(records(1, 100), key=KEY._replace(version="9.9.9"))
+def test_a_release_whose_bundle_is_gone_is_not_watched_until_it_is_there_again(rig: Rig) -> None:
+    gone = KEY._replace(version="9.9.9")
+    rig.show(records(1, 100), key=gone)
     assert rig.store.waiting(10) == []
+    assert rig.watch._unknown == set()
+
+
+def test_of_a_release_that_nobody_asks_nothing_is_kept(rig: Rig) -> None:
+    rig.show(records(1, 100))
+    rig.show(records(2, 1))
+    rig.watch.write()
+    assert rig.watch._held[KEY].verdicts == 1  # it waits for others
+    rig.show(records(3, 100))
+    rig.watch.write()
+    assert rig.watch._held == {}
+    rig.show(records(4, 100))
+    assert [one.piece.verdicts for one in rig.store.waiting(10)] == [100, 101, 100]

@@ -99,7 +99,8 @@ def test_the_worst_is_the_status(
 def test_a_needed_part_that_is_down_is_failing_whatever_else() -> None:
     down = PartHealth("database", up=False, needed=True, code="storage_unavailable", reason="Gone.")
     beside = PartHealth("objects", up=False, needed=False, code="objects_unavailable", reason="Gone too.")
-    assert concluded([beside, down], [], None, NOW)[0] == "failing"
+    said = "Database does not answer (Gone.); objects does not answer (Gone too.)."
+    assert concluded([beside, down], [], None, NOW) == ("failing", said)
 
 
 def test_a_certificate_s_end_is_a_metric(services: Services, tmp_path: Path) -> None:
@@ -182,6 +183,35 @@ def test_what_cannot_be_written_waits_and_what_is_lost_is_said() -> None:
     assert len(store.written) == MOST_WAITING + 1
     assert store.written[0].facts == {"lost": 5}
     assert [one.about for one in store.written[1:]] == [f"stage {number}" for number in range(5, MOST_WAITING + 5)]
+
+
+class Telling(Down):
+    """One to whose log as much is told while it writes as that holds."""
+
+    log: HappeningLog | None = None
+
+    def append(self, found: list[Happening]) -> None:
+        for number in range(MOST_WAITING if self.log else 0):
+            assert self.log is not None
+            self.log.tell("breaker.opened", f"later {number}")
+        super().append(found)
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_what_is_told_while_others_are_written_takes_no_place_of_theirs(is_down: bool) -> None:
+    store = Telling()
+    store.log = log = HappeningLog(store, clock=lambda: NOW)  # type: ignore[arg-type]
+    store.is_down = is_down
+    log.tell("breaker.opened", "first")
+    log.flush()
+    store.is_down, store.log = False, None
+    log.flush()
+    lost = [one.facts for one in store.written if one.kind == "happenings.lost"]
+    assert lost == ([{"lost": 1}] if is_down else [])
+    later = [f"later {number}" for number in range(MOST_WAITING)]
+    assert [one.about for one in store.written if one.kind != "happenings.lost"] == (
+        [] if is_down else ["first"]
+    ) + later
 
 
 def test_what_happened_long_ago_is_forgotten(two_workspaces: Services) -> None:

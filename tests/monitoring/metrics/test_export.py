@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -217,6 +219,21 @@ def test_why_somebody_was_not_let_in_is_counted(app: TestClient, two_workspaces:
     assert anonymous.post("/v1/login", json=login).status_code == 401
     found = samples(app, "discern_authentication_failures_total")
     assert found == {("none",): 2, ("key",): 1, ("token",): 1, ("session",): 1, ("password",): 1}
+
+
+def test_a_limit_that_a_request_meets_is_counted_by_its_name(app: TestClient, two_workspaces: Services) -> None:
+    settings = two_workspaces.settings
+    header = struct.pack(">4s2I5B", b"IHDR", 30_000, 30_000, 8, 0, 0, 0, 0)
+    picture = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    refused = (
+        (ASK, b"0" * (settings.record_bytes + 1)),
+        ("/v1/detectors/toy-image/verdicts", picture),
+        ("/v1/labels", b"{}\n" * (settings.batch_records + 1)),
+    )
+    for path, body in refused:
+        answer = app.post(path, content=body, headers={"Content-Type": "application/octet-stream"})
+        assert answer.status_code == 413, answer.text
+    assert samples(app, "discern_limits_total") == {("record_bytes",): 1, ("image_pixels",): 1, ("batch_records",): 1}
 
 
 def test_no_label_is_made_of_what_a_caller_sends(app: TestClient, two_workspaces: Services) -> None:

@@ -110,9 +110,18 @@ def test_whoever_is_killed_while_it_adds_up_the_dead_counts_nobody_twice(
 
 def test_a_series_more_than_the_file_had_room_for_is_there(folder: Path, files_in: Make) -> None:
     one, other = files_in(folder), files_in(folder)
-    many: dict[Key, float] = {(COUNT[0], (f"{number}" * 50,)): float(number) for number in range(2_000)}
+    many: dict[Key, float] = {(COUNT[0], (f"{number}" * 50,)): float(number) for number in range(6_000)}
     one.write(many)
     assert other.read().values == many
+
+
+def test_a_disk_that_fills_up_has_the_blocks_of_what_will_be_written(folder: Path, files_in: Make) -> None:
+    ours = files_in(folder)
+    kill(victim(folder))
+    ours.read()
+    found = [path.stat() for path in folder.glob("*.db")]
+    assert len(found) == 2
+    assert all(one.st_blocks * 512 >= one.st_size >= 1 << 20 for one in found)
 
 
 def test_folders_of_servers_that_were_killed_are_taken_away_and_no_others(tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
+import yaml
 
 from discern.core.counts import Counts
 from discern.core.errors import StorageUnavailable
@@ -17,6 +20,9 @@ from discern.monitoring.ports import Collector
 from discern.monitoring.types import Sample
 
 WAITING = Sample("discern_jobs_waiting", (), 3.0)
+PROMETHEUS = Path(__file__).parents[3] / "deploy" / "monitoring" / "prometheus.yaml"
+[SCRAPE] = yaml.safe_load(PROMETHEUS.read_text(encoding="utf-8"))["scrape_configs"]
+SCRAPE_TIMEOUT = float(SCRAPE["scrape_timeout"].removesuffix("s"))
 
 
 def reading(*collectors: Collector, workspaces: tuple[str, ...] = ("default",)) -> tuple[Metrics, list[float]]:
@@ -83,12 +89,72 @@ def test_a_part_that_hangs_keeps_others_waiting_for_a_moment_and_is_not_asked_ag
     metrics.close()
 
 
+def test_nobody_waits_again_for_a_part_that_hangs_and_not_for_the_names_of_workspaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[int] = []
+
+    def noted(asked: list[Future[list[Sample]]], timeout: float) -> None:
+        assert timeout < SCRAPE_TIMEOUT
+        waited.append(len(asked))
+
+    goes_on = threading.Event()
+
+    def names() -> list[str]:
+        goes_on.wait(30)
+        return []
+
+    def collector() -> list[Sample]:
+        goes_on.wait(30)
+        return []
+
+    monkeypatch.setattr(service, "wait", noted)
+    counts, clock = Counts(), [0.0]
+    metrics = Metrics(ProcessMetrics(counts.measures, counts), [collector], names, lambda: clock[0])
+    for _ in range(2):
+        clock[0] += 2.0
+        assert "discern_workers 1.0\n" in metrics.text("")[0].decode()
+    assert waited == [2, 0]
+    goes_on.set()
+    metrics.close()
+
+
+def test_what_a_part_has_said_is_told_for_a_moment_while_it_hangs() -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def collector() -> list[Sample]:
+        if hangs.is_set():
+            goes_on.wait(30)
+        return [WAITING]
+
+    metrics, clock = reading(collector)
+    assert WAITING in metrics.read()
+    hangs.set()
+    told = []
+    for clock[0] in (2.0, 4.0, 6.0):
+        told.append(WAITING in metrics.read())
+    assert told == [True, True, False]
+    goes_on.set()
+    metrics.close()
+
+
 def test_what_does_not_stand_in_the_catalogue_is_not_exported_and_breaks_nothing() -> None:
     wrong = [Sample("discern_of_nobody", (), 1.0), Sample("discern_jobs_waiting", ("label",), 1.0)]
     metrics, _ = reading(lambda: [*wrong, WAITING])
     text = metrics.text("")[0].decode()
     assert "discern_jobs_waiting 3.0\n" in text
     assert "of_nobody" not in text
+    metrics.close()
+
+
+def test_what_a_process_has_measured_wrongly_breaks_nothing_either() -> None:
+    counts = Counts()
+    counts.measures.count("discern_limits_total", "image_bytes", "one label too many")
+    counts.add("limits.header_bytes")
+    metrics = Metrics(ProcessMetrics(counts.measures, counts), [], lambda: ())
+    text = metrics.text("")[0].decode()
+    assert 'discern_limits_total{limit="header_bytes"} 1.0' in text
+    assert "too many" not in text
     metrics.close()
 
 
@@ -104,15 +170,22 @@ def test_workspaces_beyond_the_bound_are_told_together() -> None:
     metrics.close()
 
 
-def test_where_the_database_is_down_no_workspace_is_named() -> None:
-    counts = Counts()
+def test_where_the_database_goes_away_the_same_workspaces_are_named() -> None:
+    counts, clock, is_down = Counts(), [0.0], [True]
 
-    def unknown() -> list[str]:
-        raise StorageUnavailable("The database did not answer.", mend="See to it.")
+    def named() -> list[str]:
+        if is_down[0]:
+            raise StorageUnavailable("The database did not answer.", mend="See to it.")
+        return ["acme"]
 
-    sample = Sample("discern_verdicts_total", ("acme", "toy", "1.0.0", "flag"), 2.0)
-    metrics = Metrics(ProcessMetrics(counts.measures, counts), [lambda: [sample]], unknown)
-    text = metrics.text("")[0].decode()
-    assert "acme" not in text
-    assert "discern_workers 1.0\n" in text
+    samples = [Sample("discern_verdicts_total", (name, "toy", "1.0.0", "flag"), 2.0) for name in ("acme", "small")]
+    metrics = Metrics(ProcessMetrics(counts.measures, counts), [lambda: samples], named, lambda: clock[0])
+    told = []
+    for is_down[0] in (True, False, True):
+        clock[0] += 10.0
+        text = metrics.text("")[0].decode()
+        assert "discern_workers 1.0\n" in text
+        told.append([word for word in ("acme", "_others") if f'workspace="{word}"}} 2.0' in text])
+        assert "small" not in text
+    assert told == [[], ["acme", "_others"], ["acme", "_others"]]
     metrics.close()

@@ -141,6 +141,18 @@ def test_what_is_refused_is_dropped_and_counted() -> None:
     assert line.tries == 1
 
 
+def test_a_defect_costs_the_traces_it_met_and_not_those_after_them() -> None:
+    line, measures = Line(), Measures()
+    line.answer = ValueError("of nobody's making")
+    found = tracer(line, measures=measures)
+    found.end(ended(1))
+    until(lambda: measures.counted().get((DROPPED, ("refused",))) == 2)
+    line.answer = 200
+    found.end(ended(2))
+    until(lambda: measures.counted().get((EXPORTED, ())) == 3)
+    found.close()
+
+
 def test_memory_is_bounded_while_the_endpoint_hangs_and_the_end_does_not_wait_for_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,7 +3,8 @@
 - Noting costs an append a verdict. Of a release `_A_SECOND` verdicts are looked at a second, and up to `_BURST` that
   come at once; a picture counts for `_PICTURE`. Of all releases together it is `_BURST` a second. The rest is let go.
 - Nothing is written of fewer than `FEWEST` verdicts of a release together; until there are as many they wait here.
-- What waits is bounded; where the database does not answer for long, what comes after that is not looked at.
+- What waits is bounded; where the database does not answer for long, what comes after that is not looked at. Of a
+  release that nobody asks nothing is kept here.
 - What a process has not written when it ends is not looked at.
 """
 
@@ -112,7 +113,9 @@ class DriftWatch:
             self.write()
 
     def write(self) -> None:
-        """Write down what there is enough of. Raises nothing."""
+        """Write down what there is enough of, and let go of what is not asked. Raises nothing."""
+        self._held = {key: held for key, held in self._held.items() if held.verdicts}
+        self._unknown.clear()
         ready = {key: held for key, held in self._held.items() if held.verdicts >= FEWEST}
         if not ready:
             return

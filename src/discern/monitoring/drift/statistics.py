@@ -71,8 +71,8 @@ def numbers(cells: NDArray[Any], reference: Reference) -> Floats:
     """Return the p-value of counts of numbers [..., cells] against those of the reference."""
     below, up_to = below_and_up_to(cells)
     window = cells.sum(axis=-1, keepdims=True)
-    most = np.ceil(np.array(reference.most) * reference.verdicts - _NEGLIGIBLE)
-    least = np.floor(np.array(reference.least) * reference.verdicts + _NEGLIGIBLE)
+    # They are counts, kept as shares.
+    most, least = (np.rint(np.array(shares) * reference.verdicts) for shares in (reference.most, reference.least))
     more = tails(below, window, most, reference.verdicts)
     less = tails(least, reference.verdicts, up_to, window)
     p_value: Floats = np.minimum(np.minimum(more, less).min(axis=-1) * 2 * below.shape[-1], 1.0)

@@ -18,9 +18,10 @@ def concluded(
 ) -> tuple[Status, str]:
     """Return the status and the sentence that says it; the worst is said first."""
     down = [part for part in parts if not part.up]
-    needed = [part for part in down if part.needed]
-    said = [f"{part.name} does not answer ({part.reason or part.code})" for part in [*needed, *down] if part]
-    said = list(dict.fromkeys(said))
+    said = [
+        f"{part.name} does not answer ({part.reason or part.code})"
+        for part in sorted(down, key=lambda part: not part.needed)
+    ]
     said += [
         f"{one.part} {one.name} is left alone{f' ({one.reason})' if one.reason else ''}"
         for one in breakers
@@ -32,4 +33,4 @@ def concluded(
     if not said:
         return "ok", "Every part answers."
     sentence = "; ".join(said)
-    return "failing" if needed else "degraded", f"{sentence[0].upper()}{sentence[1:]}."
+    return "failing" if any(part.needed for part in down) else "degraded", f"{sentence[0].upper()}{sentence[1:]}."

@@ -49,19 +49,20 @@ class HappeningLog:
         """Write what waits. What cannot be written waits on."""
         with self._lock:
             found, lost = list(self._waiting), self._lost
-        if not found:
-            self._tidy()
-            return
-        if lost:
-            found.insert(0, Happening("happenings.lost", "happenings", found[0].at, DEFAULT_WORKSPACE, {"lost": lost}))
+            self._waiting.clear()
+            self._lost = 0
+        told = (
+            [Happening("happenings.lost", "happenings", found[0].at, DEFAULT_WORKSPACE, {"lost": lost})] if lost else []
+        )
         try:
-            self._store.append(found)
+            if found:
+                self._store.append([*told, *found])
         except StorageUnavailable:
+            with self._lock:
+                too_many = max(0, len(found) + len(self._waiting) - MOST_WAITING)
+                self._lost += lost + too_many
+                self._waiting.extendleft(reversed(found[too_many:]))
             return
-        with self._lock:
-            written = {id(one) for one in found}
-            self._waiting = deque((one for one in self._waiting if id(one) not in written), maxlen=MOST_WAITING)
-            self._lost -= lost
         self._tidy()
 
     def _tidy(self) -> None:

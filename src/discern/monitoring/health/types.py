@@ -53,7 +53,7 @@ class PartHealth(msgspec.Struct, frozen=True):
 
 
 class BreakerHealth(msgspec.Struct, frozen=True):
-    """A circuit breaker of the process that answers; `seconds` is for how long it has been in its state.
+    """A circuit breaker of the process that answers; `seconds` is how long ago it closed, or first opened since.
 
     One with a `workspace` is of a host that the workspace named, and no sign that the installation is unwell.
     """

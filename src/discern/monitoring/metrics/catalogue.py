@@ -140,7 +140,8 @@ _LIMITS = (
     Metric(
         "discern_limits_total",
         "counter",
-        "Requests and connections that were refused or ended because of a limit, by the name of the setting.",
+        "Requests, inputs of streams and connections that were refused or ended because of a limit, by its name: most "
+        "often that of the setting.",
         ("limit",),
         of="cache and limits",
         scope="machine",

@@ -29,16 +29,19 @@ def fits(sample: Sample) -> bool:
     return metric is not None and len(sample.labels) == len(metric.labels) + sample.name.endswith("_bucket")
 
 
-def bounded(samples: Iterable[Sample], named: Collection[str]) -> list[Sample]:
-    """Return the samples with the workspaces that are not `named` put together."""
+def bounded(samples: Iterable[Sample], named: Collection[str] | None) -> list[Sample]:
+    """Return the samples with the workspaces that are not `named` put together; without any where it is None.
+
+    Those of a workspace that is not known to be named would be a sum that falls once it is.
+    """
     kept: list[Sample] = []
     others: dict[tuple[str, tuple[str, ...]], float] = {}
     for sample in samples:
         metric = metric_of(sample)
         place = metric.labels.index("workspace") if "workspace" in metric.labels else -1
-        if place < 0 or sample.labels[place] in named:
+        if place < 0 or (named is not None and sample.labels[place] in named):
             kept.append(sample)
-        elif metric.kind != "gauge":
+        elif named is not None and metric.kind != "gauge":
             labels = (*sample.labels[:place], OTHERS, *sample.labels[place + 1 :])
             others[sample.name, labels] = others.get((sample.name, labels), 0.0) + sample.value
     return kept + [Sample(name, labels, value) for (name, labels), value in others.items()]

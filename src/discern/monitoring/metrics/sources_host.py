@@ -6,6 +6,7 @@ What cannot be told is absent: without psutil all of it, without a GPU and its d
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ class Host:
         busy_before, all_before = self._busy_and_all
         busy = all_time - times.idle - getattr(times, "iowait", 0.0)
         self._busy_and_all = busy, all_time
-        yield Sample("discern_host_cpu_ratio", (), (busy - busy_before) / max(all_time - all_before, 1e-9))
+        # The kernel's times of waiting may go back a little (proc(5)).
+        share = (busy - busy_before) / max(all_time - all_before, 1e-9)
+        yield Sample("discern_host_cpu_ratio", (), min(1.0, max(0.0, share)))
         yield Sample("discern_host_memory_available_bytes", (), psutil.virtual_memory().available)
         yield Sample("discern_host_disk_free_bytes", (), psutil.disk_usage(str(self._home)).free)
         networks = [of for name, of in psutil.net_io_counters(pernic=True).items() if name != _LOOPBACK]
@@ -53,12 +56,12 @@ class Host:
         import pynvml  # noqa: PLC0415 - it found some
 
         for label, handle in self._gpus:
-            try:
-                busy, memory = pynvml.nvmlDeviceGetUtilizationRates(handle), pynvml.nvmlDeviceGetMemoryInfo(handle)
-            except pynvml.NVMLError:  # it fell off the bus, or its driver is replaced
-                continue
-            yield Sample("discern_gpu_utilization_ratio", (label,), busy.gpu / 100)
-            yield Sample("discern_gpu_memory_used_bytes", (label,), memory.used)
+            # It fell off the bus, or its driver is replaced; one that is divided (MIG) does not tell how busy it is.
+            with suppress(pynvml.NVMLError):
+                memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+                yield Sample("discern_gpu_memory_used_bytes", (label,), memory.used)
+                busy = pynvml.nvmlDeviceGetUtilizationRates(handle)
+                yield Sample("discern_gpu_utilization_ratio", (label,), busy.gpu / 100)
 
 
 def _gpus() -> list[tuple[str, Any]]:

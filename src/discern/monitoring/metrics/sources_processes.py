@@ -4,6 +4,8 @@
 - The counts of a process that has ended stay: they are added to the file `gone`, once each, whoever does it and is
   killed at it. Its gauges end with it.
 - A process lives as long as it holds the lock on its file, so no number of a process is ever mistaken for another's.
+- A file has its `_ROOM_BYTES` on the disk from the start: writing to shared memory that a full disk has no block for
+  would end the process.
 
 The files are those of prometheus-client's multiprocess mode, `MmapedDict`: numbers in shared memory, each written in
 place. The mode itself is not used: it takes an environment variable before the import, pays for shared memory with
@@ -28,6 +30,8 @@ from discern.core.ids import uuid7_text
 
 Key = tuple[str, tuple[str, ...]]
 """The name of a sample, and its labels."""
+# Some thousands of series. What comes after them has its block when it is first written.
+_ROOM_BYTES = 1 << 20
 _GONE = "gone.db"
 _FOLDED = "folded"
 _ALIVE = "alive"
@@ -57,7 +61,7 @@ class ProcessFiles:
         self._kind = cast("Any", mmap_dict.MmapedDict)
         with self._alone():
             path = folder / f"{uuid7_text()}.db"
-            self._own: Any = self._kind(str(path))
+            self._own = self._begun(path)
             self._held = _held(path)
 
     def write(self, values: Mapping[Key, float]) -> None:
@@ -108,13 +112,17 @@ class ProcessFiles:
                     there[key] = there.get(key, 0.0) + value
             there[folded] = 1.0
             written = self._folder / f"{_GONE}.part"
-            written.unlink(missing_ok=True)
-            file = self._kind(str(written))
+            file = self._begun(written)
             for key, value in there.items():
                 file.write_value(_encode(key).decode(), value, 0.0)
             file.close()
             written.replace(gone)
         path.unlink()
+
+    def _begun(self, path: Path) -> Any:  # noqa: ANN401 - of a library without types
+        """Return an empty file. Raises OSError where the disk has no room for it."""
+        path.write_bytes(bytes(_ROOM_BYTES))
+        return self._kind(str(path))
 
     def _is_there(self, folded: Key) -> bool:
         return (self._folder / folded[1][0]).exists()
