@@ -125,6 +125,13 @@ class Labelling(Load):
         return found
 
 
+def looked_at(running: Running) -> int:
+    """Return how many verdicts drift has in the windows that are open."""
+    headers = {"Authorization": f"Bearer {running.secret}"}
+    found = httpx2.get(f"{running.url}/v1/drift", headers=headers, timeout=60).raise_for_status().json()
+    return sum(one["open_verdicts"] for one in found["releases"])
+
+
 def rows_of(running: Running) -> dict[int, int]:
     """Return what each process says of the rows it has judged, by its id."""
     found: dict[int, int] = {}
@@ -183,6 +190,8 @@ def test_after_kills_under_load_nothing_differs(running: Running, environment: d
             until(lambda: read(running).get("discern_worker_deaths_total") == {(): dead})  # noqa: B023 - asked at once
             until(lambda: read(running).get("discern_workers") == {(): 2})
             time.sleep(0.2)
+        # Drift looks at a part of it, once whoever folded has its turn again or another takes it.
+        until(lambda: looked_at(running) > 0)
 
     load.during(kill_some)
     assert len(load.answered) > 50
