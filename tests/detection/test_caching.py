@@ -120,14 +120,14 @@ def test_an_answer_gets_old_and_a_degraded_one_is_not_kept() -> None:
     assert asyncio.run(lasting.get(key_of(one))) is None
 
 
-def shared_by(url: str, counts: Counts, wait_seconds: float = 0.5) -> AnswerCache:
+def shared_by(url: str, counts: Counts, wait_seconds: float = 10.0) -> AnswerCache:
     shared = SharedCache(url, wait_seconds=wait_seconds, keep_seconds=60, counts=counts)
     return AnswerCache(entries=100, keep_seconds=60, shared=shared, counts=counts)
 
 
 async def eventually(cache: AnswerCache, key: AnswerKey) -> Verdict | None:
     """Ask until the shared cache has what is written beside the requests."""
-    for _ in range(100):
+    for _ in range(1000):
         found = await cache.get(key)
         if found is not None:
             return found
@@ -208,8 +208,8 @@ def test_a_cache_that_goes_away_under_load_is_neither_an_error_nor_a_wait(
         return took
 
     took = asyncio.run(run())
-    # Three questions, then one in a second or more, wait their 20 ms; the others are not asked.
-    assert sum(took) < 2.0
+    # Three questions, then one in a second or more, wait their 20 ms; all of them would take ten seconds.
+    assert sum(took) < 5.0
     found = counts.snapshot()
     assert found["cache.shared_faults"] >= 1
     assert found["cache.misses"] == 600
@@ -226,7 +226,7 @@ def test_a_cache_that_hangs_is_left_alone_and_taken_again_once_it_answers(
 
     async def run() -> None:
         guard = breakers.guard("cache", "shared", CACHE_PATIENCE)
-        shared = SharedCache(url, wait_seconds=0.2, keep_seconds=60, counts=Counts(), guard=guard)
+        shared = SharedCache(url, wait_seconds=1.0, keep_seconds=60, counts=Counts(), guard=guard)
         shared.put("key", b"value")
         while await shared.get("key") is None:  # noqa: ASYNC110 - it is written beside the requests
             await asyncio.sleep(0.02)
