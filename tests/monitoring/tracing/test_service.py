@@ -151,6 +151,8 @@ def test_a_defect_costs_the_traces_it_met_and_not_those_after_them() -> None:
     found.end(ended(2))
     until(lambda: measures.counted().get((EXPORTED, ())) == 3)
     found.close()
+    assert line.tries == 2
+    assert measures.counted() == {(DROPPED, ("refused",)): 2, (EXPORTED, ()): 3}
 
 
 def test_memory_is_bounded_while_the_endpoint_hangs_and_the_end_does_not_wait_for_it(

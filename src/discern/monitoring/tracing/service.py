@@ -179,13 +179,9 @@ class OtlpTracer:
             detail, passing = refused.detail, False
         except OSError as error:
             detail, passing = f"{type(error).__name__}: {error}", True
-        except (
-            AttributeError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ):  # of a body that cannot be made, or a cut connection
-            # There is one thread: with it every further trace would be lost, and nobody would hear of it.
+        except (AttributeError, LookupError, TypeError, ValueError):
+            # Of a body that cannot be made, or a cut connection. There is one thread: with it every further trace would
+            # be lost, and nobody would hear of it.
             log.exception("defect", extra={"sends": "traces"})
             detail, passing = "a defect of ours, which is in the log", False
         else:
